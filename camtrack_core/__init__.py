@@ -1,0 +1,1 @@
+"""Ground floor of camtrack: the vocabulary that all trackers and nodes share. No ROS, no networks."""

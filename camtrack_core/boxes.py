@@ -1,0 +1,113 @@
+"""Boxes: struct-of-arrays sets of 2D and 3D boxes, and the overlaps between them.
+
+2D boxes are (x1, y1, x2, y2) in pixels of the original image. 3D boxes are geometric centre, (length, width,
+height) and yaw about the up axis of their frame. Every other convention is converted where it enters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camtrack_core.errors import DataError
+
+Floats = NDArray[np.floating]
+Integers = NDArray[np.integer]
+
+
+class ArraySet:
+    """Base of frozen dataclasses whose fields are arrays of one common first dimension."""
+
+    def __post_init__(self) -> None:
+        lengths = {f.name: len(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"{type(self).__name__}: expected fields of one length, got {lengths}")
+
+    def __len__(self) -> int:
+        return len(getattr(self, fields(self)[0].name))  # type: ignore[arg-type]
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        """The rows that a mask, a slice or an index array selects, as a set of the same type."""
+        return type(self)(*(getattr(self, f.name)[index] for f in fields(self)))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Boxes2D(ArraySet):
+    """Detections in one image.
+
+    Attributes:
+        xyxy: (N, 4) float, pixels of the original image.
+        scores: (N,) float in [0, 1].
+        class_ids: (N,) int, index into the detector's class names.
+    """
+
+    xyxy: Floats
+    scores: Floats
+    class_ids: Integers
+
+    @classmethod
+    def empty(cls) -> Boxes2D:
+        return cls(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True)
+class Boxes3D(ArraySet):
+    """Boxes in space.
+
+    Attributes:
+        centre: (N, 3) float, metres, geometric centre in the set's frame.
+        size: (N, 3) float, metres: length (along the heading), width, height.
+        yaw: (N,) float, radians about the up axis of the set's frame.
+        velocity: (N, 3) float, metres per second in the set's frame; NaN where unknown.
+    """
+
+    centre: Floats
+    size: Floats
+    yaw: Floats
+    velocity: Floats
+
+    @classmethod
+    def empty(cls) -> Boxes3D:
+        return cls(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0), np.zeros((0, 3)))
+
+    def corners(self) -> Floats:
+        """(N, 8, 3) corners in a frame whose z axis points up; the first four are the bottom ones."""
+        signs = np.array([[x, y, z] for z in (-1, 1) for x, y in ((1, 1), (1, -1), (-1, -1), (-1, 1))]) / 2
+        local = signs[None] * self.size[:, None]
+        cos, sin = np.cos(self.yaw)[:, None], np.sin(self.yaw)[:, None]
+        x = cos * local[..., 0] - sin * local[..., 1]
+        y = sin * local[..., 0] + cos * local[..., 1]
+        return np.stack([x, y, local[..., 2]], -1) + self.centre[:, None]
+
+
+def area(xyxy: Floats) -> Floats:
+    """(N,) areas of (N, 4) boxes in square pixels; 0 for inverted boxes."""
+    return np.clip(xyxy[:, 2] - xyxy[:, 0], 0, None) * np.clip(xyxy[:, 3] - xyxy[:, 1], 0, None)
+
+
+def intersection(a: Floats, b: Floats) -> Floats:
+    """(N, M) intersection areas of boxes a (N, 4) and b (M, 4)."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    return np.clip(high - low, 0, None).prod(-1)
+
+
+def iou(a: Floats, b: Floats) -> Floats:
+    """(N, M) intersection over union of boxes a (N, 4) and b (M, 4); 0 where both are empty."""
+    overlap = intersection(a, b)
+    union = area(a)[:, None] + area(b)[None] - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+
+
+def coverage(a: Floats, b: Floats) -> Floats:
+    """(N, M) share of each box a (N, 4) that lies inside each box b (M, 4)."""
+    overlap = intersection(a, b)
+    whole = area(a)[:, None]
+    return np.divide(overlap, whole, out=np.zeros_like(overlap), where=whole > 0)
+
+
+def clip(xyxy: Floats, width: int, height: int) -> Floats:
+    """Boxes cut to an image of the given size in pixels."""
+    return np.clip(xyxy, 0, [width, height, width, height])

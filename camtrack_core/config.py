@@ -1,0 +1,93 @@
+"""Parameters: frozen, typed models that say in one sentence what is wrong with a value.
+
+The models are the only source of defaults; nodes, the command line and launch files read them from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from camtrack_core.errors import ConfigurationError
+
+
+class Parameters(BaseModel):
+    """Base of every parameter model: immutable, and a name that it does not know is an error.
+
+    Text may look like a number: launch files hand over a folder named 2024 as one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+
+P = TypeVar("P", bound=Parameters)
+
+
+class NodeParameters(Parameters):
+    """What every node of this project can be told."""
+
+    autostart: bool = Field(True, description="configure and activate without being asked to")
+
+
+class ImageNodeParameters(NodeParameters):
+    """What every node that listens to a camera can be told."""
+
+    image_transport: Literal["raw", "compressed"] = Field(
+        "raw", description="raw: Image on `image`; compressed: CompressedImage on `image/compressed`"
+    )
+    image_timeout: float = Field(2.0, gt=0, description="warn after so long without an image, seconds")
+
+
+def validated(model: type[P], values: Mapping[str, object]) -> P:
+    """An instance of `model` with these values.
+
+    Raises ConfigurationError with one sentence for each refused value, in the order of the fields.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(sentences(model, error))) from None
+
+
+def sentences(model: type[Parameters], error: ValidationError) -> list[str]:
+    """One sentence for each refused value: its name, what was expected, what came."""
+    return [_sentence(model, **details) for details in error.errors(include_url=False)]
+
+
+def _sentence(
+    model: type[Parameters], type: str, loc: tuple[int | str, ...], msg: str, input: object, **_: object
+) -> str:
+    name = ".".join(str(part) for part in loc)
+    if type == "extra_forbidden":
+        return unknown_name(name, parameter_names(model))
+    if type == "missing":
+        return f"parameter '{name}': expected a value, got none"
+    # A message from a validator of ours is complete; pydantic's own say only what was expected.
+    message = msg.removeprefix("Value error, ")
+    if message == msg:
+        message = f"{msg.replace('Input should be', 'expected', 1)}, got {input!r}"
+    return f"parameter '{name}': {message}" if name else message
+
+
+def unknown_name(name: str, known: list[str]) -> str:
+    """The sentence for a parameter that nobody declared."""
+    close = get_close_matches(name, known, 1)
+    hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(sorted(known))}"
+    return f"unknown parameter '{name}'; {hint}"
+
+
+def parameter_names(model: type[Parameters], prefix: str = "") -> list[str]:
+    """Names of all fields of a model; those of nested models are dotted."""
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        nested = nested_model(field.annotation)
+        names += parameter_names(nested, f"{prefix}{name}.") if nested else [prefix + name]
+    return names
+
+
+def nested_model(annotation: object) -> type[Parameters] | None:
+    """The parameter model that a field's annotation is, or None."""
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Parameters) else None

@@ -1,0 +1,77 @@
+"""What every data set gives: frames with stamps and, where there are any, labels, a camera and its pose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camtrack_core.boxes import ArraySet, Boxes3D, Floats, Integers
+from camtrack_core.camera import Camera, Pose
+
+
+@dataclass(frozen=True)
+class Labels(ArraySet):
+    """The true objects of one frame.
+
+    Attributes:
+        ids: (N,) int, constant over a sequence.
+        xyxy: (N, 4) float, amodal boxes clipped to the image, pixels.
+        class_ids: (N,) int, index into the sequence's class names.
+        visible: (N,) float, the share of the object inside the image that nothing hides, in [0, 1].
+    """
+
+    ids: Integers
+    xyxy: Floats
+    class_ids: Integers
+    visible: Floats
+
+    @classmethod
+    def empty(cls) -> Labels:
+        return cls(np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image and what is known about it.
+
+    Attributes:
+        time_ns: stamp in nanoseconds, strictly increasing within a sequence.
+        image: (H, W, 3) uint8, BGR.
+        labels: true objects; None where the recording has none for this frame.
+        ignored: (M, 4) float, regions without labels, pixels; neither hits nor misses count there.
+        camera: intrinsics; None where unknown.
+        camera_pose: pose of the optical frame in the fixed frame; None where unknown.
+        ego_pose: pose of the vehicle frame (x forward, y left, z up) in the fixed frame; None where unknown.
+        boxes3d: the labelled objects in the fixed frame (same rows as labels); None where unknown.
+    """
+
+    time_ns: int
+    image: NDArray[np.uint8]
+    labels: Labels | None = None
+    ignored: Floats = field(default_factory=lambda: np.zeros((0, 4)))
+    camera: Camera | None = None
+    camera_pose: Pose | None = None
+    ego_pose: Pose | None = None
+    boxes3d: Boxes3D | None = None
+
+
+class Sequence(Protocol):
+    """A recording: read lazily, in order, as often as wanted.
+
+    Attributes:
+        name: short name for scores and file names.
+        class_names: names that labels' class_ids index; empty without labels.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Number of frames."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Frames in order. Raises DataError for a broken frame, naming the file."""

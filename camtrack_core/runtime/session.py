@@ -1,0 +1,131 @@
+"""Running an ONNX graph on whatever the machine has.
+
+The graphs of camtrack carry what their user must know (input size, class names) as string metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camtrack_core.errors import ConfigurationError, ModelError
+
+Device = Literal["auto", "openvino", "onnxruntime", "cuda", "tensorrt"]
+
+
+class Session(Protocol):
+    """A compiled graph.
+
+    Attributes:
+        engine: what runs it, for diagnostics.
+        metadata: the graph's string metadata.
+        input_shapes: by input name.
+    """
+
+    engine: str
+    metadata: Mapping[str, str]
+    input_shapes: Mapping[str, tuple[int, ...]]
+
+    def run(self, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
+        """Outputs by name. They may share memory with the session and live until the next run."""
+
+
+class OnnxRuntimeSession:
+    """ONNX Runtime with an execution provider of choice."""
+
+    def __init__(self, path: Path, providers: list[str], threads: int) -> None:
+        import onnxruntime
+
+        missing = set(providers) - set(onnxruntime.get_available_providers())
+        if missing:
+            have = ", ".join(onnxruntime.get_available_providers())
+            raise ConfigurationError(f"expected an ONNX Runtime with {', '.join(missing)}, this one has {have}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers)
+        except Exception as error:  # the library raises many types, none of them documented
+            raise ModelError(f"{path}: expected an ONNX graph, got: {error}") from error
+        self.engine = f"ONNX Runtime {onnxruntime.__version__} ({self._session.get_providers()[0]})"
+        self.metadata = self._session.get_modelmeta().custom_metadata_map
+        self.input_shapes = {i.name: tuple(i.shape) for i in self._session.get_inputs()}
+        self._names = [o.name for o in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
+        return dict(zip(self._names, self._session.run(self._names, dict(inputs)), strict=True))
+
+
+class OpenVinoSession:
+    """OpenVINO on the CPU: bfloat16 where the processor computes in it, float32 elsewhere."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import openvino
+
+        core = openvino.Core()
+        native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        precision = "bf16" if native else "f32"
+        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+        if threads:
+            options["INFERENCE_NUM_THREADS"] = threads
+        try:
+            model = core.read_model(str(path))
+            self._compiled = core.compile_model(model, "CPU", options)
+        except RuntimeError as error:
+            raise ModelError(f"{path}: expected an ONNX graph, got: {str(error).splitlines()[0]}") from error
+        self.engine = f"OpenVINO {openvino.__version__.split('-')[0]} ({precision})"
+        self.metadata = _openvino_metadata(model)
+        self.input_shapes = {i.any_name: tuple(i.shape) for i in self._compiled.inputs}
+        self._names = [o.any_name for o in self._compiled.outputs]
+        self._request = self._compiled.create_infer_request()
+
+    def run(self, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
+        self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
+        return {name: self._request.get_output_tensor(i).data for i, name in enumerate(self._names)}
+
+
+def _openvino_metadata(model) -> dict[str, str]:  # type: ignore[no-untyped-def]
+    """OpenVINO keeps ONNX metadata in the model's run-time information, under "framework"."""
+    info = model.get_rt_info()
+    return {key: value.astype(str) for key, value in info["framework"].items()} if "framework" in info else {}
+
+
+def open_session(path: Path, device: Device = "auto", threads: int = 0) -> Session:
+    """Compiles a graph.
+
+    Args:
+        path: ONNX file.
+        device: "auto" is OpenVINO where it is installed, else ONNX Runtime on the CPU.
+        threads: of the CPU; 0 leaves it to the library.
+
+    Raises:
+        ModelError: the file is missing or is no graph.
+        ConfigurationError: the device is not available here.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: expected a model file, found none")
+    if device == "auto":
+        device = "openvino" if _installed("openvino") else "onnxruntime"
+    if device == "openvino":
+        return OpenVinoSession(path, threads)
+    providers = {
+        "onnxruntime": ["CPUExecutionProvider"],
+        "cuda": ["CUDAExecutionProvider"],
+        "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider"],
+    }
+    return OnnxRuntimeSession(path, providers[device], threads)
+
+
+def _installed(package: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(package) is not None
+
+
+def zeros(session: Session, name: str, dtype: type[np.generic]) -> NDArray:
+    """An input of zeros of the graph's own shape."""
+    return np.zeros(session.input_shapes[name], dtype)

@@ -1,0 +1,30 @@
+"""Tracks: what a tracker gives back after a frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from camtrack_core.boxes import ArraySet, Floats, Integers
+
+
+@dataclass(frozen=True)
+class Tracks2D(ArraySet):
+    """Tracked boxes in one image.
+
+    Attributes:
+        ids: (N,) int, stable over time and never used again within a run.
+        xyxy: (N, 4) float, pixels of the original image.
+        scores: (N,) float in [0, 1].
+        class_ids: (N,) int, index into the tracker's class names.
+    """
+
+    ids: Integers
+    xyxy: Floats
+    scores: Floats
+    class_ids: Integers
+
+    @classmethod
+    def empty(cls) -> Tracks2D:
+        return cls(np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
