@@ -1,0 +1,146 @@
+"""Commands of GCNet: label, prepare, train, export. Part of `camtrack`; torch is needed, and loaded, only here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import typer
+import yaml
+from rich.progress import track
+
+from camtrack_core.config import Parameters, validated
+from camtrack_core.errors import ConfigurationError, DataError
+
+app = typer.Typer(no_args_is_help=True, help="Train and export GCNet.")
+
+Teacher = Annotated[Path, typer.Option(help="YOLOX-nano as ONNX, COCO classes")]
+
+
+class Source(Parameters):
+    """One source of training clips and how often it is drawn.
+
+    Attributes:
+        clips: names of clip files without ending; * stands for any text.
+        weight: share of samples that these clips get together, relative to the other sources.
+    """
+
+    clips: str
+    weight: float = 1.0
+
+
+@app.command()
+def label(
+    video: Annotated[Path, typer.Argument(help="a video without labels")],
+    teacher: Teacher,
+    out: Annotated[Path, typer.Option(help="label file to write, gzipped where it ends in .gz")],
+) -> None:
+    """Label a video with a teacher that sees it at several resolutions, and with what agrees over time.
+
+    Example: camtrack gcnet label roadside.mp4 --teacher yolox_nano.onnx --out roadside.txt.gz
+    """
+    from gcnet_tracker.teacher import label_video
+
+    labels = label_video(video, teacher, out)
+    count = sum(map(len, labels.frames)) / len(labels.frames)
+    typer.echo(f"{out}: {len(labels.frames)} frames, {count:.1f} labels a frame")
+
+
+@app.command()
+def clips(
+    sources: Annotated[list[str], typer.Argument(help="VIDEO:LABELS, drive:SEED?frames=24, UA-DETRAC sequence folder")],
+    out: Annotated[Path, typer.Option(help="folder of clips")],
+    config: Annotated[Path, typer.Option(help="training configuration; names the classes")],
+) -> None:
+    """Prepare labelled sequences for training. Those that are there already are kept.
+
+    Example: camtrack gcnet clips roadside.mp4:roadside.txt.gz 'drive:1000-1063?frames=24' --out clips
+    --config config/gcnet_demo.yaml
+    """
+    from camtrack_core.datasets.sources import open_labelled
+    from gcnet_tracker import clips as stored
+
+    class_names = read_config(config).network.class_names
+    out.mkdir(parents=True, exist_ok=True)
+    for sequence in track(open_labelled(sources), "preparing"):
+        path = out / f"{sequence.name}.npz"
+        if not path.exists():
+            stored.save(stored.from_sequence(sequence, class_names), path)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Option(help="training configuration (YAML)")],
+    clips: Annotated[Path, typer.Option(help="folder of clips, as `camtrack gcnet clips` writes them")],
+    out: Annotated[Path, typer.Option(help="folder of the run; a run that is there goes on")],
+    pretrained: Annotated[Path | None, typer.Option(help="weights of the backbone; random without")] = None,
+) -> None:
+    """Train both stages. Under `torchrun --nproc-per-node=N -m camtrack.cli gcnet train ...` on N GPUs.
+
+    Example: camtrack gcnet train --config config/gcnet_demo.yaml --clips clips --out run
+    """
+    from gcnet_tracker import clips as stored
+    from gcnet_tracker.training import train as run
+
+    read = read_config(config)
+    paths, weights = choose_clips(clips, read.sources)
+    run(out, stored.load_all(paths), weights, read.network, read.training, pretrained)
+    typer.echo(f"{out / 'checkpoint.pt'}; export it with `camtrack gcnet export`")
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of a run")],
+    out: Annotated[Path, typer.Argument(help="ONNX file to write")],
+    precision: Annotated[Literal["float32", "float16"], typer.Option(help="float16 is what TensorRT wants")] = "float32",
+    refresh: Annotated[
+        Literal["query", "key"], typer.Option(help="what Algorithm 1 stores: Q as in training, K as in the listing")
+    ] = "query",
+) -> None:
+    """Write the graph that the node runs.
+
+    Example: camtrack gcnet export run/checkpoint.pt gcnet.onnx
+    """
+    from gcnet_tracker.export import export as write
+    from gcnet_tracker.training import load_network
+
+    write(load_network(checkpoint), out, precision, refresh)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+def read_config(path: Path):  # type: ignore[no-untyped-def]
+    """The training configuration of a YAML file. Raises ConfigurationError, naming the file, for anything else."""
+    from gcnet_tracker.config import NetworkConfig, TrainingConfig
+
+    class RunConfig(Parameters):
+        network: NetworkConfig = NetworkConfig()
+        training: TrainingConfig = TrainingConfig()
+        sources: tuple[Source, ...] = (Source(clips="*"),)
+
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path}: expected a YAML file, got {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"{path}: expected a mapping with network, training and sources, got {values!r}")
+    try:
+        return validated(RunConfig, values)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def choose_clips(folder: Path, sources: tuple[Source, ...]) -> tuple[list[Path], np.ndarray]:
+    """Clip files of each source and their weights (N,), the source's weight shared among its clips.
+
+    Raises DataError for a source without clips.
+    """
+    paths: list[Path] = []
+    weights: list[float] = []
+    for source in sources:
+        found = sorted(folder.glob(f"{source.clips}.npz"))
+        if not found:
+            raise DataError(f"{folder}: expected clips named {source.clips}.npz, found none")
+        paths += found
+        weights += [source.weight / len(found)] * len(found)
+    return paths, np.array(weights)

@@ -1,0 +1,111 @@
+"""Clips: labelled sequences, decoded once and kept as JPEG and label arrays, from which training draws at random."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from camtrack_core.boxes import Floats
+from camtrack_core.datasets.frames import Labels, Sequence
+from camtrack_core.errors import DataError
+
+MAX_WIDTH = 1280  # wider recordings are shrunk: no training resolution needs more
+JPEG_QUALITY = 95
+
+# Names of data sets' classes that the network calls otherwise.
+ALIASES = {"van": "car", "others": "truck", "rider": "cyclist", "person": "pedestrian"}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One labelled sequence.
+
+    Attributes:
+        frames: JPEG data of each frame.
+        labels: of each frame; class_ids index the class names that the clip was made for, -1 for any other class.
+        ignored: (M, 4) regions of each frame, pixels.
+    """
+
+    frames: list[NDArray[np.uint8]]
+    labels: list[Labels]
+    ignored: list[Floats]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return cv2.imdecode(self.frames[index], cv2.IMREAD_COLOR)
+
+
+def from_sequence(
+    sequence: Sequence, class_names: tuple[str, ...], progress: Callable[[int], None] = lambda _: None
+) -> Clip:
+    """Reads every labelled frame of a sequence. Raises DataError if it has none."""
+    class_map = np.array([_index(class_names, ALIASES.get(n, n)) for n in sequence.class_names] + [-1], np.int64)
+    frames, labels, ignored = [], [], []
+    for number, frame in enumerate(sequence):
+        progress(number)
+        if frame.labels is None:
+            continue
+        shrink = min(1.0, MAX_WIDTH / frame.image.shape[1])
+        image = cv2.resize(frame.image, None, fx=shrink, fy=shrink) if shrink < 1 else frame.image
+        frames.append(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].reshape(-1))
+        known = frame.labels
+        labels.append(Labels(known.ids, known.xyxy * shrink, class_map[known.class_ids], known.visible))
+        ignored.append(frame.ignored * shrink)
+    if not frames:
+        raise DataError(f"{sequence.name}: expected labelled frames, found none")
+    return Clip(frames, labels, ignored)
+
+
+def save(clip: Clip, path: Path) -> None:
+    """Writes a clip to one .npz file, complete or not at all."""
+    rows = np.concatenate([np.full(len(x), i) for i, x in enumerate(clip.labels)])
+    temporary = path.with_suffix(".part")
+    with open(temporary, "wb") as file:
+        np.savez(
+            file,
+            jpeg=np.concatenate(clip.frames),
+            jpeg_sizes=np.array([len(x) for x in clip.frames]),
+            label_frame=rows,
+            ids=np.concatenate([x.ids for x in clip.labels]),
+            xyxy=np.concatenate([x.xyxy for x in clip.labels]),
+            class_ids=np.concatenate([x.class_ids for x in clip.labels]),
+            visible=np.concatenate([x.visible for x in clip.labels]),
+            ignored_frame=np.concatenate([np.full(len(x), i) for i, x in enumerate(clip.ignored)]),
+            ignored=np.concatenate([x.reshape(-1, 4) for x in clip.ignored]),
+        )
+    temporary.replace(path)
+
+
+def load(path: Path) -> Clip:
+    """Reads what `save` wrote. Raises DataError for anything else."""
+    try:
+        with np.load(path) as data:
+            a = {name: data[name] for name in data.files}
+            frames = np.split(a["jpeg"], np.cumsum(a["jpeg_sizes"])[:-1])
+            every = Labels(a["ids"], a["xyxy"], a["class_ids"], a["visible"])
+            labels = [every[a["label_frame"] == i] for i in range(len(frames))]
+            ignored = [a["ignored"][a["ignored_frame"] == i] for i in range(len(frames))]
+    except (OSError, KeyError, ValueError, zlib.error, BadZipFile) as error:
+        raise DataError(f"{path}: expected a clip written by camtrack, got {error}") from error
+    return Clip(frames, labels, ignored)
+
+
+def load_all(paths: Iterable[Path]) -> list[Clip]:
+    """Every clip, in order. Raises DataError if there is none."""
+    clips = [load(path) for path in paths]
+    if not clips:
+        raise DataError("expected at least one clip to train on, found none")
+    return clips
+
+
+def _index(names: tuple[str, ...], name: str) -> int:
+    return names.index(name) if name in names else -1

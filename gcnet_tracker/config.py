@@ -1,0 +1,70 @@
+"""Configuration of GCNet: the network, its training and the tracker. The only source of their defaults."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from camtrack_core.config import Parameters
+
+STRIDE = 8  # of the feature map F (paper Sec. 3.1)
+SLOTS = 128  # stored tracks and candidates that one exported graph follows
+PEAKS = 128  # detections that one exported graph returns
+
+
+class NetworkConfig(Parameters):
+    """What a checkpoint states about itself; W ties the parameters to the input size.
+
+    The ablation of the paper's Table 1: `gate="none"`, `local="none"` (no V), `position="explicit"`.
+    """
+
+    backbone: Literal["resnet18", "resnet34", "resnet50", "efficientnet_lite0", "yolox_nano"] = "resnet50"
+    class_names: tuple[str, ...] = ("car", "truck", "bus", "pedestrian", "cyclist")
+    height: int = Field(512, gt=0, description="input height, pixels")
+    width: int = Field(896, gt=0, description="input width, pixels")
+    channels: int = Field(256, gt=0, multiple_of=4, description="c of F, Q, K and V")
+    correlation_channels: int = Field(256, gt=0, description="c' of the correlation vectors")
+    gate: Literal["confidence", "none"] = "confidence"
+    local: Literal["value", "none"] = "value"
+    position: Literal["circular", "explicit"] = "circular"
+
+    @field_validator("height", "width")
+    @classmethod
+    def _fits_strides(cls, value: int) -> int:
+        if value % 32:
+            raise ValueError(f"expected a multiple of 32 pixels, got {value}")
+        return value
+
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """h', w' of the feature map."""
+        return self.height // STRIDE, self.width // STRIDE
+
+
+class TrackerConfig(Parameters):
+    """Hyperparameters of Algorithm 1."""
+
+    track_threshold: float = Field(0.5, gt=0, le=1, description="p1: confidence that starts a track")
+    keep_threshold: float = Field(0.3, gt=0, le=1, description="p2: confidence that keeps a track or candidate")
+    overlap_threshold: float = Field(0.5, gt=0, le=1, description="p3: IoU above which a detection belongs to a track")
+    max_confidence: float = Field(1.5, gt=0, description="cap of a track's confidence (trust margin)")
+
+
+class TrainingConfig(Parameters):
+    """Training of both stages (paper Sec. 3.2)."""
+
+    seed: int = 0
+    batch_size: int = Field(8, gt=0, description="images (stage 1) or pairs (stage 2) a step and process")
+    detection_steps: int = Field(20000, ge=0, description="steps of stage 1, detection alone")
+    tracking_steps: int = Field(20000, ge=0, description="steps of stage 2, detection and tracking")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's peak rate; warm-up and cosine decay in each stage")
+    backbone_rate: float = Field(0.1, gt=0, le=1, description="share of the rate that a pretrained backbone gets")
+    frozen: Literal["none", "early", "all"] = Field(
+        "none", description="stages of a pretrained backbone that stay as they are; early ones cost most to train"
+    )
+    max_gap: int = Field(5, ge=1, description="frames between the two images of a pair, at most")
+    box_weight: float = Field(0.1, gt=0, description="weight of the CIoU losses (Eq. 12)")
+    precision: Literal["float32", "bfloat16"] = "float32"
+    workers: int = Field(1, ge=0, description="processes that load data")
+    checkpoint_every: int = Field(200, gt=0, description="steps between checkpoints")

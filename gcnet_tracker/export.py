@@ -1,0 +1,123 @@
+"""Export: one ONNX graph a frame, with detection, tracking of 128 stored slots and refreshed features.
+
+Everything a frame needs but the resize is in the graph: cast, network, peaks (Eq. 3), the best 128 of them, their
+boxes, the boxes and confidences of the stored tracks, and the [Q, V] to store next. Shapes are fixed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gcnet_tracker.config import PEAKS, SLOTS
+from gcnet_tracker.network import GCNet, to_xyxy
+
+OPSET = 20
+INPUTS = ("image", "queries", "values")
+OUTPUTS = (
+    "boxes", "scores", "class_ids", "new_queries", "new_values",
+    "track_boxes", "track_confidences", "track_queries", "track_values",
+)  # fmt: skip
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
+
+
+class FrameGraph(nn.Module):
+    """The network as Algorithm 1 asks for it.
+
+    Args:
+        refresh: what becomes Q_i at the centre of B_t,i: "query" as in training, "key" as the listing prints it.
+    """
+
+    def __init__(self, network: GCNet, refresh: Literal["query", "key"]) -> None:
+        super().__init__()
+        self.network, self.refresh = network, refresh
+        config = network.config
+        self.rows, self.columns = config.map_size
+        scale = torch.tensor([config.width, config.height] * 2).view(1, 4, 1)
+        self.register_buffer("pixels", scale.float())
+
+    def forward(self, image: Tensor, queries: Tensor, values: Tensor) -> tuple[Tensor, ...]:
+        """One frame.
+
+        Args:
+            image: (1, H, W, 3) uint8, BGR, padded to the network's size.
+            queries, values: (1, c, 128) float32, stored [Q_i, V_i]; empty slots hold anything finite.
+
+        Returns:
+            As OUTPUTS names them: detections: boxes (128, 4) in pixels of the input, best first, scores (128,),
+            class_ids (128,) int32, features to store (1, c, 128) twice; tracks: boxes (128, 4), confidences
+            (128,), refreshed features (1, c, 128) twice. All floats are float32.
+        """
+        network = self.network
+        dtype = network.correlation.weight.dtype
+        features = network(image.permute(0, 3, 1, 2).to(dtype))
+
+        confidence, classes = features.heatmap.sigmoid().max(1, keepdim=True)
+        peaks = confidence * (confidence == functional.max_pool2d(confidence, 3, 1, 1))  # Eq. 3
+        scores, cells = peaks.flatten(1).topk(PEAKS)
+        new_queries, new_values = _gather(features.queries, cells), _gather(features.values, cells)
+        described = network.describe(features.summary, new_queries, new_values)
+        boxes = to_xyxy(network.boxes(described)) * self.pixels.to(dtype)
+
+        described = network.describe(features.summary, queries.to(dtype), values.to(dtype))
+        track_boxes = network.boxes(described)
+        column = (track_boxes[:, 0] * self.columns).floor().clamp(0.0, self.columns - 1.0)
+        row = (track_boxes[:, 1] * self.rows).floor().clamp(0.0, self.rows - 1.0)
+        centres = (row * self.columns + column).long()
+        refreshed = features.queries if self.refresh == "query" else features.keys
+        outputs = (
+            boxes[0].T, scores[0], classes.flatten(1).gather(1, cells)[0].to(torch.int32), new_queries, new_values,
+            (to_xyxy(track_boxes) * self.pixels.to(dtype))[0].T, network.confidence(described).sigmoid()[0],
+            _gather(refreshed, centres), _gather(features.values, centres),
+        )  # fmt: skip
+        return tuple(x if x.dtype == torch.int32 else x.float() for x in outputs)
+
+
+def _gather(maps: Tensor, cells: Tensor) -> Tensor:
+    """(1, c, h', w') at flat cells (1, P) -> (1, c, P)."""
+    return maps.flatten(2).gather(2, cells[:, None].expand(-1, maps.shape[1], -1))
+
+
+def example_inputs(network: GCNet) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs of the right shapes: noise and empty slots."""
+    config = network.config
+    image = torch.randint(0, 256, (1, config.height, config.width, 3), dtype=torch.uint8)
+    value_channels = network.box_norm.num_features - config.correlation_channels
+    return image, torch.zeros(1, config.channels, SLOTS), torch.zeros(1, value_channels, SLOTS)
+
+
+def export(
+    network: GCNet,
+    path: Path,
+    precision: Literal["float32", "float16"] = "float32",
+    refresh: Literal["query", "key"] = "query",
+) -> None:
+    """Writes the graph of a network in evaluation mode. float16 is what TensorRT wants; it keeps float32 outside."""
+    import onnx
+
+    config = network.config
+    inputs = example_inputs(network)
+    graph = FrameGraph(network.to(PRECISIONS[precision]), refresh).eval()
+    try:
+        torch.onnx.export(
+            graph, inputs, str(path), input_names=INPUTS, output_names=OUTPUTS,
+            opset_version=OPSET, dynamo=True, external_data=False, verbose=False,
+        )  # fmt: skip
+    finally:
+        network.float()
+    model = onnx.load(str(path))
+    metadata = {
+        "camtrack_model": "gcnet",
+        "class_names": json.dumps(config.class_names),
+        "height": str(config.height),
+        "width": str(config.width),
+        "backbone": config.backbone,
+        "precision": precision,
+    }
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save(model, str(path))

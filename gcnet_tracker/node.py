@@ -1,0 +1,78 @@
+"""The ROS node of GCNet: images in, tracks out. Converts and calls, nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2DArray
+
+from camtrack_core.config import ImageNodeParameters
+from camtrack_core.drawing import draw_tracks
+from camtrack_core.ros import image as images
+from camtrack_core.ros import messages
+from camtrack_core.ros.image_input import ImageInput
+from camtrack_core.ros.node import CamtrackNode, run
+from camtrack_core.ros.qos import RESULTS, SENSOR_DATA
+from gcnet_tracker.config import TrackerConfig
+from gcnet_tracker.tracker import DEMO_MODEL, GCNetModel, Tracker
+
+
+class GCNetParameters(ImageNodeParameters, TrackerConfig):
+    """Parameters of the node: the camera's, Algorithm 1's and the model's."""
+
+    model: str = Field("", description="exported GCNet (.onnx); empty for the demo weights")
+    device: Literal["auto", "openvino", "onnxruntime", "cuda", "tensorrt"] = Field(
+        "auto", description="what runs the model; auto: OpenVINO where installed, else ONNX Runtime on the CPU"
+    )
+    threads: int = Field(0, ge=0, description="CPU threads of the model; 0 leaves it to the engine")
+
+
+class GCNetNode(CamtrackNode[GCNetParameters]):
+    """Subscribes `image`; publishes `~/tracks` and, while somebody listens, `~/image` with the tracks drawn."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__("gcnet_tracker", GCNetParameters, **options)
+
+    def configure(self, parameters: GCNetParameters) -> None:
+        path = Path(parameters.model) if parameters.model else DEMO_MODEL
+        model = GCNetModel(path, parameters.device, parameters.threads)
+        values = {name: getattr(parameters, name) for name in TrackerConfig.model_fields}
+        self._tracker = Tracker(model, TrackerConfig(**values))
+        self._names = model.class_names
+        self.monitor.facts |= {"model": path.name, "engine": model.session.engine}
+        self._tracks = self.advertise(Detection2DArray, "~/tracks", RESULTS)
+        self._drawn = self.advertise(Image, "~/image", SENSOR_DATA)
+        self._tracker.step(np.zeros((model.height, model.width, 3), np.uint8))  # the first run is slow: not on a frame
+        self._tracker.reset()
+        self._input = ImageInput(self, "image", self._on_image, parameters)
+
+    def reset(self) -> None:
+        self._tracker.reset()
+
+    def _on_image(self, image: NDArray[np.uint8], time_ns: int, header: Header) -> None:
+        tracker, stage = self._tracker, self.monitor.stage
+        overflow = tracker.overflow
+        with stage("resize"):
+            scale = tracker.model.prepare(image)
+        with stage("inference"):
+            frame = tracker.infer(scale, image.shape[:2])
+        with stage("track"):
+            tracks = tracker.update(frame)
+        with stage("publish"):
+            self._tracks.publish(messages.from_tracks(tracks, self._names, header))
+        if tracker.overflow > overflow:
+            self.drop("no free slot", "more objects than the model's slots", tracker.overflow - overflow)
+        self.monitor.facts["tracks"] = str(len(tracks))
+        if self._drawn.get_subscription_count():
+            picture = draw_tracks(image.copy(), tracks, self._names)
+            self._drawn.publish(images.fill_image(Image(header=header), picture))
+
+
+def main() -> int:
+    return run(GCNetNode)

@@ -1,0 +1,94 @@
+"""Training targets (paper Eq. 7, 8 and 11). Pure functions of numpy arrays, run by the data loader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camtrack_core.boxes import Floats, Integers
+from gcnet_tracker.config import STRIDE
+
+IOU_THRESHOLD = 0.3  # of Eq. 8
+ASSIGNED = 0.3  # G above which a cell regresses an object's box (Eq. 11)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the network should say about one image.
+
+    Attributes:
+        heatmap: (n, h', w') float32, Ygt of Eq. 7.
+        owner: (h', w') int64, row of the object whose box the cell regresses, -1 for none (Eq. 11).
+        weight: (h', w') float32, 2 at centres, 1 at other assigned cells, 0 elsewhere.
+        counted: (h', w') float32, 0 inside ignored regions, where no loss is taken.
+        peak: (h', w') float32, the largest G of any object, of any class.
+    """
+
+    heatmap: Floats
+    owner: Integers
+    weight: Floats
+    counted: Floats
+    peak: Floats
+
+
+def deviations(size: Floats) -> Floats:
+    """Eq. 8: sigma of a side of the given length, from the shift that still leaves the threshold's IoU."""
+    return size * (1 - IOU_THRESHOLD) / (3 * (1 + IOU_THRESHOLD))
+
+
+def gaussians(xyxy: Floats, height: int, width: int) -> Floats:
+    """Eq. 7: G (N, h', w') of boxes (N, 4) in pixels of the network's input; exactly 1 at each centre's cell."""
+    cells = xyxy / STRIDE
+    centre = np.floor((cells[:, :2] + cells[:, 2:]) / 2)
+    sigma = np.maximum(deviations(cells[:, 2:] - cells[:, :2]), 1e-3)
+    dx = (np.arange(width)[None] - centre[:, :1]) / sigma[:, :1]
+    dy = (np.arange(height)[None] - centre[:, 1:]) / sigma[:, 1:]
+    return np.exp(-(dy[:, :, None] ** 2 + dx[:, None, :] ** 2) / 2)
+
+
+def build(xyxy: Floats, class_ids: Integers, ignored: Floats, classes: int, size: tuple[int, int]) -> Targets:
+    """Targets of one image.
+
+    Args:
+        xyxy: (N, 4) boxes, pixels of the network's input, centres inside the image.
+        class_ids: (N,) int.
+        ignored: (M, 4) regions without labels, pixels of the network's input.
+        classes: n.
+        size: h', w'.
+    """
+    height, width = size
+    heatmap = np.zeros((classes, height, width), np.float32)
+    owner = np.full((height, width), -1, np.int64)
+    weight = np.zeros((height, width), np.float32)
+    counted = np.ones((height, width), np.float32)
+    peak = np.zeros((height, width), np.float32)
+    for x1, y1, x2, y2 in np.clip(ignored / STRIDE, 0, [width, height, width, height]):
+        counted[int(np.floor(y1)) : int(np.ceil(y2)), int(np.floor(x1)) : int(np.ceil(x2))] = 0
+    if len(xyxy):
+        g = gaussians(xyxy, height, width)
+        for row, class_id in zip(g, class_ids, strict=True):
+            np.maximum(heatmap[class_id], row, out=heatmap[class_id])
+        best = g.max(0)
+        alone = g.sum(0) - best < ASSIGNED
+        owner = np.where((best > ASSIGNED) & alone, g.argmax(0), -1)
+        centres = (best == 1) & (owner >= 0)
+        weight = (owner >= 0).astype(np.float32) + centres
+        peak = best.astype(np.float32)
+        counted = np.maximum(counted, best > ASSIGNED)  # a labelled object inside an ignored region counts
+    return Targets(heatmap, owner, weight.astype(np.float32), counted.astype(np.float32), peak)
+
+
+def follow(targets: Targets, past_ids: Integers, ids: Integers) -> tuple[NDArray[np.int64], Floats]:
+    """Where the objects of the past frame are in the current one (paper Sec. 3.2).
+
+    Returns:
+        owner: (h', w') int64, for cells assigned in the past frame: the row of the same object in the current
+            frame, -1 where it has none.
+        confidence: (h', w') float32, Ygt of the tracking confidence: 1 at those cells, 0 elsewhere.
+    """
+    row_of = {int(identity): row for row, identity in enumerate(ids)}
+    rows = np.array([row_of.get(int(identity), -1) for identity in past_ids] + [-1], np.int64)
+    owner = rows[targets.owner]
+    return owner, (owner >= 0).astype(np.float32)

@@ -1,0 +1,176 @@
+"""Algorithm 1 of the paper over the exported graph: joint detection and tracking, frame by frame. No torch, no ROS."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from camtrack_core.boxes import Boxes2D, Floats, clip, iou
+from camtrack_core.errors import ModelError
+from camtrack_core.runtime import Device, Session, open_session
+from camtrack_core.tracks import Tracks2D
+from gcnet_tracker.config import SLOTS, TrackerConfig
+
+PADDING = 114  # grey level below and right of the picture, as in training
+DEMO_MODEL = Path(__file__).parent / "weights" / "gcnet_demo.onnx"
+
+
+@dataclass(frozen=True)
+class FrameOutput:
+    """What the graph says about one frame; boxes in pixels of the original image.
+
+    Attributes:
+        detections: best first.
+        queries, values: (c, 128) features to store with each detection.
+        track_boxes: (128, 4) of the stored slots.
+        track_confidences: (128,) of the stored slots.
+        track_queries, track_values: (c, 128) refreshed features of the stored slots.
+    """
+
+    detections: Boxes2D
+    queries: Floats
+    values: Floats
+    track_boxes: Floats
+    track_confidences: Floats
+    track_queries: Floats
+    track_values: Floats
+
+
+class GCNetModel:
+    """An exported graph with its resize: what turns an image into a FrameOutput.
+
+    Raises ModelError for a file that is missing or no exported GCNet.
+    """
+
+    def __init__(self, path: Path = DEMO_MODEL, device: Device = "auto", threads: int = 0) -> None:
+        self.session: Session = open_session(path, device, threads)
+        metadata = self.session.metadata
+        if metadata.get("camtrack_model") != "gcnet":
+            raise ModelError(f"{path}: expected a graph exported by gcnet_tracker, got {dict(metadata) or 'another'}")
+        self.class_names: tuple[str, ...] = tuple(json.loads(metadata["class_names"]))
+        _, self.height, self.width, _ = self.session.input_shapes["image"]
+        if (self.height, self.width) != (int(metadata["height"]), int(metadata["width"])):
+            stated = f"{metadata['height']}x{metadata['width']}"
+            raise ModelError(f"{path}: states an input of {stated}, its graph takes {self.height}x{self.width}")
+        self._input = np.full((1, self.height, self.width, 3), PADDING, np.uint8)
+
+    def slots(self) -> tuple[Floats, Floats]:
+        """Empty stored features: queries and values, (c, 128) float32 each."""
+        shapes = self.session.input_shapes
+        return np.zeros(shapes["queries"][1:], np.float32), np.zeros(shapes["values"][1:], np.float32)
+
+    def prepare(self, image: NDArray[np.uint8]) -> float:
+        """Puts an image (H, W, 3) BGR into the input, top left, rest padded; returns its scale."""
+        height, width = image.shape[:2]
+        scale = min(self.width / width, self.height / height)
+        columns, rows = max(round(width * scale), 1), max(round(height * scale), 1)
+        cv2.resize(image, (columns, rows), dst=self._input[0, :rows, :columns])
+        self._input[0, rows:] = PADDING
+        self._input[0, :rows, columns:] = PADDING
+        return scale
+
+    def infer(self, scale: float, size: tuple[int, int], queries: Floats, values: Floats) -> FrameOutput:
+        """Runs the graph on the prepared image of `size` (height, width) and the stored features (c, 128)."""
+        o = self.session.run({"image": self._input, "queries": queries[None], "values": values[None]})
+        height, width = size
+        detections = Boxes2D(
+            clip(o["boxes"] / scale, width, height),
+            o["scores"].astype(float),
+            o["class_ids"].astype(np.int64),
+        )
+        return FrameOutput(
+            detections, o["new_queries"][0], o["new_values"][0],
+            clip(o["track_boxes"] / scale, width, height), o["track_confidences"],
+            o["track_queries"][0], o["track_values"][0],
+        )  # fmt: skip
+
+
+class Detector:
+    """Detection alone: the peaks of single images, for scoring."""
+
+    def __init__(self, model: GCNetModel, threshold: float = 0.05) -> None:
+        self.model, self.threshold = model, threshold
+
+    def __call__(self, image: NDArray[np.uint8]) -> Boxes2D:
+        scale = self.model.prepare(image)
+        detections = self.model.infer(scale, image.shape[:2], *self.model.slots()).detections
+        return detections[detections.scores >= self.threshold]
+
+
+class Tracker:
+    """State of Algorithm 1: T, C, Y and O, one slot for each track or candidate."""
+
+    def __init__(self, model: GCNetModel, config: TrackerConfig | None = None) -> None:
+        self.model, self.config = model, config or TrackerConfig()
+        self._next_id = 1
+        self.overflow = 0  # detections that found no free slot
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all tracks; their ids are not used again."""
+        self._queries, self._values = self.model.slots()
+        self._ids = np.zeros(SLOTS, np.int64)  # 0: free
+        self._is_track = np.zeros(SLOTS, bool)  # else a candidate
+        self._confidences = np.zeros(SLOTS)
+        self._boxes = np.zeros((SLOTS, 4))
+        self._class_ids = np.zeros(SLOTS, np.int64)
+
+    def step(self, image: NDArray[np.uint8]) -> Tracks2D:
+        """Tracks after the next image (H, W, 3) uint8 BGR."""
+        scale = self.model.prepare(image)
+        return self.update(self.model.infer(scale, image.shape[:2], self._queries, self._values))
+
+    def infer(self, scale: float, size: tuple[int, int]) -> FrameOutput:
+        """The middle third of `step`, for callers that time its parts."""
+        return self.model.infer(scale, size, self._queries, self._values)
+
+    def update(self, frame: FrameOutput) -> Tracks2D:
+        """The loops of Algorithm 1 over T, C and the detections."""
+        self._follow(frame)
+        self._start(frame)
+        shown = self._is_track
+        return Tracks2D(
+            self._ids[shown],
+            self._boxes[shown],
+            np.minimum(self._confidences[shown], 1.0),
+            self._class_ids[shown],
+        )
+
+    def _follow(self, frame: FrameOutput) -> None:
+        """Tracks and candidates into the current frame; the weak ones end."""
+        config = self.config
+        used = self._ids > 0
+        confidence = np.minimum(2 * self._confidences * frame.track_confidences, config.max_confidence)
+        finite = np.isfinite(frame.track_boxes).all(1) & np.isfinite(confidence)
+        bar = np.where(self._is_track, config.keep_threshold, config.track_threshold)
+        alive = used & finite & (confidence >= bar)
+        self._confidences = np.where(alive, confidence, 0.0)
+        self._ids[~alive] = 0
+        self._is_track = alive
+        self._boxes[alive] = frame.track_boxes[alive]
+        # a copy: the session owns its outputs, and they are the inputs of the next run
+        self._queries = np.where(alive, frame.track_queries, 0).astype(np.float32)
+        self._values = np.where(alive, frame.track_values, 0).astype(np.float32)
+
+    def _start(self, frame: FrameOutput) -> None:
+        """Detections that no track explains become tracks or candidates."""
+        config = self.config
+        detections = frame.detections
+        taken = (iou(detections.xyxy, self._boxes[self._ids > 0]) > config.overlap_threshold).any(1)
+        new = np.flatnonzero(~taken & (detections.scores >= config.keep_threshold))
+        free = np.flatnonzero(self._ids == 0)
+        self.overflow += max(len(new) - len(free), 0)
+        new, slots = new[: len(free)], free[: len(new)]
+        self._ids[slots] = np.arange(self._next_id, self._next_id + len(new))
+        self._next_id += len(new)
+        self._is_track[slots] = detections.scores[new] >= config.track_threshold
+        self._confidences[slots] = detections.scores[new]
+        self._boxes[slots] = detections.xyxy[new]
+        self._class_ids[slots] = detections.class_ids[new]
+        self._queries[:, slots] = frame.queries[:, new]
+        self._values[:, slots] = frame.values[:, new]

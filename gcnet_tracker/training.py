@@ -1,0 +1,291 @@
+"""Training of GCNet in two stages (paper Sec. 3.2): detection alone, then detection and tracking on pairs of frames.
+
+One process by default; under `torchrun` the same command trains on several GPUs and machines. The run's folder holds
+the checkpoint (a later start goes on from it), `losses.csv` and `curves.png`.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, distributed, nn
+from torch.optim.swa_utils import AveragedModel
+
+from camtrack_core.boxes import Floats
+from camtrack_core.errors import ModelError
+from gcnet_tracker import losses
+from gcnet_tracker.clips import Clip
+from gcnet_tracker.config import NetworkConfig, TrainingConfig
+from gcnet_tracker.loader import ClipSamples, batches
+from gcnet_tracker.network import FrameFeatures, GCNet, to_xyxy
+
+WARM_UP = 100  # steps
+EMA_DECAY = 0.998  # of the averaged weights that are exported
+GRADIENT_LIMIT = 10.0  # norm
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class TrainingStep(nn.Module):
+    """The loss of Eq. 12 as one module, so that distributed training wraps one forward."""
+
+    def __init__(self, network: GCNet, box_weight: float) -> None:
+        super().__init__()
+        self.network, self.box_weight = network, box_weight
+        self.aspect = network.config.height / network.config.width
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Loss parts of a batch as `loader.ClipSamples` makes it: frames (B, 1 or 2, ...)."""
+        frames = batch["image"].shape[1]
+        network = self.network
+        images = batch["image"].flatten(0, 1).to(memory_format=torch.channels_last)
+        features = network(images.float())
+        queries, values = features.queries.flatten(2), features.values.flatten(2)
+        detected = network.describe(features.summary, queries, values)
+        objects = batch["objects"].sum().clamp(min=1)
+
+        parts = {"heatmap": self._heatmap(features, batch) / objects}
+        if frames == 1:
+            boxes = to_xyxy(network.boxes(detected))
+            parts["box"] = self._boxes(boxes, batch, "owner", batch["truth"].flatten(0, 1)) / objects
+            return parts | {"loss": parts["heatmap"] + self.box_weight * parts["box"]}
+
+        # the past frame's [Q, V] ask the current frame's M
+        tracked = network.describe(features.summary[1::2], queries[0::2], values[0::2])
+        boxes = to_xyxy(network.boxes(torch.cat([detected, tracked])))
+        split = len(detected)
+        parts["box"] = self._boxes(boxes[:split], batch, "owner", batch["truth"].flatten(0, 1)) / objects
+        parts["track_box"] = 2 * self._boxes(boxes[split:], batch, "track_owner", batch["truth"][:, 1]) / objects
+        confidence = network.confidence(tracked)
+        target, counted = batch["track_confidence"].flatten(1), batch["track_counted"].flatten(1)
+        # positives are cells here, not objects
+        parts["confidence"] = losses.focal_loss(confidence.float(), target, counted) / target.sum().clamp(min=1)
+        loss = parts["heatmap"] + parts["confidence"]
+        return parts | {"loss": loss + self.box_weight * (parts["box"] + parts["track_box"])}
+
+    @staticmethod
+    def _heatmap(features: FrameFeatures, batch: dict[str, Tensor]) -> Tensor:
+        counted = batch["counted"].flatten(0, 1)[:, None]
+        return losses.focal_loss(features.heatmap.float(), batch["heatmap"].flatten(0, 1), counted)
+
+    def _boxes(self, boxes: Tensor, batch: dict[str, Tensor], owner: str, truth: Tensor) -> Tensor:
+        owners = batch[owner].reshape(len(boxes), -1)
+        weight = (batch["weight"] if owner == "owner" else batch["weight"][:, 0]).reshape(len(boxes), -1)
+        return losses.box_loss(boxes, truth, owners, weight, self.aspect)
+
+
+def _moving_average(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+    """Exponential moving average that forgets the random start: a plain mean at first."""
+    return average + (current - average) * max(1 - EMA_DECAY, 1 / (int(count) + 1))
+
+
+def schedule(step: int, steps: int) -> float:
+    """Share of the peak learning rate: linear warm-up, then a cosine to zero."""
+    if step < WARM_UP:
+        return (step + 1) / WARM_UP
+    return 0.5 * (1 + float(np.cos(np.pi * (step - WARM_UP) / max(steps - WARM_UP, 1))))
+
+
+class Run:
+    """State of one training: model, averaged model, optimiser, step, and the folder it is kept in."""
+
+    def __init__(self, folder: Path, network: NetworkConfig, training: TrainingConfig, pretrained: Path | None):
+        self.folder, self.network, self.training = folder, network, training
+        self.rank, self.world = _join()
+        self.device = torch.device("cuda", _local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+        torch.manual_seed(training.seed)
+        model = GCNet(network)
+        if pretrained is not None:
+            model.backbone.load(pretrained)
+        for name in {"none": (), "early": model.backbone.early, "all": ("",)}[training.frozen]:
+            model.backbone.get_submodule(name).requires_grad_(False)
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.average = AveragedModel(self.model, avg_fn=_moving_average)
+        backbone = list(self.model.backbone.parameters())
+        rest = [p for n, p in self.model.named_parameters() if not n.startswith("backbone.")]
+        self.optimiser = torch.optim.Adam([{"params": backbone}, {"params": rest}])
+        self.step = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.checkpoint.exists():
+            self._resume()
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    def _resume(self) -> None:
+        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        if NetworkConfig(**state["network"]) != self.network:
+            raise ModelError(f"{self.checkpoint}: expected the network {self.network}, got {state['network']}")
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]
+
+    def save(self) -> None:
+        """Writes the checkpoint, complete or not at all."""
+        state = {
+            "network": self.network.model_dump(),
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+        }
+        temporary = self.checkpoint.with_suffix(".part")
+        torch.save(state, temporary)
+        temporary.replace(self.checkpoint)
+
+    def set_rate(self) -> None:
+        done, steps = _stage_position(self.step, self.training)
+        rate = self.training.learning_rate * schedule(done, steps)
+        self.optimiser.param_groups[0]["lr"] = rate * self.training.backbone_rate
+        self.optimiser.param_groups[1]["lr"] = rate
+
+
+def train(
+    folder: Path,
+    clips: list[Clip],
+    weights: Floats,
+    network: NetworkConfig,
+    training: TrainingConfig,
+    pretrained: Path | None,
+) -> GCNet:
+    """Trains, or goes on training, in `folder`; returns the averaged network in evaluation mode.
+
+    Args:
+        clips: labelled sequences, drawn with probability proportional to `weights` (len(clips),).
+        pretrained: weights of the backbone, as its `load` takes them; None starts from random.
+
+    Raises:
+        ModelError: the folder's checkpoint belongs to another network, or `pretrained` does not fit.
+    """
+    run = Run(folder, network, training, pretrained)
+    module: nn.Module = TrainingStep(run.model, training.box_weight)
+    if run.world > 1:
+        module = nn.SyncBatchNorm.convert_sync_batchnorm(module) if run.device.type == "cuda" else module
+        module = nn.parallel.DistributedDataParallel(module, find_unused_parameters=True)
+    total = training.detection_steps + training.tracking_steps
+    with _progress(run.rank) as progress:
+        task = progress.add_task("training", total=total, completed=run.step, parts="")
+        for frames, end in ((1, training.detection_steps), (2, total)):
+            if run.step >= end:
+                continue
+            samples = ClipSamples(clips, weights, network, frames, training.max_gap, training.seed)
+            source = batches(samples, training.batch_size, run.step, run.rank, run.world, training.workers)
+            for parts in _steps(run, module, source, end):
+                progress.update(task, completed=run.step, parts=" ".join(f"{k} {v:.3f}" for k, v in parts.items()))
+                if run.rank == 0:
+                    _log(run, frames, parts)
+    if run.rank == 0:
+        run.save()
+        plot_curves(folder)
+    # the averaged parameters go with the live normalisation statistics
+    result = run.average.module
+    for target, value in zip(result.buffers(), run.model.buffers(), strict=True):
+        target.copy_(value)
+    return result.eval()
+
+
+def _steps(run: Run, module: nn.Module, source: Iterator[dict[str, Tensor]], end: int) -> Iterator[dict[str, float]]:
+    """Optimises until step `end`; yields the loss parts of each step."""
+    precision = PRECISIONS[run.training.precision]
+    module.train()
+    while run.step < end:
+        batch = {k: v.to(run.device, non_blocking=True) for k, v in next(source).items()}
+        run.set_rate()
+        with torch.autocast(run.device.type, precision, enabled=precision is not torch.float32):
+            parts = module(batch)
+        run.optimiser.zero_grad(set_to_none=True)
+        parts["loss"].backward()
+        nn.utils.clip_grad_norm_(run.model.parameters(), GRADIENT_LIMIT)
+        run.optimiser.step()
+        run.average.update_parameters(run.model)
+        run.step += 1
+        if run.rank == 0 and run.step % run.training.checkpoint_every == 0:
+            run.save()
+        yield {name: float(part.detach()) for name, part in parts.items()}
+
+
+def load_network(checkpoint: Path) -> GCNet:
+    """The averaged network of a checkpoint, in evaluation mode. Raises ModelError for another kind of file."""
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        model = GCNet(NetworkConfig(**state["network"]))
+        average = AveragedModel(model)
+        average.load_state_dict(state["average"])
+        buffers = {name for name, _ in model.named_buffers()}
+        model.load_state_dict(average.module.state_dict())
+        model.load_state_dict({k: v for k, v in state["model"].items() if k in buffers}, strict=False)
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        raise ModelError(f"{checkpoint}: expected a GCNet checkpoint, got {error}") from error
+    return model.eval()
+
+
+def _stage_position(step: int, training: TrainingConfig) -> tuple[int, int]:
+    """Steps done in the current stage, and the stage's length."""
+    if step < training.detection_steps:
+        return step, training.detection_steps
+    return step - training.detection_steps, training.tracking_steps
+
+
+def _local_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def _join() -> tuple[int, int]:
+    """Rank and number of processes; joins the group that torchrun made, if it did."""
+    if not distributed.is_torchelastic_launched():
+        return 0, 1
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def _progress(rank: int) -> Progress:
+    return Progress(
+        TextColumn("{task.description} {task.completed}/{task.total}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[parts]}"),
+        disable=rank != 0,
+    )
+
+
+def _log(run: Run, stage: int, parts: dict[str, float]) -> None:
+    path = run.folder / "losses.csv"
+    names = ["heatmap", "box", "track_box", "confidence", "loss"]
+    new = not path.exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(["step", "stage", *names])
+        writer.writerow([run.step, stage, *(f"{parts[n]:.5f}" if n in parts else "" for n in names)])
+
+
+def plot_curves(folder: Path) -> None:
+    """Draws losses.csv as curves.png, each part smoothed over a fiftieth of the run."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    with open(folder / "losses.csv", newline="") as file:
+        rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    figure, axes = pyplot.subplots(figsize=(9, 5))
+    window = max(len(rows) // 50, 1)
+    for name in ("heatmap", "box", "track_box", "confidence"):
+        points = np.array([[int(r["step"]), float(r[name])] for r in rows if r[name]])
+        if len(points) >= window:
+            smooth = np.convolve(points[:, 1], np.ones(window) / window, "valid")
+            axes.plot(points[window - 1 :, 0], smooth, label=name)
+    axes.set(xlabel="step", ylabel="loss", yscale="log", title="GCNet training")
+    axes.legend()
+    figure.savefig(folder / "curves.png", dpi=120, bbox_inches="tight")
+    pyplot.close(figure)
