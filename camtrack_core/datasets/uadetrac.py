@@ -1,0 +1,157 @@
+"""UA-DETRAC sequences in the official layout.
+
+A root holds folders of images and, beside them, one XML file a sequence:
+
+    Insight-MVT_Annotation_Train/MVI_20011/img00001.jpg
+    DETRAC-Train-Annotations-XML/MVI_20011.xml
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from camtrack_core.boxes import Floats, area, clip
+from camtrack_core.datasets.frames import Frame, Labels
+from camtrack_core.datasets.video import read_image, stamp_ns
+from camtrack_core.errors import DataError
+
+CLASS_NAMES = ("car", "bus", "van", "others")
+FRAME_RATE = 25.0
+PARTS = {
+    "Insight-MVT_Annotation_Train": "DETRAC-Train-Annotations-XML",
+    "Insight-MVT_Annotation_Test": "DETRAC-Test-Annotations-XML",
+}
+Targets = dict[int, list[ElementTree.Element]]  # by frame number
+
+
+class UaDetracSequence:
+    """One sequence: images, labels where the XML has any, ignored regions.
+
+    Attributes:
+        name: of the sequence, like MVI_20011.
+        class_names: CLASS_NAMES.
+        images: (frame number, file) in order; frame numbers count from 1.
+        ignored: (M, 4) float, pixels, the same in all frames.
+        weather: as annotated, like "sunny"; empty where it is not.
+
+    Raises:
+        DataError: images or XML are missing, the XML is broken, or annotated frames have no image.
+    """
+
+    class_names: tuple[str, ...] = CLASS_NAMES
+
+    def __init__(self, root: str | Path, name: str) -> None:
+        self.name = name
+        folder, self.annotations = find_sequence(Path(root), name)
+        self.images = _number_images(folder)
+        sequence = _parse(self.annotations)
+        attributes = sequence.find("sequence_attribute")
+        self.weather = attributes.get("sence_weather", "") if attributes is not None else ""  # spelt like this there
+        regions = sequence.findall("ignored_region/box")
+        self.ignored = _corners(regions, self.annotations)
+        self._targets: Targets = {
+            int(_number(f, "num", self.annotations)): f.findall("target_list/target") for f in sequence.iter("frame")
+        }
+        missing = sorted(set(self._targets) - {number for number, _ in self.images})
+        if missing:
+            raise DataError(f"{folder} lacks img{missing[0]:05d}.jpg, which {self.annotations} annotates")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for number, path in self.images:
+            image = read_image(path)
+            labels = self._labels(number, *image.shape[1::-1])
+            yield Frame(stamp_ns(number - 1, FRAME_RATE), image, labels, self.ignored)
+
+    def _labels(self, number: int, width: int, height: int) -> Labels | None:
+        if number not in self._targets:
+            return None
+        targets, path = self._targets[number], self.annotations
+        boxes = [_child(t, "box", path) for t in targets]
+        attributes = [_child(t, "attribute", path) for t in targets]
+        xyxy = _corners(boxes, path)
+        hidden = np.array([_hidden_area(t, path) for t in targets])
+        inside = 1 - np.array([_number(a, "truncation_ratio", path) for a in attributes])
+        visible = np.clip((1 - hidden / np.maximum(area(xyxy), 1)) * inside, 0, 1)
+        ids = np.array([_number(t, "id", path) for t in targets], np.int64)
+        class_ids = np.array([_class_id(a.get("vehicle_type", "")) for a in attributes], np.int64)
+        return Labels(ids, clip(xyxy, width, height), class_ids, visible.reshape(-1))
+
+
+def list_sequences(root: str | Path) -> list[str]:
+    """Names of the sequences under `root` that have both images and annotations, sorted."""
+    root = Path(root)
+    names = (f.stem for xml in PARTS.values() for f in (root / xml).glob("MVI_*.xml"))
+    return sorted(n for n in names if any((root / images / n).is_dir() for images in PARTS))
+
+
+def find_sequence(root: Path, name: str) -> tuple[Path, Path]:
+    """Image folder and XML file of a sequence. Raises DataError if either is missing."""
+    for images, xml in PARTS.items():
+        folder, annotations = root / images / name, root / xml / f"{name}.xml"
+        if not folder.is_dir():
+            continue
+        if not annotations.is_file():
+            raise DataError(f"UA-DETRAC sequence {folder} has no annotations: expected {annotations}")
+        return folder, annotations
+    raise DataError(f"expected UA-DETRAC images in {root / next(iter(PARTS)) / name}, found none")
+
+
+def _number_images(folder: Path) -> list[tuple[int, Path]]:
+    matches = ((re.fullmatch(r"img(\d+)\.jpg", p.name), p) for p in folder.iterdir())
+    images = sorted((int(m[1]), p) for m, p in matches if m)
+    if not images:
+        raise DataError(f"UA-DETRAC folder {folder} holds no img*.jpg")
+    gap = next((a + 1 for (a, _), (b, _) in pairwise(images) if b != a + 1), None)
+    if gap:
+        raise DataError(f"UA-DETRAC folder {folder} lacks img{gap:05d}.jpg")
+    return images
+
+
+def _parse(path: Path) -> ElementTree.Element:
+    try:
+        sequence = ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        raise DataError(f"annotations {path} are broken: {error}") from error
+    if sequence.tag != "sequence":
+        raise DataError(f"annotations {path}: expected a <sequence>, got <{sequence.tag}>")
+    return sequence
+
+
+def _child(element: ElementTree.Element, tag: str, path: Path) -> ElementTree.Element:
+    child = element.find(tag)
+    if child is None:
+        raise DataError(f"annotations {path}: a <{element.tag}> has no <{tag}>")
+    return child
+
+
+def _number(element: ElementTree.Element, name: str, path: Path) -> float:
+    try:
+        return float(element.get(name, ""))
+    except ValueError as error:
+        raise DataError(f"annotations {path}: <{element.tag}> needs a number {name}, got {element.attrib}") from error
+
+
+def _corners(boxes: list[ElementTree.Element], path: Path) -> Floats:
+    """(N, 4) corners of boxes given as left, top, width, height."""
+    names = ("left", "top", "width", "height")
+    ltwh = np.array([[_number(b, n, path) for n in names] for b in boxes]).reshape(-1, 4)
+    return np.concatenate([ltwh[:, :2], ltwh[:, :2] + ltwh[:, 2:]], 1)
+
+
+def _hidden_area(target: ElementTree.Element, path: Path) -> float:
+    """Square pixels of a target that others cover; status 0 marks what the target itself covers."""
+    regions = [r for r in target.findall("occlusion/region_overlap") if r.get("occlusion_status") != "0"]
+    return float(area(_corners(regions, path)).sum())
+
+
+def _class_id(vehicle_type: str) -> int:
+    return CLASS_NAMES.index(vehicle_type) if vehicle_type in CLASS_NAMES else CLASS_NAMES.index("others")

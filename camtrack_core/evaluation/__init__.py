@@ -1,0 +1,1 @@
+"""Scores, computed by or checked against the official tools."""

@@ -1,0 +1,66 @@
+"""MOTChallenge result text: frame, id, x, y, width, height, score, -1, -1, -1; frames count from 1."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from camtrack_core.errors import DataError
+from camtrack_core.tracks import Tracks2D
+
+
+def write_mot(path: str | Path, frames: Sequence[Tracks2D]) -> None:
+    """Write tracks frame by frame; the format holds no classes."""
+    lines = []
+    for number, tracks in enumerate(frames, start=1):
+        for id_, (x1, y1, x2, y2), score in zip(tracks.ids, tracks.xyxy, tracks.scores, strict=True):
+            lines.append(f"{number},{id_},{x1:.3f},{y1:.3f},{x2 - x1:.3f},{y2 - y1:.3f},{score:.4f},-1,-1,-1\n")
+    Path(path).write_text("".join(lines))
+
+
+def read_mot(path: str | Path, frame_count: int | None = None) -> list[Tracks2D]:
+    """Tracks frame by frame, all of class 0; detections without tracks have the id -1.
+
+    Args:
+        path: the text file.
+        frame_count: number of frames; the last one mentioned by default.
+
+    Raises:
+        DataError: the file is missing or a line is not in the format; names the line.
+    """
+    try:
+        lines = Path(path).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    rows: dict[int, list[list[float]]] = defaultdict(list)
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            frame, values = _parse(line, f"{path}, line {number}")
+            rows[frame].append(values)
+    last = max(rows, default=0)
+    count = last if frame_count is None else frame_count
+    if last > count:
+        raise DataError(f"{path}: expected at most {count} frames, got frame {last}")
+    return [_tracks(rows[frame]) for frame in range(1, count + 1)]
+
+
+def _parse(line: str, where: str) -> tuple[int, list[float]]:
+    """Frame and (id, x, y, width, height, score)."""
+    try:
+        values = [float(v) for v in line.split(",")[:7]]
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from error
+    if len(values) < 7 or not np.isfinite(values).all():
+        raise DataError(f"{where}: expected at least 7 finite numbers, got {line!r}")
+    if values[0] < 1 or values[0] != int(values[0]):
+        raise DataError(f"{where}: expected a frame number from 1, got {values[0]:g}")
+    return int(values[0]), values[1:]
+
+
+def _tracks(rows: list[list[float]]) -> Tracks2D:
+    table = np.array(rows).reshape(-1, 6)
+    xyxy = np.concatenate([table[:, 1:3], table[:, 1:3] + table[:, 3:5]], 1)
+    return Tracks2D(table[:, 0].astype(np.int64), xyxy, table[:, 5], np.zeros(len(table), np.int64))

@@ -1,0 +1,133 @@
+"""Vehicles in the front camera of nuScenes as truth for 2D detectors.
+
+The boxes of a key frame's vehicles (all but two-wheelers) are projected at the image's own ego pose and clipped.
+Vehicles that are too small, too far or hardly hit by the lidar are ignored regions, as are none that begin behind
+the camera.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camtrack_core.boxes import Boxes2D, Boxes3D, Floats, clip
+from camtrack_core.camera import Camera, Pose
+from camtrack_core.datasets.video import read_image
+from camtrack_core.errors import DataError
+from camtrack_core.evaluation.detection import DetectionScores, ImageTruth, average_precision
+
+MIN_DEPTH = 0.3  # metres; boxes that reach closer have no sound image
+MIN_SIDE = 2.0  # pixels; less is not even ignored
+MIN_HEIGHT = 20.0  # pixels
+MIN_LIDAR_POINTS = 5
+MAX_DEPTH = 60.0  # metres
+MIN_DETECTION_HEIGHT = 18.0  # pixels; lower detections are dropped unseen
+TWO_WHEELERS = ("vehicle.bicycle", "vehicle.motorcycle")
+TABLES = (
+    "sample",
+    "sample_data",
+    "ego_pose",
+    "calibrated_sensor",
+    "sample_annotation",
+    "instance",
+    "category",
+)
+
+Record = dict[str, Any]
+Tables = dict[str, dict[str, Record]]  # records by token, by table
+
+
+def score_vehicles(root: str | Path, detector: Callable[[NDArray[np.uint8]], Boxes2D]) -> DetectionScores:
+    """Scores at IoU 0.5 of a detector of vehicles that maps a BGR image to boxes, on vehicle_frames."""
+    truth, detections = [], []
+    for image, expected in vehicle_frames(root):
+        boxes = detector(image)
+        heights = boxes.xyxy[:, 3] - boxes.xyxy[:, 1]
+        truth.append(expected)
+        detections.append(boxes[heights >= MIN_DETECTION_HEIGHT])
+    return average_precision(truth, detections)
+
+
+def vehicle_frames(root: str | Path, version: str = "v1.0-mini") -> Iterator[tuple[NDArray[np.uint8], ImageTruth]]:
+    """Key frames of the front camera: (H, W, 3) BGR image and its vehicles, all of class 0.
+
+    Raises:
+        DataError: a table or an image is missing or broken; names the file.
+    """
+    root = Path(root)
+    tables = {name: _read_table(root / version / f"{name}.json") for name in TABLES}
+    images = {
+        record["sample_token"]: record
+        for record in tables["sample_data"].values()
+        if record["is_key_frame"] and record["filename"].startswith("samples/CAM_FRONT/")
+    }
+    annotations: dict[str, list[Record]] = {}
+    for record in tables["sample_annotation"].values():
+        annotations.setdefault(record["sample_token"], []).append(record)
+    for token in tables["sample"]:
+        vehicles = [a for a in annotations.get(token, []) if _is_vehicle(a, tables)]
+        yield read_image(root / images[token]["filename"]), _truth(vehicles, images[token], tables)
+
+
+def _read_table(path: Path) -> dict[str, Record]:
+    try:
+        return {record["token"]: record for record in json.loads(path.read_text())}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"cannot read nuScenes table {path}: {error}") from error
+
+
+def _is_vehicle(annotation: Record, tables: Tables) -> bool:
+    instance = tables["instance"][annotation["instance_token"]]
+    name = tables["category"][instance["category_token"]]["name"]
+    return name.startswith("vehicle.") and name not in TWO_WHEELERS
+
+
+def _truth(vehicles: list[Record], image: Record, tables: Tables) -> ImageTruth:
+    mounting = tables["calibrated_sensor"][image["calibrated_sensor_token"]]
+    camera = Camera(np.array(mounting["camera_intrinsic"]), image["width"], image["height"])
+    camera_pose = _pose(tables["ego_pose"][image["ego_pose_token"]]) @ _pose(mounting)
+    scored: list[Floats] = []
+    ignored: list[Floats] = []
+    for vehicle in vehicles:
+        corners = camera_pose.inverse().apply(_corners(vehicle))
+        if corners[:, 2].min() < MIN_DEPTH:
+            continue
+        box = _bounds(camera, corners)
+        width, height = box[2:] - box[:2]
+        if width < MIN_SIDE or height < MIN_SIDE:
+            continue
+        near = corners[:, 2].mean() <= MAX_DEPTH and vehicle["num_lidar_pts"] >= MIN_LIDAR_POINTS
+        (scored if near and height >= MIN_HEIGHT else ignored).append(box)
+    xyxy = np.array(scored).reshape(-1, 4)
+    return ImageTruth(xyxy, np.zeros(len(xyxy), np.int64), np.array(ignored).reshape(-1, 4))
+
+
+def _bounds(camera: Camera, corners: Floats) -> Floats:
+    """(4,) the box around the image of points (N, 3) in the optical frame, cut to the image."""
+    pixels = camera.project(corners)
+    box = np.concatenate([pixels.min(0), pixels.max(0)])
+    return clip(box[None], camera.width, camera.height)[0]
+
+
+def _corners(vehicle: Record) -> Floats:
+    """(8, 3) corners in the global frame; nuScenes gives sizes as width, length, height."""
+    width, length, height = vehicle["size"]
+    origin = np.zeros((1, 3))
+    box = Boxes3D(origin, np.array([[length, width, height]]), np.zeros(1), origin)
+    return _pose(vehicle).apply(box.corners()[0])
+
+
+def _pose(record: Record) -> Pose:
+    return Pose(rotation_matrix(np.array(record["rotation"])), np.array(record["translation"]))
+
+
+def rotation_matrix(quaternion: Floats) -> Floats:
+    """(3, 3) of a unit quaternion (4,) given as w, x, y, z."""
+    w, vector = quaternion[0], quaternion[1:]
+    cross = np.cross(np.eye(3), vector)  # cross @ p is vector x p
+    return np.eye(3) + 2 * w * cross + 2 * cross @ cross
