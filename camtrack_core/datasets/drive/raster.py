@@ -1,0 +1,401 @@
+"""From models to pixels: transforms, clips and fills triangles into a depth, a face and a shadow buffer.
+
+Colours come later and once a pixel (`shade`): here a pixel only learns which face of which instance it shows.
+Pixels lie on the supersampled grid. The same pass measures what the labels need: the extent of every instance
+on the image plane, how many pixels it covers alone, and how many of those remain seen.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from camtrack_core.boxes import Floats, Integers
+from camtrack_core.camera import NEAR_PLANE
+from camtrack_core.datasets.drive.mesh import Mesh, Slot
+
+NEAR = np.float64(NEAR_PLANE)
+LEAF = int(Slot.LEAF)
+NOTHING = -1
+
+
+class Library(NamedTuple):
+    """All meshes end to end; mesh m owns rows first_*[m] to first_*[m + 1]. Fields as in `Mesh`."""
+
+    vertices: Floats
+    triangles: Integers
+    slots: Integers
+    normals: Floats
+    first_vertex: Integers
+    first_triangle: Integers
+    radius: Floats
+
+
+class Instances(NamedTuple):
+    """What stands where, I rows; positions in the fixed frame in metres, scale a factor an axis.
+
+    palette (I, slots, 3) is linear BGR; style (I,) in [0, 1) varies patterns; glow (I,) lights the tail lamps.
+    """
+
+    mesh: Integers
+    position: Floats
+    yaw: Floats
+    scale: Floats
+    palette: Floats
+    style: Floats
+    glow: Floats
+
+
+class View(NamedTuple):
+    """The camera on the supersampled grid: (3, 3) rotation to the fixed frame, (3,) position, pixels."""
+
+    rotation: Floats
+    position: Floats
+    focal: float
+    middle_x: float
+    middle_y: float
+
+
+class Buffers(NamedTuple):
+    """What a frame is drawn into.
+
+    Per pixel (H, W): inverse depth, row of the face seen (or NOTHING), last instance that touched it, shadow,
+    and the share of sky light that objects standing on it leave the ground.
+    Per face: corners relative to the camera in the fixed frame as (origin, edge, edge), triangle, instance.
+    """
+
+    inverse_depth: Floats
+    face: Integers
+    touched: Integers
+    shadow: Integers
+    openness: Floats
+    corners: Floats
+    triangle: Integers
+    instance: Integers
+
+
+def library(meshes: list[Mesh]) -> Library:
+    """The meshes packed for the kernels."""
+    first_vertex = np.cumsum([0] + [len(m.vertices) for m in meshes]).astype(np.int32)
+    first_triangle = np.cumsum([0] + [len(m.triangles) for m in meshes]).astype(np.int32)
+    return Library(
+        np.concatenate([m.vertices for m in meshes]).astype(np.float32),
+        np.concatenate([m.triangles for m in meshes]).astype(np.int32),
+        np.concatenate([m.slots for m in meshes]).astype(np.int32),
+        np.concatenate([m.normals for m in meshes]).astype(np.float32),
+        first_vertex,
+        first_triangle,
+        np.array([np.linalg.norm(m.vertices, axis=1).max() for m in meshes]),
+    )
+
+
+def buffers(width: int, height: int, faces: int) -> Buffers:
+    """Empty buffers for an image of width x height pixels and at most `faces` visible faces."""
+    return Buffers(
+        np.zeros((height, width), np.float32),
+        np.full((height, width), NOTHING, np.int32),
+        np.full((height, width), NOTHING, np.int32),
+        np.zeros((height, width), np.uint8),
+        np.ones((height, width), np.float32),
+        np.zeros((faces, 3, 3), np.float32),
+        np.zeros(faces, np.int32),
+        np.zeros(faces, np.int32),
+    )
+
+
+@numba.njit(cache=True, fastmath=True)
+def _clip(corners, out):  # type: ignore[no-untyped-def]
+    """Cuts a camera-frame triangle at the near plane; writes up to 4 corners to out and returns how many."""
+    count = 0
+    for k in range(3):
+        here, after = corners[k], corners[(k + 1) % 3]
+        if here[2] >= NEAR:
+            out[count] = here
+            count += 1
+        if (here[2] >= NEAR) != (after[2] >= NEAR):
+            share = (NEAR - here[2]) / (after[2] - here[2])
+            for axis in range(3):
+                out[count, axis] = here[axis] + share * (after[axis] - here[axis])
+            count += 1
+    return count
+
+
+@numba.njit(cache=True, fastmath=True)
+def _span(screen, y, width):  # type: ignore[no-untyped-def]
+    """First and past-the-last pixel of row y inside a screen triangle of positive area (rows x, y, inverse z)."""
+    low, high = 0.0, float(width)
+    centre = y + 0.5
+    for k in range(3):
+        x0, y0 = screen[k, 0], screen[k, 1]
+        x1, y1 = screen[(k + 1) % 3, 0], screen[(k + 1) % 3, 1]
+        rise = y1 - y0
+        if rise == 0.0:
+            continue
+        x = x0 + (x1 - x0) * (centre - y0) / rise
+        if rise < 0.0:
+            low = max(low, x)
+        else:
+            high = min(high, x)
+    return int(np.ceil(low - 0.5)), min(int(np.ceil(high - 0.5)), width)
+
+
+@numba.njit(cache=True, fastmath=True)
+def _orient(screen, two_sided):  # type: ignore[no-untyped-def]
+    """Twice the screen area, made positive; 0 for what faces away."""
+    area = (screen[1, 0] - screen[0, 0]) * (screen[2, 1] - screen[0, 1])
+    area -= (screen[2, 0] - screen[0, 0]) * (screen[1, 1] - screen[0, 1])
+    # y points down on the screen, so faces seen from outside come out negative
+    if area < 0.0:
+        for axis in range(3):
+            held = screen[1, axis]
+            screen[1, axis] = screen[2, axis]
+            screen[2, axis] = held
+        return -area
+    return area if two_sided else 0.0
+
+
+@numba.njit(cache=True, fastmath=True)
+def _fill(screen, area, face, instance, inverse_depth, faces, touched, alone):  # type: ignore[no-untyped-def]
+    """Draws one oriented triangle; True when a pixel took it."""
+    height, width = faces.shape
+    gain_x = ((screen[1, 2] - screen[0, 2]) * (screen[2, 1] - screen[0, 1])
+              - (screen[2, 2] - screen[0, 2]) * (screen[1, 1] - screen[0, 1])) / area  # fmt: skip
+    gain_y = ((screen[2, 2] - screen[0, 2]) * (screen[1, 0] - screen[0, 0])
+              - (screen[1, 2] - screen[0, 2]) * (screen[2, 0] - screen[0, 0])) / area  # fmt: skip
+    top = max(0, int(np.ceil(min(screen[0, 1], screen[1, 1], screen[2, 1]) - 0.5)))
+    bottom = min(height, int(np.ceil(max(screen[0, 1], screen[1, 1], screen[2, 1]) - 0.5)))
+    taken = False
+    for y in range(top, bottom):
+        first, last = _span(screen, y, width)
+        start = screen[0, 2] + gain_y * (y + 0.5 - screen[0, 1]) + gain_x * (0.5 - screen[0, 0])
+        for x in range(first, last):
+            if touched[y, x] != instance:
+                touched[y, x] = instance
+                alone[instance] += 1
+            inverse = np.float32(start + gain_x * x)
+            if inverse > inverse_depth[y, x]:
+                inverse_depth[y, x] = inverse
+                faces[y, x] = face
+                taken = True
+    return taken
+
+
+@numba.njit(cache=True, fastmath=True)
+def _fill_shadow(screen, shadow):  # type: ignore[no-untyped-def]
+    """Marks the ground pixels inside an oriented triangle."""
+    height, width = shadow.shape
+    top = max(0, int(np.ceil(min(screen[0, 1], screen[1, 1], screen[2, 1]) - 0.5)))
+    bottom = min(height, int(np.ceil(max(screen[0, 1], screen[1, 1], screen[2, 1]) - 0.5)))
+    for y in range(top, bottom):
+        first, last = _span(screen, y, width)
+        for x in range(first, last):
+            shadow[y, x] = 1
+
+
+@numba.njit(cache=True, fastmath=True, inline="always")
+def _project(corner, view, out):  # type: ignore[no-untyped-def]
+    inverse = 1.0 / corner[2]
+    out[0] = view.focal * corner[0] * inverse + view.middle_x
+    out[1] = view.focal * corner[1] * inverse + view.middle_y
+    out[2] = inverse
+
+
+@numba.njit(cache=True, fastmath=True, inline="always")
+def _to_camera(point, view, out):  # type: ignore[no-untyped-def]
+    """Camera coordinates of a point that is relative to the camera in the fixed frame."""
+    for axis in range(3):
+        out[axis] = (
+            view.rotation[0, axis] * point[0] + view.rotation[1, axis] * point[1] + view.rotation[2, axis] * point[2]
+        )
+
+
+@numba.njit(cache=True, fastmath=True, inline="always")
+def _place(library, instances, row, view, world, camera):  # type: ignore[no-untyped-def]
+    """Vertices of an instance relative to the camera, in the fixed frame and in the camera frame; their count."""
+    mesh = instances.mesh[row]
+    first, last = library.first_vertex[mesh], library.first_vertex[mesh + 1]
+    cos, sin = np.cos(instances.yaw[row]), np.sin(instances.yaw[row])
+    for v in range(last - first):
+        x = library.vertices[first + v, 0] * instances.scale[row, 0]
+        y = library.vertices[first + v, 1] * instances.scale[row, 1]
+        world[v, 0] = cos * x - sin * y + instances.position[row, 0] - view.position[0]
+        world[v, 1] = sin * x + cos * y + instances.position[row, 1] - view.position[1]
+        z = library.vertices[first + v, 2] * instances.scale[row, 2]
+        world[v, 2] = z + instances.position[row, 2] - view.position[2]
+        _to_camera(world[v], view, camera[v])
+    return last - first
+
+
+@numba.njit(cache=True, fastmath=True, inline="always")
+def _outside(instances, radius, row, view, width, height):  # type: ignore[no-untyped-def]
+    """Whether the ball around an instance misses the view."""
+    centre, offset = np.empty(3), np.empty(3)
+    for axis in range(3):
+        offset[axis] = instances.position[row, axis] - view.position[axis]
+    _to_camera(offset, view, centre)
+    size = radius[instances.mesh[row]] * max(instances.scale[row, 0], instances.scale[row, 1], instances.scale[row, 2])
+    if centre[2] < NEAR - size:
+        return True
+    for axis in range(2):
+        middle = view.middle_x if axis == 0 else view.middle_y
+        extent = width if axis == 0 else height
+        low, high = -middle / view.focal, (extent - middle) / view.focal
+        if low * centre[2] - centre[axis] > size * np.sqrt(1 + low * low):
+            return True
+        if centre[axis] - high * centre[2] > size * np.sqrt(1 + high * high):
+            return True
+    return False
+
+
+@numba.njit(cache=True, fastmath=True)
+def draw(library, instances, order, view, buffer, extent, alone, seen):  # type: ignore[no-untyped-def]
+    """Fills the depth and face buffers with the instances in the given order (nearest first is fastest).
+
+    Writes extent (I, 4), x1 y1 x2 y2 on the image plane, unclipped and infinite where nothing lies in front of
+    the camera; alone (I,), the pixels each would cover without the others; seen (I,), those it does cover.
+    Returns the number of face rows used.
+    """
+    inverse_depth, face_of, touched = buffer.inverse_depth, buffer.face, buffer.touched
+    height, width = face_of.shape
+    buffer.inverse_depth[:] = 0
+    buffer.face[:] = NOTHING
+    buffer.touched[:] = NOTHING
+    extent[:, :2], extent[:, 2:] = np.inf, -np.inf
+    alone[:] = 0
+    seen[:] = 0
+    most = np.max(library.first_vertex[1:] - library.first_vertex[:-1])
+    world, camera = np.empty((most, 3)), np.empty((most, 3))
+    corners, cut, screen, point = np.empty((3, 3)), np.empty((4, 3)), np.empty((3, 3)), np.empty(3)
+    faces = 0
+    for row in order:
+        if _outside(instances, library.radius, row, view, width, height):
+            continue
+        count = _place(library, instances, row, view, world, camera)
+        for v in range(count):
+            if camera[v, 2] >= NEAR:
+                _project(camera[v], view, point)
+                extent[row, 0], extent[row, 2] = min(extent[row, 0], point[0]), max(extent[row, 2], point[0])
+                extent[row, 1], extent[row, 3] = min(extent[row, 1], point[1]), max(extent[row, 3], point[1])
+        mesh = instances.mesh[row]
+        for t in range(library.first_triangle[mesh], library.first_triangle[mesh + 1]):
+            if faces >= len(buffer.triangle):
+                break
+            for k in range(3):
+                corners[k] = camera[library.triangles[t, k]]
+            behind = corners[0, 2] < NEAR or corners[1, 2] < NEAR or corners[2, 2] < NEAR
+            if behind:
+                many = _clip(corners, cut)
+                for k in range(many):
+                    _project(cut[k], view, point)
+                    extent[row, 0], extent[row, 2] = (
+                        min(extent[row, 0], point[0]),
+                        max(extent[row, 2], point[0]),
+                    )
+                    extent[row, 1], extent[row, 3] = (
+                        min(extent[row, 1], point[1]),
+                        max(extent[row, 3], point[1]),
+                    )
+            else:
+                many = 3
+                cut[:3] = corners
+            taken = False
+            for k in range(2, many):
+                _project(cut[0], view, screen[0])
+                _project(cut[k - 1], view, screen[1])
+                _project(cut[k], view, screen[2])
+                area = _orient(screen, library.slots[t] == LEAF)
+                if area > 1e-9 and _fill(screen, area, faces, row, inverse_depth, face_of, touched, alone):
+                    taken = True
+            if taken:
+                a, b, c = library.triangles[t, 0], library.triangles[t, 1], library.triangles[t, 2]
+                for axis in range(3):
+                    buffer.corners[faces, 0, axis] = world[a, axis]
+                    buffer.corners[faces, 1, axis] = world[b, axis] - world[a, axis]
+                    buffer.corners[faces, 2, axis] = world[c, axis] - world[a, axis]
+                buffer.triangle[faces] = t
+                buffer.instance[faces] = row
+                faces += 1
+    for y in range(height):
+        for x in range(width):
+            if buffer.face[y, x] != NOTHING:
+                seen[buffer.instance[buffer.face[y, x]]] += 1
+    return faces
+
+
+@numba.njit(cache=True, fastmath=True)
+def draw_shadows(library, instances, casters, sun, view, buffer):  # type: ignore[no-untyped-def]
+    """Marks the pixels of the ground plane that the casters hide from the sun, a unit vector that points to it."""
+    shadow = buffer.shadow
+    shadow[:] = 0
+    most = np.max(library.first_vertex[1:] - library.first_vertex[:-1])
+    world, camera = np.empty((most, 3)), np.empty((most, 3))
+    corners, cut, screen = np.empty((3, 3)), np.empty((4, 3)), np.empty((3, 3))
+    for row in casters:
+        count = _place(library, instances, row, view, world, camera)
+        for v in range(count):  # slide along the light until the ground
+            fall = (world[v, 2] + view.position[2]) / sun[2]
+            world[v, 0] -= fall * sun[0]
+            world[v, 1] -= fall * sun[1]
+            world[v, 2] = -view.position[2]
+            _to_camera(world[v], view, camera[v])
+        mesh = instances.mesh[row]
+        for t in range(library.first_triangle[mesh], library.first_triangle[mesh + 1]):
+            for k in range(3):
+                corners[k] = camera[library.triangles[t, k]]
+            many = _clip(corners, cut)
+            for k in range(2, many):
+                _project(cut[0], view, screen[0])
+                _project(cut[k - 1], view, screen[1])
+                _project(cut[k], view, screen[2])
+                if _orient(screen, True) > 1e-9:
+                    _fill_shadow(screen, shadow)
+
+
+@numba.njit(cache=True, fastmath=True)
+def draw_contacts(instances, rows, half_sizes, view, buffer):  # type: ignore[no-untyped-def]
+    """Darkens the ground under and around the given instances, whose half sizes (R, 2) are in metres."""
+    buffer.openness[:] = 1
+    height, width = buffer.face.shape
+    reach = 0.7
+    offset, camera, point = np.empty(3), np.empty(3), np.empty(3)
+    ray = np.empty(3)
+    for k in range(len(rows)):
+        row = rows[k]
+        cos, sin = np.cos(instances.yaw[row]), np.sin(instances.yaw[row])
+        left, top, right, bottom = np.inf, np.inf, -np.inf, -np.inf
+        behind = 0
+        for corner in range(4):
+            x = (half_sizes[k, 0] + reach) * (1 if corner & 1 else -1)
+            y = (half_sizes[k, 1] + reach) * (1 if corner & 2 else -1)
+            offset[0] = instances.position[row, 0] + cos * x - sin * y - view.position[0]
+            offset[1] = instances.position[row, 1] + sin * x + cos * y - view.position[1]
+            offset[2] = -view.position[2]
+            _to_camera(offset, view, camera)
+            if camera[2] < NEAR:
+                behind += 1
+                continue
+            _project(camera, view, point)
+            left, right = min(left, point[0]), max(right, point[0])
+            top, bottom = min(top, point[1]), max(bottom, point[1])
+        if behind == 4:
+            continue
+        if behind:
+            left, right, bottom = 0.0, float(width), float(height)
+        for v in range(max(0, int(top)), min(height, int(bottom) + 1)) if right > 0 and left < width else range(0):
+            for u in range(max(0, int(left)), min(width, int(right) + 1)):
+                if buffer.face[v, u] != NOTHING:
+                    continue
+                a, b = (u + 0.5 - view.middle_x) / view.focal, (v + 0.5 - view.middle_y) / view.focal
+                for axis in range(3):
+                    ray[axis] = view.rotation[axis, 0] * a + view.rotation[axis, 1] * b + view.rotation[axis, 2]
+                if ray[2] >= -1e-4:
+                    continue
+                far = -view.position[2] / ray[2]
+                x = view.position[0] + far * ray[0] - instances.position[row, 0]
+                y = view.position[1] + far * ray[1] - instances.position[row, 1]
+                out_x = max(0.0, abs(cos * x + sin * y) - half_sizes[k, 0] + 0.15)
+                out_y = max(0.0, abs(cos * y - sin * x) - half_sizes[k, 1] + 0.15)
+                away = min(1.0, np.sqrt(out_x * out_x + out_y * out_y) / reach)
+                buffer.openness[v, u] *= 0.18 + 0.82 * away * (2 - away)
