@@ -1,0 +1,1 @@
+"""Top floor of camtrack: command line, demo, replay, recorder and launch runner."""

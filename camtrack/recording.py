@@ -1,0 +1,156 @@
+"""Writing down what was tracked: images joined with their tracks, an annotated video, tracks as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from camtrack_core.drawing import Trails, draw_tracks
+from camtrack_core.errors import DataError
+from camtrack_core.tracks import Tracks2D
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class NamedTracks:
+    """The tracks of one image and the class names that they index."""
+
+    tracks: Tracks2D
+    class_names: tuple[str, ...]
+
+
+class Joiner:
+    """Joins images and tracks by their stamps.
+
+    Images come out in order, each as soon as its tracks are there, or once newer tracks or too many newer
+    images show that it has none. At most `capacity` images and as many tracks are held.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._images: dict[int, Image] = {}
+        self._tracks: dict[int, NamedTracks] = {}
+
+    def add_image(self, time_ns: int, image: Image) -> list[tuple[int, Image, NamedTracks | None]]:
+        """Take an image; returns those that are complete now, oldest first."""
+        self._images[time_ns] = image
+        return self._complete(self._capacity)
+
+    def add_tracks(self, time_ns: int, tracks: NamedTracks) -> list[tuple[int, Image, NamedTracks | None]]:
+        """Take the tracks of an image; returns the images that are complete now, oldest first."""
+        self._tracks[time_ns] = tracks
+        while len(self._tracks) > self._capacity:
+            del self._tracks[min(self._tracks)]
+        return self._complete(self._capacity)
+
+    def flush(self) -> list[tuple[int, Image, NamedTracks | None]]:
+        """All images that are left, oldest first; forgets everything."""
+        rest = self._complete(0)
+        self._tracks.clear()
+        return rest
+
+    def _complete(self, capacity: int) -> list[tuple[int, Image, NamedTracks | None]]:
+        complete = []
+        for time_ns in sorted(self._images):
+            newest = max(self._tracks, default=0)
+            if newest < time_ns and len(self._images) <= capacity:
+                break
+            complete.append((time_ns, self._images.pop(time_ns), self._tracks.pop(time_ns, None)))
+        return complete
+
+
+class VideoFile:
+    """An mp4 file whose frame rate is the distance of the first two stamps.
+
+    Raises DataError where the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        self._first: tuple[int, Image] | None = None
+
+    def write(self, time_ns: int, image: Image) -> None:
+        """Append an image. Those of another size than the first are fitted to it."""
+        if self._writer is None:
+            if self._first is None:
+                self._first = (time_ns, image)
+                return
+            first_ns, first = self._first
+            self._open(1e9 / max(time_ns - first_ns, 1), first)
+        self._append(image)
+
+    def close(self) -> None:
+        """Finish the file; without this it cannot be played."""
+        if self._writer is None and self._first is not None:
+            self._open(1.0, self._first[1])
+        if self._writer is not None:
+            self._writer.release()
+
+    def _open(self, frame_rate: float, first: Image) -> None:
+        self._size = (first.shape[1], first.shape[0])
+        rate = min(max(frame_rate, 1.0), 120.0)
+        self._writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*"mp4v"), rate, self._size)
+        if not self._writer.isOpened():
+            raise DataError(f"cannot write the video {self._path}")
+        self._append(first)
+
+    def _append(self, image: Image) -> None:
+        assert self._writer is not None
+        fits = (image.shape[1], image.shape[0]) == self._size
+        self._writer.write(image if fits else cv2.resize(image, self._size))
+
+
+class Recording:
+    """An annotated video and the tracks beside it, in one folder.
+
+    tracks.mp4: the images with boxes, ids and trails. tracks.txt: MOTChallenge rows
+    `frame,id,left,top,width,height,score,-1,-1,-1`, frames of the video from 1. tracks.jsonl: a line a frame
+    with tracks: its stamp in nanoseconds, the frame of the video, and the tracks with class names.
+
+    Raises DataError where the files cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._mot = (folder / "tracks.txt").open("w")
+            self._lines = (folder / "tracks.jsonl").open("w")
+        except OSError as error:
+            raise DataError(f"cannot write to {folder}: {error.strerror}") from error
+        self._video = VideoFile(folder / "tracks.mp4")
+        self._trails = Trails()
+        self.frames = 0
+
+    def write(self, time_ns: int, image: Image, named: NamedTracks | None) -> None:
+        """Append an image and its tracks; None where it was not tracked."""
+        self.frames += 1
+        if named is not None:
+            self._write_text(time_ns, named.tracks, named.class_names)
+            image = self._trails.draw(image.copy(), named.tracks)  # it may be a view of a message
+            image = draw_tracks(image, named.tracks, named.class_names)
+        self._video.write(time_ns, image)
+
+    def close(self) -> None:
+        self._video.close()
+        self._mot.close()
+        self._lines.close()
+
+    def _write_text(self, time_ns: int, tracks: Tracks2D, class_names: Sequence[str]) -> None:
+        rows = []
+        for track, xyxy, score, class_id in zip(
+            tracks.ids.tolist(), tracks.xyxy.tolist(), tracks.scores.tolist(), tracks.class_ids, strict=True
+        ):
+            x1, y1, x2, y2 = xyxy
+            box = f"{x1:.2f},{y1:.2f},{x2 - x1:.2f},{y2 - y1:.2f}"
+            self._mot.write(f"{self.frames},{track},{box},{score:.4f},-1,-1,-1\n")
+            rows.append({"id": track, "class": class_names[class_id], "score": score, "xyxy": xyxy})
+        self._lines.write(json.dumps({"time_ns": time_ns, "frame": self.frames, "tracks": rows}) + "\n")

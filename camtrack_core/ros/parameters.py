@@ -1,0 +1,102 @@
+"""Parameter models as ROS parameters: declared from the fields, read back into the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidParameterValueException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from camtrack_core.config import P, Parameters, nested_model, parameter_names, unknown_name, validated
+
+INT64 = 2**63 - 1
+OF_ROS = {"use_sim_time", "start_type_description_service"}  # parameters that every node has
+
+
+def declare(node: Node, model: type[Parameters]) -> None:
+    """Declare every field of a model, with its default, description and range; nested models as dotted names.
+
+    The node must have been made with automatically_declare_parameters_from_overrides.
+    """
+    for name, field in _fields(model):
+        # Types are the model's business: ROS would refuse a 1 for 1.0, and say so only in a traceback.
+        descriptor = ParameterDescriptor(description=field.description or "", dynamic_typing=True)
+        if not node.has_parameter(name):
+            node.declare_parameter(name, _to_ros(field), descriptor)
+        _describe_range(descriptor, field)
+        # A value out of range stays until configure, which refuses it with a sentence.
+        with suppress(InvalidParameterValueException):
+            node.set_descriptor(name, descriptor)
+
+
+def read(node: Node, model: type[P]) -> P:
+    """The node's parameters as a model. Raises ConfigurationError."""
+    values: dict[str, Any] = {}
+    for name in parameter_names(model):
+        parameter = node.get_parameter(name)
+        if parameter.type_ != Parameter.Type.NOT_SET:
+            *path, leaf = name.split(".")
+            inner = values
+            for part in path:
+                inner = inner.setdefault(part, {})
+            inner[leaf] = parameter.value
+    return validated(model, values)
+
+
+def strangers(node: Node, model: type[Parameters]) -> list[str]:
+    """A sentence for each parameter given to the node that the model does not know."""
+    known = parameter_names(model)
+    given = node.get_parameters_by_prefix("")
+    return [
+        unknown_name(name, known)
+        for name in given
+        if name not in known and name not in OF_ROS and not name.startswith("qos_overrides.")
+    ]
+
+
+def _fields(model: type[Parameters], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        nested = nested_model(field.annotation)
+        if nested:
+            yield from _fields(nested, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+def _to_ros(field: FieldInfo) -> Any:
+    """A field's default as ROS can hold it; None where the field must be given."""
+    if field.is_required():
+        return None
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _describe_range(descriptor: ParameterDescriptor, field: FieldInfo) -> None:
+    """Bounds of a number for tools that show sliders; open bounds, which ROS cannot express, as text too."""
+    bounds = {
+        kind: getattr(constraint, kind)
+        for constraint in field.metadata
+        for kind in ("gt", "ge", "lt", "le")
+        if getattr(constraint, kind, None) is not None
+    }
+    if not bounds:
+        return
+    low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
+    if field.annotation is int:
+        low = -INT64 if low is None else low + ("gt" in bounds)
+        high = INT64 if high is None else high - ("lt" in bounds)
+        descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=0)]
+    elif field.annotation is float:
+        low, high = (-inf if low is None else float(low)), (inf if high is None else float(high))
+        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high, step=0.0)]
+    words = {"gt": "greater than", "ge": "at least", "lt": "less than", "le": "at most"}
+    descriptor.additional_constraints = ", ".join(f"{words[kind]} {value}" for kind, value in bounds.items())

@@ -1,0 +1,43 @@
+"""What all tests share: the environment of a camtrack process and the folder of the data sets."""
+
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HIGHEST_DOMAIN = 100  # the largest id whose ports lie below the range that the kernel hands out
+
+
+def own_domain() -> int:
+    """Return a ROS domain for this process: equal for no two workers of a run, and seldom for two runs."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return 1 + (zlib.crc32(run.encode()) + worker) % HIGHEST_DOMAIN
+
+
+def process_environment() -> dict[str, str]:
+    """Return the environment that ``config/environment.sh`` makes of the present one."""
+    command = ["bash", "-c", f". '{ROOT}/config/environment.sh' && env -0"]
+    environment = dict(os.environ)
+    if sys.prefix != sys.base_prefix:
+        environment["VIRTUAL_ENV"] = sys.prefix
+    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    return dict(entry.split("=", 1) for entry in output.split("\0") if entry)
+
+
+# At import, before any test module can initialise rclpy.
+os.environ.update(process_environment())
+os.environ["ROS_DOMAIN_ID"] = str(own_domain())
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """Return the folder of the data sets, $CAMTRACK_DATA or shared/data beside the repository."""
+    folder = Path(os.environ.get("CAMTRACK_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no data sets: {folder} is no folder; set CAMTRACK_DATA")
+    return folder
