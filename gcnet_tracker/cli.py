@@ -36,11 +36,11 @@ def label(
     teacher: Teacher,
     out: Annotated[Path, typer.Option(help="label file to write, gzipped where it ends in .gz")],
 ) -> None:
-    """Label a video with a teacher that sees it at several resolutions, and with what agrees over time.
+    """Label a video with a teacher, whole frames and tiles, keeping what agrees over time.
 
     Example: camtrack gcnet label roadside.mp4 --teacher yolox_nano.onnx --out roadside.txt.gz
     """
-    from gcnet_tracker.teacher import label_video
+    from camtrack_core.datasets.teacher import label_video
 
     labels = label_video(video, teacher, out)
     count = sum(map(len, labels.frames)) / len(labels.frames)
@@ -93,7 +93,9 @@ def train(
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of a run")],
     out: Annotated[Path, typer.Argument(help="ONNX file to write")],
-    precision: Annotated[Literal["float32", "float16"], typer.Option(help="float16 is what TensorRT wants")] = "float32",
+    precision: Annotated[
+        Literal["float32", "float16"], typer.Option(help="float16 is what TensorRT wants")
+    ] = "float32",
     refresh: Annotated[
         Literal["query", "key"], typer.Option(help="what Algorithm 1 stores: Q as in training, K as in the listing")
     ] = "query",

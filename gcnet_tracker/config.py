@@ -55,7 +55,7 @@ class TrainingConfig(Parameters):
     """Training of both stages (paper Sec. 3.2)."""
 
     seed: int = 0
-    batch_size: int = Field(8, gt=0, description="images (stage 1) or pairs (stage 2) a step and process")
+    batch_size: int = Field(8, ge=2, description="images a step and process; in stage 2 half as many pairs")
     detection_steps: int = Field(20000, ge=0, description="steps of stage 1, detection alone")
     tracking_steps: int = Field(20000, ge=0, description="steps of stage 2, detection and tracking")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's peak rate; warm-up and cosine decay in each stage")

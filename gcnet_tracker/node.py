@@ -76,3 +76,7 @@ class GCNetNode(CamtrackNode[GCNetParameters]):
 
 def main() -> int:
     return run(GCNetNode)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, distributed, nn
-from torch.optim.swa_utils import AveragedModel
 
 from camtrack_core.boxes import Floats
 from camtrack_core.errors import ModelError
@@ -27,7 +26,6 @@ from gcnet_tracker.loader import ClipSamples, batches
 from gcnet_tracker.network import FrameFeatures, GCNet, to_xyxy
 
 WARM_UP = 100  # steps
-EMA_DECAY = 0.998  # of the averaged weights that are exported
 GRADIENT_LIMIT = 10.0  # norm
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -80,11 +78,6 @@ class TrainingStep(nn.Module):
         return losses.box_loss(boxes, truth, owners, weight, self.aspect)
 
 
-def _moving_average(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-    """Exponential moving average that forgets the random start: a plain mean at first."""
-    return average + (current - average) * max(1 - EMA_DECAY, 1 / (int(count) + 1))
-
-
 def schedule(step: int, steps: int) -> float:
     """Share of the peak learning rate: linear warm-up, then a cosine to zero."""
     if step < WARM_UP:
@@ -93,7 +86,7 @@ def schedule(step: int, steps: int) -> float:
 
 
 class Run:
-    """State of one training: model, averaged model, optimiser, step, and the folder it is kept in."""
+    """State of one training: model, optimiser, step, and the folder it is kept in."""
 
     def __init__(self, folder: Path, network: NetworkConfig, training: TrainingConfig, pretrained: Path | None):
         self.folder, self.network, self.training = folder, network, training
@@ -106,7 +99,6 @@ class Run:
         for name in {"none": (), "early": model.backbone.early, "all": ("",)}[training.frozen]:
             model.backbone.get_submodule(name).requires_grad_(False)
         self.model = model.to(self.device, memory_format=torch.channels_last)
-        self.average = AveragedModel(self.model, avg_fn=_moving_average)
         backbone = list(self.model.backbone.parameters())
         rest = [p for n, p in self.model.named_parameters() if not n.startswith("backbone.")]
         self.optimiser = torch.optim.Adam([{"params": backbone}, {"params": rest}])
@@ -124,7 +116,6 @@ class Run:
         if NetworkConfig(**state["network"]) != self.network:
             raise ModelError(f"{self.checkpoint}: expected the network {self.network}, got {state['network']}")
         self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]
 
@@ -133,7 +124,6 @@ class Run:
         state = {
             "network": self.network.model_dump(),
             "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
         }
@@ -156,7 +146,7 @@ def train(
     training: TrainingConfig,
     pretrained: Path | None,
 ) -> GCNet:
-    """Trains, or goes on training, in `folder`; returns the averaged network in evaluation mode.
+    """Trains, or goes on training, in `folder`; returns the network in evaluation mode.
 
     Args:
         clips: labelled sequences, drawn with probability proportional to `weights` (len(clips),).
@@ -177,7 +167,7 @@ def train(
             if run.step >= end:
                 continue
             samples = ClipSamples(clips, weights, network, frames, training.max_gap, training.seed)
-            source = batches(samples, training.batch_size, run.step, run.rank, run.world, training.workers)
+            source = batches(samples, training.batch_size // frames, run.step, run.rank, run.world, training.workers)
             for parts in _steps(run, module, source, end):
                 progress.update(task, completed=run.step, parts=" ".join(f"{k} {v:.3f}" for k, v in parts.items()))
                 if run.rank == 0:
@@ -185,11 +175,7 @@ def train(
     if run.rank == 0:
         run.save()
         plot_curves(folder)
-    # the averaged parameters go with the live normalisation statistics
-    result = run.average.module
-    for target, value in zip(result.buffers(), run.model.buffers(), strict=True):
-        target.copy_(value)
-    return result.eval()
+    return run.model.eval()
 
 
 def _steps(run: Run, module: nn.Module, source: Iterator[dict[str, Tensor]], end: int) -> Iterator[dict[str, float]]:
@@ -205,7 +191,6 @@ def _steps(run: Run, module: nn.Module, source: Iterator[dict[str, Tensor]], end
         parts["loss"].backward()
         nn.utils.clip_grad_norm_(run.model.parameters(), GRADIENT_LIMIT)
         run.optimiser.step()
-        run.average.update_parameters(run.model)
         run.step += 1
         if run.rank == 0 and run.step % run.training.checkpoint_every == 0:
             run.save()
@@ -213,15 +198,11 @@ def _steps(run: Run, module: nn.Module, source: Iterator[dict[str, Tensor]], end
 
 
 def load_network(checkpoint: Path) -> GCNet:
-    """The averaged network of a checkpoint, in evaluation mode. Raises ModelError for another kind of file."""
+    """The network of a checkpoint, in evaluation mode. Raises ModelError for another kind of file."""
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         model = GCNet(NetworkConfig(**state["network"]))
-        average = AveragedModel(model)
-        average.load_state_dict(state["average"])
-        buffers = {name for name, _ in model.named_buffers()}
-        model.load_state_dict(average.module.state_dict())
-        model.load_state_dict({k: v for k, v in state["model"].items() if k in buffers}, strict=False)
+        model.load_state_dict(state["model"])
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise ModelError(f"{checkpoint}: expected a GCNet checkpoint, got {error}") from error
     return model.eval()

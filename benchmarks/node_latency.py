@@ -1,0 +1,150 @@
+"""Latency of the GCNet node: image message in to tracks message out, and what of it is not inference.
+
+    python benchmarks/node_latency.py [--width 1600] [--height 900] [--rate 20] [--frames 400] [--source CLIP] [--json]
+
+This process publishes images at a fixed rate and hears the tracks; gcnet_tracker and pkf_filter run as processes of
+their own. Overhead: the 50th percentile of the time from publishing an image to receiving its tracks, minus that of
+the inference as the node's diagnostics give it. Sustained: tracks received a second over the whole run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import cycle, islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
+from rich.console import Console
+from rich.table import Table
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2DArray
+
+from camtrack_core.datasets.sources import open_source
+from camtrack_core.ros.image import fill_image
+from camtrack_core.ros.qos import DIAGNOSTICS, RESULTS, SENSOR_DATA
+
+ROOT = Path(__file__).resolve().parents[1]
+WARM_UP = 20  # frames that are not counted
+START = 60.0  # seconds that the nodes may take to start
+NODES = ("gcnet_tracker.node", "pkf_filter.node")
+
+
+class Bench:
+    """Publishes images with a counter as stamp and notes when their tracks arrive."""
+
+    def __init__(self) -> None:
+        self.node = rclpy.create_node("node_latency")
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        self.images = self.node.create_publisher(Image, "image", SENSOR_DATA)
+        self.node.create_subscription(Detection2DArray, "gcnet_tracker/tracks", self._tracked, RESULTS)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnosed, DIAGNOSTICS)
+        self.sent: dict[int, float] = {}
+        self.received: dict[int, float] = {}
+        self.stages: dict[str, float] = {}
+
+    def publish(self, number: int, image: np.ndarray) -> None:
+        message = fill_image(Image(), image)
+        message.header.stamp.sec, message.header.stamp.nanosec = number, 0
+        self.sent[number] = time.perf_counter()
+        self.images.publish(message)
+
+    def serve(self, until: float) -> None:
+        while (left := until - time.perf_counter()) > 0:
+            self.executor.spin_once(timeout_sec=left)
+
+    def _tracked(self, message: Detection2DArray) -> None:
+        self.received[message.header.stamp.sec] = time.perf_counter()
+
+    def _diagnosed(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name.endswith("gcnet_tracker"):
+                self.stages = {v.key: float(v.value) for v in status.values if v.key.startswith("latency.")}
+
+
+@contextmanager
+def nodes() -> Iterator[list[subprocess.Popen]]:
+    remap = ["--ros-args", "-r", "detections:=gcnet_tracker/tracks"]
+    processes = [subprocess.Popen([sys.executable, "-m", name, *remap], cwd=ROOT) for name in NODES]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        for process in processes:
+            process.wait(20)
+
+
+def images(source: str | None, width: int, height: int) -> list[np.ndarray]:
+    """A few images of the wanted size: of a recording, or grey noise."""
+    if source is None:
+        rng = np.random.default_rng(0)
+        return [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(4)]
+    return [cv2.resize(frame.image, (width, height)) for frame in islice(open_source(source), 60)]
+
+
+def measure(pictures: list[np.ndarray], rate: float, frames: int) -> dict[str, float]:
+    bench = Bench()
+    limit = time.perf_counter() + START
+    with nodes() as processes:
+        while bench.images.get_subscription_count() < 1 and time.perf_counter() < limit:
+            bench.serve(time.perf_counter() + 0.1)
+            if any(p.poll() is not None for p in processes):
+                raise SystemExit("a node ended at once; run it by itself to see why")
+        bench.serve(time.perf_counter() + 2.0)
+        begin = time.perf_counter()
+        for number, picture in islice(enumerate(cycle(pictures), 1), frames + WARM_UP):
+            bench.publish(number, picture)
+            bench.serve(begin + number / rate)
+        bench.serve(time.perf_counter() + 2.0)
+    counted = [n for n in bench.received if n > WARM_UP]
+    latency = np.array([bench.received[n] - bench.sent[n] for n in counted]) * 1e3
+    span = max(bench.received.values()) - bench.sent[WARM_UP + 1]
+    inference = bench.stages["latency.inference.p50_ms"]
+    return {
+        "received_share": len(counted) / frames,
+        "sustained_hz": len(counted) / span,
+        "total_p50_ms": float(np.percentile(latency, 50)),
+        "total_p99_ms": float(np.percentile(latency, 99)),
+        "inference_p50_ms": inference,
+        "overhead_p50_ms": float(np.percentile(latency, 50)) - inference,
+        **bench.stages,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--width", type=int, default=1600)
+    parser.add_argument("--height", type=int, default=900)
+    parser.add_argument("--rate", type=float, default=20.0, help="images a second (default: %(default)s)")
+    parser.add_argument("--frames", type=int, default=400)
+    parser.add_argument("--source", help="a recording whose images are used, resized (default: noise)")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    rclpy.init()
+    figures = measure(images(arguments.source, arguments.width, arguments.height), arguments.rate, arguments.frames)
+    if arguments.json:
+        print(json.dumps(figures))
+        return 0
+    title = f"{arguments.width}x{arguments.height} at {arguments.rate:g} Hz, {os.cpu_count()} processors"
+    table = Table("figure", "value", title=title)
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.2f}")
+    Console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
