@@ -30,7 +30,7 @@ class ArraySet:
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         """The rows that a mask, a slice or an index array selects, as a set of the same type."""
-        return type(self)(*(getattr(self, f.name)[index] for f in fields(self)))  # type: ignore[arg-type]
+        return type(self)(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
 @dataclass(frozen=True)

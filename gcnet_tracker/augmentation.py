@@ -6,6 +6,7 @@ Both frames of a pair get the same view, up to a small shake, so that the motion
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,7 +39,7 @@ class View:
             small = source
             matrix = np.array([[self.scale, 0, self.shift[0]], [0, self.scale, self.shift[1]]])
         view = cv2.warpAffine(small, matrix, (self.width, self.height), borderValue=(PADDING,) * 3)
-        return view[:, ::-1] if self.flip else view
+        return np.asarray(view[:, ::-1] if self.flip else view, np.uint8)
 
     def boxes(self, xyxy: Floats) -> Floats:
         moved = xyxy * self.scale + np.tile(self.shift, 2)
@@ -93,10 +94,11 @@ class Look:
     noise: float
     blur: float
 
-    def image(self, picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    def image(self, source: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        picture: NDArray[Any]
         levels = (np.arange(256) / 255) ** self.gamma * 255
         table = np.clip(levels[:, None] * self.gain + self.offset, 0, 255).astype(np.uint8)
-        picture = cv2.LUT(np.ascontiguousarray(picture), table[None])
+        picture = cv2.LUT(np.ascontiguousarray(source), table[None])
         if self.saturation != 1:
             grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
             picture = cv2.addWeighted(picture, self.saturation, grey, 1 - self.saturation, 0)
@@ -105,7 +107,7 @@ class Look:
         if self.noise > 0.5:
             grain = rng.standard_normal(picture.shape, np.float32) * self.noise
             picture = np.clip(picture + grain, 0, 255).astype(np.uint8)
-        return picture
+        return np.asarray(picture, np.uint8)
 
 
 def random_look(rng: np.random.Generator) -> Look:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from camtrack_core.errors import ModelError
+from gcnet_tracker.backbone_base import Backbone
 from gcnet_tracker.yolox import YoloxNano
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -26,6 +27,9 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 class ImageNetNormalisation(nn.Module):
     """BGR 0..255 -> RGB with ImageNet's mean 0 and deviation 1."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +99,7 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """He et al. 2016, without its classifier."""
 
     early = ("conv1", "bn1", "layer1")
@@ -118,8 +122,8 @@ class ResNet(nn.Module):
         x = functional.relu(self.bn1(self.conv1(self.normalise(image))))
         x = functional.max_pool2d(x, 3, 2, 1)
         maps = []
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+        for stage in range(1, 5):
+            x = self.get_submodule(f"layer{stage}")(x)
             maps.append(x)
         return maps[1:]
 
@@ -169,7 +173,7 @@ LITE0_STAGES = (
 )
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(Backbone):
     """EfficientNet-Lite0 without its classifier."""
 
     channels = (40, 112, 320)
@@ -208,7 +212,7 @@ class EfficientNetLite0(nn.Module):
         load_in_order(self, tensors[:wanted], str(path))
 
 
-BACKBONES: dict[str, Callable[[], nn.Module]] = {
+BACKBONES: dict[str, Callable[[], Backbone]] = {
     "resnet18": lambda: ResNet(BasicBlock, (2, 2, 2, 2)),
     "resnet34": lambda: ResNet(BasicBlock, (3, 4, 6, 3)),
     "resnet50": lambda: ResNet(Bottleneck, (3, 4, 6, 3)),

@@ -41,7 +41,7 @@ class Clip:
         return len(self.frames)
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        return cv2.imdecode(self.frames[index], cv2.IMREAD_COLOR)
+        return np.asarray(cv2.imdecode(self.frames[index], cv2.IMREAD_COLOR), np.uint8)
 
 
 def from_sequence(

@@ -33,6 +33,8 @@ class FrameGraph(nn.Module):
         refresh: what becomes Q_i at the centre of B_t,i: "query" as in training, "key" as the listing prints it.
     """
 
+    pixels: Tensor
+
     def __init__(self, network: GCNet, refresh: Literal["query", "key"]) -> None:
         super().__init__()
         self.network, self.refresh = network, refresh

@@ -42,7 +42,8 @@ class ClipSamples(Dataset):
         height, width = self.network.height, self.network.width
         view = augmentation.random_view(rng, pictures[0].shape[:2], width, height)
         look = augmentation.random_look(rng)
-        samples = []
+        samples: list[Sample] = []
+        built: list[targets.Targets] = []
         for picture, i in zip(pictures, chosen, strict=True):
             labels, ignored = augmentation.see(view, clip.labels[i], clip.ignored[i])
             labels = labels[:MAX_OBJECTS]
@@ -51,10 +52,11 @@ class ClipSamples(Dataset):
                 labels.xyxy, labels.class_ids, ignored, len(self.network.class_names), self.network.map_size
             )
             samples.append(_pack(image, labels.xyxy, labels.ids, target, width, height))
+            built.append(target)
             view = augmentation.shake(view, rng)
-        sample = {key: np.stack([s[key] for s in samples]) for key in samples[0] if key != "target"}
+        sample = {key: np.stack([s[key] for s in samples]) for key in samples[0]}
         if self.frames == 2:
-            past, now = samples[0]["target"], samples[1]["target"]
+            past, now = built
             owner, confidence = targets.follow(past, samples[0]["row_ids"], samples[1]["row_ids"])
             # a cell inside an object but assigned to none (Eq. 11) is neither a hit nor a miss of tracking
             unclear = (past.peak > targets.ASSIGNED) & (past.owner < 0)
@@ -86,13 +88,12 @@ def _pack(
     return {
         "image": np.ascontiguousarray(image.transpose(2, 0, 1)),
         "truth": truth,
-        "objects": np.float32(len(xyxy)),
+        "objects": np.array(len(xyxy), np.float32),
         "heatmap": target.heatmap,
         "owner": target.owner,
         "weight": target.weight,
         "counted": target.counted,
         "row_ids": row_ids,
-        "target": target,  # type: ignore[dict-item]
     }
 
 

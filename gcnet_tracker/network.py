@@ -12,12 +12,14 @@ Two places where the paper is silent and this network decides:
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gcnet_tracker.backbone_base import Backbone
 from gcnet_tracker.backbones import BACKBONES
 from gcnet_tracker.config import NetworkConfig
 from gcnet_tracker.correlation import GlobalCorrelation
@@ -57,6 +59,8 @@ class ConvBlock(nn.Sequential):
 
 class Coordinates(nn.Module):
     """Appends two channels: row and column of each cell's centre, from -1 to 1."""
+
+    grid: Tensor
 
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
@@ -116,6 +120,8 @@ GATES = {"confidence": ConfidenceGate, "none": OpenGate}
 class GCNet(nn.Module):
     """Global Correlation Network. Images are BGR (B, 3, H, W) in 0..255; boxes are (x, y, w, h) in [0, 1]."""
 
+    position: Tensor
+
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
@@ -124,9 +130,11 @@ class GCNet(nn.Module):
         value_channels = c if config.local == "value" else 0
         described = config.correlation_channels + value_channels
 
-        self.backbone = BACKBONES[config.backbone]()
+        self.backbone: Backbone = BACKBONES[config.backbone]()
         self.neck = Neck(self.backbone.channels, c, height, width)
-        self.classification = nn.Sequential(ConvBlock(c, c, 3), nn.Conv2d(c, len(config.class_names), 1))
+        to_heatmap = nn.Conv2d(c, len(config.class_names), 1)
+        nn.init.constant_(_bias(to_heatmap), math.log(HEATMAP_PRIOR / (1 - HEATMAP_PRIOR)))
+        self.classification = nn.Sequential(ConvBlock(c, c, 3), to_heatmap)
         self.register_buffer("position", EMBEDDINGS[config.position](c, height, width)[None], persistent=False)
         self.to_query, self.query_norm = nn.Conv2d(c, c, 1), nn.BatchNorm2d(c)
         self.to_key, self.key_norm = nn.Conv2d(c, c, 1), nn.BatchNorm2d(c)
@@ -140,13 +148,12 @@ class GCNet(nn.Module):
         self._start_from_priors()
 
     def _start_from_priors(self) -> None:
-        odds = torch.tensor(HEATMAP_PRIOR).logit().item()
-        nn.init.constant_(self.classification[-1].bias, odds)
         nn.init.normal_(self.to_box.weight, std=0.01)
         # a box at its own cell, a tenth of the image wide and high
-        self.to_box.bias.data = torch.tensor([0.5, 0.5, -2.3, -2.3])
+        _bias(self.to_box).data = torch.tensor([0.5, 0.5, -2.3, -2.3])
         if isinstance(self.to_value, nn.Conv2d):
-            x, y = -1, -2  # V passes the coordinates on; normalised, they are uniform with a deviation of 1 / sqrt 3
+            # F ends with the coordinates; V passes them on, normalised: uniform with a deviation of 1 / sqrt 3
+            x, y = -1, -2
             for channel, output in ((x, 0), (y, 1)):
                 self.to_value.weight.data[channel] = 0
                 self.to_value.weight.data[channel, channel] = 1
@@ -175,6 +182,11 @@ class GCNet(nn.Module):
     def confidence(self, described: Tensor) -> Tensor:
         """Logits (B, P) that the objects asked for are in the current image (the unshared layer of Fig. 4)."""
         return self.to_confidence(self.confidence_norm(described)).squeeze(1)
+
+
+def _bias(layer: nn.Conv1d | nn.Conv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias
 
 
 def to_xyxy(boxes: Tensor) -> Tensor:

@@ -96,9 +96,10 @@ class Run:
         model = GCNet(network)
         if pretrained is not None:
             model.backbone.load(pretrained)
-        for name in {"none": (), "early": model.backbone.early, "all": ("",)}[training.frozen]:
+        frozen: dict[str, tuple[str, ...]] = {"none": (), "early": model.backbone.early, "all": ("",)}
+        for name in frozen[training.frozen]:
             model.backbone.get_submodule(name).requires_grad_(False)
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         backbone = list(self.model.backbone.parameters())
         rest = [p for n, p in self.model.named_parameters() if not n.startswith("backbone.")]
         self.optimiser = torch.optim.Adam([{"params": backbone}, {"params": rest}])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from camtrack_core.errors import ModelError
+from gcnet_tracker.backbone_base import Backbone
 
 
 class Conv(nn.Sequential):
@@ -89,7 +90,7 @@ class Head(nn.Module):
         return torch.cat([self.classification(x), self.regression(x)], 1)
 
 
-class YoloxNano(nn.Module):
+class YoloxNano(Backbone):
     """BGR images (B, 3, H, W) in 0..255 -> features (B, 128, ., .) at strides 8, 16 and 32.
 
     The modules are defined in the order in which they run, which is the order of the tensors in the ONNX file.

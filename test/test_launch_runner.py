@@ -288,3 +288,29 @@ def test_a_missing_argument_is_said_before_anything_starts(launch_file):
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 2
     assert "argument 'model' is missing: give model:=VALUE" in output and "started" not in output
+
+
+# --- The project's own launch file
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, ["gcnet_tracker", "pkf_filter"]),
+        ({"source": "clip.mp4"}, ["gcnet_tracker", "pkf_filter", "replay"]),
+        ({"source": "drive:7", "record": "out"}, ["gcnet_tracker", "pkf_filter", "recorder", "replay"]),
+    ],
+)
+def test_tracking_launch_file(package, arguments, expected):
+    for name in ("gcnet_tracker_node", "pkf_filter_node", "recorder_node", "replay_node"):
+        executable = package.parents[1] / "camtrack" / name
+        executable.parent.mkdir(exist_ok=True)
+        executable.touch()
+    path = Path(__file__).parents[1] / "launch/tracking.launch.xml"
+    processes = read_launch_file(path, {"image": "/front/image", "namespace": "front", **arguments})
+    assert names(processes) == expected and all(process.required for process in processes)
+    for process in processes:
+        assert Path(process.environment["FASTRTPS_DEFAULT_PROFILES_FILE"]).is_file()
+        assert {"__ns:=/front", "image:=/front/image"} < set(process.command)
+    if "record" in arguments:
+        assert "wait_for_subscribers:=2" in processes[-1].command

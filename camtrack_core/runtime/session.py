@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from camtrack_core.errors import ConfigurationError, ModelError
@@ -26,9 +25,14 @@ class Session(Protocol):
         input_shapes: by input name.
     """
 
-    engine: str
-    metadata: Mapping[str, str]
-    input_shapes: Mapping[str, tuple[int, ...]]
+    @property
+    def engine(self) -> str: ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
+
+    @property
+    def input_shapes(self) -> Mapping[str, tuple[int, ...]]: ...
 
     def run(self, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
         """Outputs by name. They may share memory with the session and live until the next run."""
@@ -69,7 +73,7 @@ class OpenVinoSession:
         core = openvino.Core()
         native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         precision = "bf16" if native else "f32"
-        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+        options: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
         try:
@@ -124,8 +128,3 @@ def _installed(package: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(package) is not None
-
-
-def zeros(session: Session, name: str, dtype: type[np.generic]) -> NDArray:
-    """An input of zeros of the graph's own shape."""
-    return np.zeros(session.input_shapes[name], dtype)

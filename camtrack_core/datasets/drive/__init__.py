@@ -64,7 +64,7 @@ class Drive:
     share of its unclipped box that lies inside the image.
     """
 
-    class_names = CLASS_NAMES
+    class_names: tuple[str, ...] = CLASS_NAMES
 
     def __init__(self, config: DriveConfig) -> None:
         self.config = config
@@ -131,7 +131,8 @@ class Drive:
         self.library = raster.library([*self._meshes, *named.values()])
         props = scenery.props(rng, self.street, self.low - 60, self.high + 150)
         if self.kind == "roadside":  # nobody mounts a camera inside a tree
-            props = [p for p in props if np.hypot(*(p.position[:2] - self._post)) > 9 or p.model in ("block", "house")]
+            slender = ("bush", "lamp", "sign", "signal", *(name for name in named if name.startswith("tree")))
+            props = [p for p in props if p.model not in slender or np.hypot(*(p.position[:2] - self._post)) > 9]
         everyone = len(self.class_ids)
         self._fixed = raster.Instances(
             np.concatenate([np.zeros(everyone, np.int64), [row[p.model] for p in props]]),
@@ -227,7 +228,8 @@ class Drive:
 
     def _view(self, pose: Pose) -> raster.View:
         k = self.camera.intrinsics * SUPERSAMPLING
-        return raster.View(np.ascontiguousarray(pose.rotation), pose.translation, k[0, 0], k[0, 2], k[1, 2])
+        right, down, forward = (raster.vector(pose.rotation[:, axis]) for axis in range(3))
+        return raster.View(right, down, forward, raster.vector(pose.translation), k[0, 0], k[0, 2], k[1, 2])
 
     def _draw(self, instances: raster.Instances, pose: Pose) -> tuple[Labels, Integers]:
         """Fills the buffers; returns the labels and the ids of those in them."""
@@ -242,7 +244,7 @@ class Drive:
         raster.draw(self.library, instances, order, view, self._buffers, self._extent, alone, seen)
         near = order[distance[order] < SHADOW_RANGE]
         self._buffers.shadow[:] = 0
-        if self.light.sunlight.max() > 0:
+        if max(self.light.sunlight) > 0:
             raster.draw_shadows(self.library, instances, near, self.light.sun, view, self._buffers)
         users = near[near < everyone]
         raster.draw_contacts(instances, users, self.size[users, :2] / 2, view, self._buffers)

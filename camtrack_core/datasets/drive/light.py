@@ -8,16 +8,17 @@ import cv2
 import numpy as np
 
 from camtrack_core.boxes import Floats
+from camtrack_core.datasets.drive.raster import Vector, vector
 
 
 class Light(NamedTuple):
     """Light and weather; colours are linear BGR, 1 is the brightness of a white wall in full daylight."""
 
-    sun: Floats  # (3,) unit vector towards the sun
-    sunlight: Floats  # (3,) 0 under an overcast sky
-    ambient: Floats  # (3,)
-    zenith: Floats  # (3,)
-    horizon: Floats  # (3,) also the colour of haze
+    sun: Vector  # unit vector towards the sun
+    sunlight: Vector  # 0 under an overcast sky
+    ambient: Vector
+    zenith: Vector
+    horizon: Vector  # also the colour of haze
     clouds: float  # share of the sky they cover
     haze: float  # extinction a metre
     wet: float  # 0 dry, 1 a film of water
@@ -58,8 +59,8 @@ def draw_light(rng: np.random.Generator) -> Light:
         lamps = rng.uniform(0.7, 1)
     level = float(0.55 * sunlight.mean() * sun[2] + ambient.mean())
     exposure = rng.uniform(0.75, 1.3) * 1.15 / level**0.8
-    return Light(sun, sunlight, ambient, zenith, horizon, float(clouds), float(haze), float(wet), float(lamps),
-                 float(exposure))  # fmt: skip
+    vectors = (vector(v) for v in (sun, sunlight, ambient, zenith, horizon))
+    return Light(*vectors, float(clouds), float(haze), float(wet), float(lamps), float(exposure))
 
 
 def noise_tile(rng: np.random.Generator, size: int = 256) -> Floats:

@@ -48,11 +48,19 @@ class Instances(NamedTuple):
     glow: Floats
 
 
-class View(NamedTuple):
-    """The camera on the supersampled grid: (3, 3) rotation to the fixed frame, (3,) position, pixels."""
+Vector = tuple[float, float, float]
 
-    rotation: Floats
-    position: Floats
+
+class View(NamedTuple):
+    """The camera on the supersampled grid: its axes and position in the fixed frame, focal length and middle in pixels.
+
+    Tuples instead of arrays: the kernels pass them about a million times a frame, without reference counts.
+    """
+
+    right: Vector
+    down: Vector
+    forward: Vector
+    position: Vector
     focal: float
     middle_x: float
     middle_y: float
@@ -74,6 +82,12 @@ class Buffers(NamedTuple):
     corners: Floats
     triangle: Integers
     instance: Integers
+
+
+def vector(values: Floats) -> Vector:
+    """A tuple of three floats."""
+    x, y, z = (float(v) for v in values)
+    return x, y, z
 
 
 def library(meshes: list[Mesh]) -> Library:
@@ -105,24 +119,26 @@ def buffers(width: int, height: int, faces: int) -> Buffers:
     )
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _clip(corners, out):  # type: ignore[no-untyped-def]
     """Cuts a camera-frame triangle at the near plane; writes up to 4 corners to out and returns how many."""
     count = 0
     for k in range(3):
-        here, after = corners[k], corners[(k + 1) % 3]
-        if here[2] >= NEAR:
-            out[count] = here
-            count += 1
-        if (here[2] >= NEAR) != (after[2] >= NEAR):
-            share = (NEAR - here[2]) / (after[2] - here[2])
+        m = (k + 1) % 3
+        here, after = corners[k, 2], corners[m, 2]
+        if here >= NEAR:
             for axis in range(3):
-                out[count, axis] = here[axis] + share * (after[axis] - here[axis])
+                out[count, axis] = corners[k, axis]
+            count += 1
+        if (here >= NEAR) != (after >= NEAR):
+            share = (NEAR - here) / (after - here)
+            for axis in range(3):
+                out[count, axis] = corners[k, axis] + share * (corners[m, axis] - corners[k, axis])
             count += 1
     return count
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _span(screen, y, width):  # type: ignore[no-untyped-def]
     """First and past-the-last pixel of row y inside a screen triangle of positive area (rows x, y, inverse z)."""
     low, high = 0.0, float(width)
@@ -141,7 +157,7 @@ def _span(screen, y, width):  # type: ignore[no-untyped-def]
     return int(np.ceil(low - 0.5)), min(int(np.ceil(high - 0.5)), width)
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _orient(screen, two_sided):  # type: ignore[no-untyped-def]
     """Twice the screen area, made positive; 0 for what faces away."""
     area = (screen[1, 0] - screen[0, 0]) * (screen[2, 1] - screen[0, 1])
@@ -156,7 +172,7 @@ def _orient(screen, two_sided):  # type: ignore[no-untyped-def]
     return area if two_sided else 0.0
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _fill(screen, area, face, instance, inverse_depth, faces, touched, alone):  # type: ignore[no-untyped-def]
     """Draws one oriented triangle; True when a pixel took it."""
     height, width = faces.shape
@@ -182,7 +198,7 @@ def _fill(screen, area, face, instance, inverse_depth, faces, touched, alone):  
     return taken
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _fill_shadow(screen, shadow):  # type: ignore[no-untyped-def]
     """Marks the ground pixels inside an oriented triangle."""
     height, width = shadow.shape
@@ -194,24 +210,28 @@ def _fill_shadow(screen, shadow):  # type: ignore[no-untyped-def]
             shadow[y, x] = 1
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
-def _project(corner, view, out):  # type: ignore[no-untyped-def]
-    inverse = 1.0 / corner[2]
-    out[0] = view.focal * corner[0] * inverse + view.middle_x
-    out[1] = view.focal * corner[1] * inverse + view.middle_y
-    out[2] = inverse
+# Kernels index whole arrays instead of taking views of rows: a view costs two atomic reference counts.
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
-def _to_camera(point, view, out):  # type: ignore[no-untyped-def]
-    """Camera coordinates of a point that is relative to the camera in the fixed frame."""
-    for axis in range(3):
-        out[axis] = (
-            view.rotation[0, axis] * point[0] + view.rotation[1, axis] * point[1] + view.rotation[2, axis] * point[2]
-        )
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
+def _project(corners, k, view, out, m):  # type: ignore[no-untyped-def]
+    """Writes x, y in pixels and the inverse depth of camera point k to row m of out."""
+    inverse = 1.0 / corners[k, 2]
+    out[m, 0] = view.focal * corners[k, 0] * inverse + view.middle_x
+    out[m, 1] = view.focal * corners[k, 1] * inverse + view.middle_y
+    out[m, 2] = inverse
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
+def _to_camera(points, k, view, out):  # type: ignore[no-untyped-def]
+    """Camera coordinates of point k, which is relative to the camera in the fixed frame, to row k of out."""
+    x, y, z = points[k, 0], points[k, 1], points[k, 2]
+    out[k, 0] = view.right[0] * x + view.right[1] * y + view.right[2] * z
+    out[k, 1] = view.down[0] * x + view.down[1] * y + view.down[2] * z
+    out[k, 2] = view.forward[0] * x + view.forward[1] * y + view.forward[2] * z
+
+
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _place(library, instances, row, view, world, camera):  # type: ignore[no-untyped-def]
     """Vertices of an instance relative to the camera, in the fixed frame and in the camera frame; their count."""
     mesh = instances.mesh[row]
@@ -224,32 +244,35 @@ def _place(library, instances, row, view, world, camera):  # type: ignore[no-unt
         world[v, 1] = sin * x + cos * y + instances.position[row, 1] - view.position[1]
         z = library.vertices[first + v, 2] * instances.scale[row, 2]
         world[v, 2] = z + instances.position[row, 2] - view.position[2]
-        _to_camera(world[v], view, camera[v])
+        _to_camera(world, v, view, camera)
     return last - first
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _outside(instances, radius, row, view, width, height):  # type: ignore[no-untyped-def]
     """Whether the ball around an instance misses the view."""
-    centre, offset = np.empty(3), np.empty(3)
-    for axis in range(3):
-        offset[axis] = instances.position[row, axis] - view.position[axis]
-    _to_camera(offset, view, centre)
+    x = instances.position[row, 0] - view.position[0]
+    y = instances.position[row, 1] - view.position[1]
+    z = instances.position[row, 2] - view.position[2]
+    across = view.right[0] * x + view.right[1] * y + view.right[2] * z
+    below = view.down[0] * x + view.down[1] * y + view.down[2] * z
+    depth = view.forward[0] * x + view.forward[1] * y + view.forward[2] * z
     size = radius[instances.mesh[row]] * max(instances.scale[row, 0], instances.scale[row, 1], instances.scale[row, 2])
-    if centre[2] < NEAR - size:
+    if depth < NEAR - size:
         return True
     for axis in range(2):
         middle = view.middle_x if axis == 0 else view.middle_y
         extent = width if axis == 0 else height
+        place = across if axis == 0 else below
         low, high = -middle / view.focal, (extent - middle) / view.focal
-        if low * centre[2] - centre[axis] > size * np.sqrt(1 + low * low):
+        if low * depth - place > size * np.sqrt(1 + low * low):
             return True
-        if centre[axis] - high * centre[2] > size * np.sqrt(1 + high * high):
+        if place - high * depth > size * np.sqrt(1 + high * high):
             return True
     return False
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def draw(library, instances, order, view, buffer, extent, alone, seen):  # type: ignore[no-untyped-def]
     """Fills the depth and face buffers with the instances in the given order (nearest first is fastest).
 
@@ -267,7 +290,7 @@ def draw(library, instances, order, view, buffer, extent, alone, seen):  # type:
     seen[:] = 0
     most = np.max(library.first_vertex[1:] - library.first_vertex[:-1])
     world, camera = np.empty((most, 3)), np.empty((most, 3))
-    corners, cut, screen, point = np.empty((3, 3)), np.empty((4, 3)), np.empty((3, 3)), np.empty(3)
+    corners, cut, screen, point = np.empty((3, 3)), np.empty((4, 3)), np.empty((3, 3)), np.empty((1, 3))
     faces = 0
     for row in order:
         if _outside(instances, library.radius, row, view, width, height):
@@ -275,36 +298,39 @@ def draw(library, instances, order, view, buffer, extent, alone, seen):  # type:
         count = _place(library, instances, row, view, world, camera)
         for v in range(count):
             if camera[v, 2] >= NEAR:
-                _project(camera[v], view, point)
-                extent[row, 0], extent[row, 2] = min(extent[row, 0], point[0]), max(extent[row, 2], point[0])
-                extent[row, 1], extent[row, 3] = min(extent[row, 1], point[1]), max(extent[row, 3], point[1])
+                _project(camera, v, view, point, 0)
+                extent[row, 0], extent[row, 2] = min(extent[row, 0], point[0, 0]), max(extent[row, 2], point[0, 0])
+                extent[row, 1], extent[row, 3] = min(extent[row, 1], point[0, 1]), max(extent[row, 3], point[0, 1])
         mesh = instances.mesh[row]
         for t in range(library.first_triangle[mesh], library.first_triangle[mesh + 1]):
             if faces >= len(buffer.triangle):
                 break
             for k in range(3):
-                corners[k] = camera[library.triangles[t, k]]
+                for axis in range(3):
+                    corners[k, axis] = camera[library.triangles[t, k], axis]
             behind = corners[0, 2] < NEAR or corners[1, 2] < NEAR or corners[2, 2] < NEAR
             if behind:
                 many = _clip(corners, cut)
                 for k in range(many):
-                    _project(cut[k], view, point)
+                    _project(cut, k, view, point, 0)
                     extent[row, 0], extent[row, 2] = (
-                        min(extent[row, 0], point[0]),
-                        max(extent[row, 2], point[0]),
+                        min(extent[row, 0], point[0, 0]),
+                        max(extent[row, 2], point[0, 0]),
                     )
                     extent[row, 1], extent[row, 3] = (
-                        min(extent[row, 1], point[1]),
-                        max(extent[row, 3], point[1]),
+                        min(extent[row, 1], point[0, 1]),
+                        max(extent[row, 3], point[0, 1]),
                     )
             else:
                 many = 3
-                cut[:3] = corners
+                for k in range(3):
+                    for axis in range(3):
+                        cut[k, axis] = corners[k, axis]
             taken = False
             for k in range(2, many):
-                _project(cut[0], view, screen[0])
-                _project(cut[k - 1], view, screen[1])
-                _project(cut[k], view, screen[2])
+                _project(cut, 0, view, screen, 0)
+                _project(cut, k - 1, view, screen, 1)
+                _project(cut, k, view, screen, 2)
                 area = _orient(screen, library.slots[t] == LEAF)
                 if area > 1e-9 and _fill(screen, area, faces, row, inverse_depth, face_of, touched, alone):
                     taken = True
@@ -324,7 +350,7 @@ def draw(library, instances, order, view, buffer, extent, alone, seen):  # type:
     return faces
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def draw_shadows(library, instances, casters, sun, view, buffer):  # type: ignore[no-untyped-def]
     """Marks the pixels of the ground plane that the casters hide from the sun, a unit vector that points to it."""
     shadow = buffer.shadow
@@ -339,28 +365,28 @@ def draw_shadows(library, instances, casters, sun, view, buffer):  # type: ignor
             world[v, 0] -= fall * sun[0]
             world[v, 1] -= fall * sun[1]
             world[v, 2] = -view.position[2]
-            _to_camera(world[v], view, camera[v])
+            _to_camera(world, v, view, camera)
         mesh = instances.mesh[row]
         for t in range(library.first_triangle[mesh], library.first_triangle[mesh + 1]):
             for k in range(3):
-                corners[k] = camera[library.triangles[t, k]]
+                for axis in range(3):
+                    corners[k, axis] = camera[library.triangles[t, k], axis]
             many = _clip(corners, cut)
             for k in range(2, many):
-                _project(cut[0], view, screen[0])
-                _project(cut[k - 1], view, screen[1])
-                _project(cut[k], view, screen[2])
+                _project(cut, 0, view, screen, 0)
+                _project(cut, k - 1, view, screen, 1)
+                _project(cut, k, view, screen, 2)
                 if _orient(screen, True) > 1e-9:
                     _fill_shadow(screen, shadow)
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def draw_contacts(instances, rows, half_sizes, view, buffer):  # type: ignore[no-untyped-def]
     """Darkens the ground under and around the given instances, whose half sizes (R, 2) are in metres."""
     buffer.openness[:] = 1
     height, width = buffer.face.shape
     reach = 0.7
-    offset, camera, point = np.empty(3), np.empty(3), np.empty(3)
-    ray = np.empty(3)
+    offset, camera, point = np.empty((1, 3)), np.empty((1, 3)), np.empty((1, 3))
     for k in range(len(rows)):
         row = rows[k]
         cos, sin = np.cos(instances.yaw[row]), np.sin(instances.yaw[row])
@@ -369,16 +395,16 @@ def draw_contacts(instances, rows, half_sizes, view, buffer):  # type: ignore[no
         for corner in range(4):
             x = (half_sizes[k, 0] + reach) * (1 if corner & 1 else -1)
             y = (half_sizes[k, 1] + reach) * (1 if corner & 2 else -1)
-            offset[0] = instances.position[row, 0] + cos * x - sin * y - view.position[0]
-            offset[1] = instances.position[row, 1] + sin * x + cos * y - view.position[1]
-            offset[2] = -view.position[2]
-            _to_camera(offset, view, camera)
-            if camera[2] < NEAR:
+            offset[0, 0] = instances.position[row, 0] + cos * x - sin * y - view.position[0]
+            offset[0, 1] = instances.position[row, 1] + sin * x + cos * y - view.position[1]
+            offset[0, 2] = -view.position[2]
+            _to_camera(offset, 0, view, camera)
+            if camera[0, 2] < NEAR:
                 behind += 1
                 continue
-            _project(camera, view, point)
-            left, right = min(left, point[0]), max(right, point[0])
-            top, bottom = min(top, point[1]), max(bottom, point[1])
+            _project(camera, 0, view, point, 0)
+            left, right = min(left, point[0, 0]), max(right, point[0, 0])
+            top, bottom = min(top, point[0, 1]), max(bottom, point[0, 1])
         if behind == 4:
             continue
         if behind:
@@ -388,13 +414,14 @@ def draw_contacts(instances, rows, half_sizes, view, buffer):  # type: ignore[no
                 if buffer.face[v, u] != NOTHING:
                     continue
                 a, b = (u + 0.5 - view.middle_x) / view.focal, (v + 0.5 - view.middle_y) / view.focal
-                for axis in range(3):
-                    ray[axis] = view.rotation[axis, 0] * a + view.rotation[axis, 1] * b + view.rotation[axis, 2]
-                if ray[2] >= -1e-4:
+                fall = view.right[2] * a + view.down[2] * b + view.forward[2]
+                if fall >= -1e-4:
                     continue
-                far = -view.position[2] / ray[2]
-                x = view.position[0] + far * ray[0] - instances.position[row, 0]
-                y = view.position[1] + far * ray[1] - instances.position[row, 1]
+                far = -view.position[2] / fall
+                x = view.right[0] * a + view.down[0] * b + view.forward[0]
+                y = view.right[1] * a + view.down[1] * b + view.forward[1]
+                x = view.position[0] + far * x - instances.position[row, 0]
+                y = view.position[1] + far * y - instances.position[row, 1]
                 out_x = max(0.0, abs(cos * x + sin * y) - half_sizes[k, 0] + 0.15)
                 out_y = max(0.0, abs(cos * y - sin * x) - half_sizes[k, 1] + 0.15)
                 away = min(1.0, np.sqrt(out_x * out_x + out_y * out_y) / reach)

@@ -18,7 +18,7 @@ HEAD, TAIL, PLATE, FACADE = int(Slot.HEAD), int(Slot.TAIL), int(Slot.PLATE), int
 LEAF, SIGNAL, ROOF = int(Slot.LEAF), int(Slot.SIGNAL), int(Slot.ROOF)
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _noise(tile, x, y):  # type: ignore[no-untyped-def]
     """The tile at a place in texels, bilinear, repeated without end."""
     size = tile.shape[0]
@@ -29,7 +29,7 @@ def _noise(tile, x, y):  # type: ignore[no-untyped-def]
     return (tile[i, j] * (1 - u) + tile[i, m] * u) * (1 - v) + (tile[k, j] * (1 - u) + tile[k, m] * u) * v
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _hash(x, y):  # type: ignore[no-untyped-def]
     """A number in [0, 1) that looks random, for whole x and y."""
     value = (int(x) * 374761393 + int(y) * 668265263) & 0x7FFFFFFF
@@ -37,14 +37,14 @@ def _hash(x, y):  # type: ignore[no-untyped-def]
     return ((value ^ (value >> 16)) & 0xFFFF) / 65536.0
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _band(at, middle, half, blur):  # type: ignore[no-untyped-def]
     """Share of the stretch at -+ blur/2 that lies within middle -+ half: an antialiased line."""
     over = min(at + blur / 2, middle + half) - max(at - blur / 2, middle - half)
     return max(0.0, over) / blur
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _dashes(at, period, share, blur):  # type: ignore[no-untyped-def]
     """Coverage by dashes that fill a share of every period."""
     if blur > period:
@@ -54,13 +54,13 @@ def _dashes(at, period, share, blur):  # type: ignore[no-untyped-def]
     return min(1.0, _band(place, half, half, blur) + _band(place, half + period, half, blur))
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _step(low, high, value):  # type: ignore[no-untyped-def]
     t = min(1.0, max(0.0, (value - low) / (high - low)))
     return t * t * (3 - 2 * t)
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _sky(x, y, z, light, street, tile, out):  # type: ignore[no-untyped-def]
     """Colour of the sky and of the far skyline in a unit direction above the horizon."""
     rise = np.sqrt(max(0.0, z))
@@ -77,9 +77,10 @@ def _sky(x, y, z, light, street, tile, out):  # type: ignore[no-untyped-def]
         clear = light.horizon[c] + (light.zenith[c] - light.horizon[c]) * blend
         white = grey * (1.05 - 0.45 * light.clouds * rise)
         out[c] = clear + (white - clear) * cover * 0.85 + glow
+    if z > 0.23:
+        return
     turn = np.arctan2(y, x) * 40.7436  # texels: the tile goes round once
-    layers = 2
-    for layer in range(layers):
+    for layer in range(2):
         bump = _noise(tile, turn * (1 + 3 * layer), 17.3 + 61 * layer)
         height = 0.02 + 0.03 * (1 - layer) + 0.025 * bump
         if street.kind == CITY:
@@ -92,7 +93,7 @@ def _sky(x, y, z, light, street, tile, out):  # type: ignore[no-untyped-def]
                 out[c] = dark + (light.horizon[c] * 0.9 - dark) * mist
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _ground(x, y, foot_x, foot_y, street, tile, out):  # type: ignore[no-untyped-def]
     """Reflectance of the ground at a place whose pixel covers foot_x by foot_y metres; 1 on the road, else 0."""
     d = y - centre(street, x)
@@ -177,7 +178,7 @@ def _ground(x, y, foot_x, foot_y, street, tile, out):  # type: ignore[no-untyped
     return 0.0
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _facade(u, z, foot, style, blue, green, red, out):  # type: ignore[no-untyped-def]
     """Reflectance of a house wall at u along it and z above the ground; the share of window glass."""
     seed = int(style * 60000)
@@ -206,7 +207,7 @@ def _facade(u, z, foot, style, blue, green, red, out):  # type: ignore[no-untype
     return window
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _surface(face, x, y, z, view, library, instances, buffer, light, street, tile, out):  # type: ignore[no-untyped-def]
     """Colour of a model's face at (x, y, z), which is relative to the camera."""
     triangle, row = buffer.triangle[face], buffer.instance[face]
@@ -295,7 +296,7 @@ def _surface(face, x, y, z, view, library, instances, buffer, light, street, til
             out[c] = instances.palette[row, slot, c] * 1.6
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def shade(view, library, instances, buffer, light, street, tile, tone, out):  # type: ignore[no-untyped-def]
     """Writes the (H, W, 3) uint8 BGR image of the drawn buffers; tone (1024,) maps linear [0, 4) to bytes."""
     height, width = buffer.face.shape
@@ -304,9 +305,9 @@ def shade(view, library, instances, buffer, light, street, tile, tone, out):  # 
         b = (v + 0.5 - view.middle_y) / view.focal
         for u in range(width):
             a = (u + 0.5 - view.middle_x) / view.focal
-            x = view.rotation[0, 0] * a + view.rotation[0, 1] * b + view.rotation[0, 2]
-            y = view.rotation[1, 0] * a + view.rotation[1, 1] * b + view.rotation[1, 2]
-            z = view.rotation[2, 0] * a + view.rotation[2, 1] * b + view.rotation[2, 2]
+            x = view.right[0] * a + view.down[0] * b + view.forward[0]
+            y = view.right[1] * a + view.down[1] * b + view.forward[1]
+            z = view.right[2] * a + view.down[2] * b + view.forward[2]
             length = np.sqrt(x * x + y * y + z * z)
             face = buffer.face[v, u]
             if face != NOTHING:

@@ -171,8 +171,8 @@ def _end(body: Body, front: bool) -> Mesh:
     ring = _section(body, np.array([1.0 if front else 0.0]))[0]
     low, belt, top = ring[1, 2], ring[4, 2], ring[-1, 2]
     lamp_foot = max(low + 0.5 * (belt - low), belt - 0.2)
-    levels = np.array([low, low + 0.3 * (belt - low), lamp_foot, belt, top])
-    widths = np.interp(levels, ring[1:, 2], ring[1:, 1])
+    levels = np.array([low, low + 0.3 * (belt - low), lamp_foot, belt, ring[6, 2], top])
+    widths = np.append(np.interp(levels[:4], ring[1:5, 2], ring[1:5, 1]), ring[6:8, 1])
     inner = 1 - 0.27 / ring[3, 1]  # lamps are a hand and a half wide on every vehicle
     columns = np.array([-1, -inner, -0.28, 0.28, inner, 1])
     grid = np.empty((len(levels), len(columns), 3))
@@ -181,7 +181,7 @@ def _end(body: Body, front: bool) -> Mesh:
     grid[..., 1] = columns[None] * widths[:, None]
     grid[..., 2] = levels[:, None]
     lamp = Slot.HEAD if front else Slot.TAIL
-    slots = np.full((4, 5), int(Slot.PAINT))
+    slots = np.full((5, 5), int(Slot.PAINT))
     slots[0] = Slot.DARK
     slots[1, 2] = Slot.PLATE if not front else Slot.DARK
     slots[2, [0, 4]] = lamp

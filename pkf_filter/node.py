@@ -1,0 +1,66 @@
+"""The ROS node of PKF: detections in, tracks out. Converts and calls, nothing else."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from vision_msgs.msg import Detection2DArray
+
+from camtrack_core.config import NodeParameters
+from camtrack_core.ros import messages
+from camtrack_core.ros.image import measurement_time
+from camtrack_core.ros.node import CamtrackNode, run
+from camtrack_core.ros.qos import RESULTS
+from pkf_filter.config import FilterConfig
+from pkf_filter.tracker import MAX_CLASSES, Tracker
+
+
+class PkfParameters(NodeParameters, FilterConfig):
+    """Parameters of the node: the filter's, and the frame for tracks in space."""
+
+    fixed_frame: str = Field("map", description="frame of tracks in space; image tracks keep the camera's frame")
+
+
+class PkfNode(CamtrackNode[PkfParameters]):
+    """Subscribes `detections`; publishes `~/tracks` with the same stamp and frame."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__("pkf_filter", PkfParameters, **options)
+
+    def configure(self, parameters: PkfParameters) -> None:
+        self._filter = Tracker(FilterConfig(**{name: getattr(parameters, name) for name in FilterConfig.model_fields}))
+        self._names: tuple[str, ...] = ()
+        self._tracks = self.advertise(Detection2DArray, "~/tracks", RESULTS)
+        self.subscribe(Detection2DArray, "detections", self._on_detections, RESULTS)
+
+    def reset(self) -> None:
+        self._filter.reset()
+
+    def _on_detections(self, message: Detection2DArray) -> None:
+        time_ns = measurement_time(message)
+        if not self.accept("detections", time_ns):
+            return
+        with self.monitor.stage("total"):
+            self._learn_names(message)
+            boxes = messages.to_boxes(message, self._names)
+            dropped = self._filter.dropped
+            with self.monitor.stage("track"):
+                tracks = self._filter.step(time_ns, boxes)
+            unusable = len(message.detections) - len(boxes) + self._filter.dropped - dropped
+            if unusable:
+                self.drop("unusable detection", "expected finite boxes with a class and x2 > x1, y2 > y1", unusable)
+            self._tracks.publish(messages.from_tracks(tracks, self._names, message.header))
+        self.monitor.processed += 1
+        self.monitor.facts["tracks"] = str(len(tracks))
+
+    def _learn_names(self, message: Detection2DArray) -> None:
+        """Class names are numbered in the order in which they appear."""
+        new = [name for name in messages.class_names(message) if name not in self._names]
+        self._names = (*self._names, *new)[:MAX_CLASSES]
+
+
+def main() -> int:
+    return run(PkfNode)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
