@@ -80,11 +80,12 @@ def train(
 
     Example: camtrack gcnet train --config config/gcnet_demo.yaml --clips clips --out run
     """
+    read = read_config(config)
+    paths, weights = choose_clips(clips, read.sources)
+
     from gcnet_tracker import clips as stored
     from gcnet_tracker.training import train as run
 
-    read = read_config(config)
-    paths, weights = choose_clips(clips, read.sources)
     run(out, stored.load_all(paths), weights, read.network, read.training, pretrained)
     typer.echo(f"{out / 'checkpoint.pt'}; export it with `camtrack gcnet export`")
 

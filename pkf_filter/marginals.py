@@ -76,7 +76,7 @@ def _gathered(values, chosen):
 
 @compiled
 def _all_zero(values):
-    for value in values:
+    for value in values:  # noqa: SIM110 - numba has no all() of a generator
         if value != 0.0:
             return False
     return True

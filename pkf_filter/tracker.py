@@ -1,30 +1,73 @@
-"""The image-plane tracker around PKF: predict, weigh, update, births and deaths (paper Sec. V)."""
+"""The tracker around PKF in the image plane: predict, weigh, update, births and deaths (paper Sec. V)."""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass, fields, replace
 
-from camtrack_core.boxes import Boxes2D, Floats, iou
+import numpy as np
+from numpy.typing import NDArray
+
+from camtrack_core.boxes import ArraySet, Boxes2D, Floats, Integers, iou
 from camtrack_core.errors import CamtrackError
 from camtrack_core.tracks import Tracks2D
 from pkf_filter import models
 from pkf_filter.config import FilterConfig
+from pkf_filter.models import MEASUREMENT_MATRIX as H
 from pkf_filter.update import pkf_update
 from pkf_filter.weights import AssociationWeights, association_weights
 
-SECOND = 1e9  # nanoseconds
+SECOND = 1_000_000_000  # nanoseconds
 MAX_CLASSES = 64
+VOTE_MEMORY = 0.95  # share of its old votes that a track keeps at each measurement
+SEEN = 0.5  # probability of a measurement from which a track counts as measured
 
 
 class TimeError(CamtrackError):
     """A measurement older than the filter's state."""
 
+    cause = "older than the state"
 
-class Tracker:
-    """State of all tracks as struct-of-arrays; one row a track.
+
+@dataclass(frozen=True)
+class _State(ArraySet):
+    """All tracks, one row each.
 
     Attributes:
-        dropped: measurements so far that were not finite and were left out.
+        mean: (N, 7) float64, covariance: (N, 7, 7) float64, see `models`.
+        ids: (N,) int64.
+        hits: (N,) int64, frames in which the track was measured.
+        seen_ns: (N,) int64, stamp of the last of them.
+        scores: (N,) float64.
+        votes: (N, MAX_CLASSES) float64, fading sum of the scores of the measurements of each class.
+    """
+
+    mean: Floats
+    covariance: Floats
+    ids: Integers
+    hits: Integers
+    seen_ns: Integers
+    scores: Floats
+    votes: Floats
+
+    @classmethod
+    def born(cls, first_id: int, time_ns: int, boxes: Boxes2D, config: FilterConfig) -> _State:
+        count = len(boxes)
+        mean, covariance = models.initial_state(models.to_measurements(boxes.xyxy), config.noise)
+        votes = np.zeros((count, MAX_CLASSES))
+        votes[np.arange(count), boxes.class_ids] = boxes.scores
+        ids = np.arange(first_id, first_id + count)
+        return cls(mean, covariance, ids, np.ones(count, np.int64), np.full(count, time_ns), boxes.scores, votes)
+
+    def __add__(self, other: _State) -> _State:
+        return _State(*(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
+
+
+class Tracker:
+    """Boxes of one camera to tracks.
+
+    Attributes:
+        dropped: measurements so far that no track can be made of (not finite, without area, of a class id outside
+            [0, MAX_CLASSES)) and that were left out.
     """
 
     def __init__(self, config: FilterConfig | None = None) -> None:
@@ -34,110 +77,116 @@ class Tracker:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets all tracks; their ids are not used again."""
+        """Forget all tracks; their ids are not used again."""
         self._time_ns: int | None = None
-        self._mean: Floats = np.zeros((0, models.STATE))
-        self._covariance: Floats = np.zeros((0, models.STATE, models.STATE))
-        self._ids = np.zeros(0, np.int64)
-        self._hits = np.zeros(0, np.int64)
-        self._silence = np.zeros(0)  # seconds since the last measurement
-        self._scores = np.zeros(0)
-        self._votes = np.zeros((0, MAX_CLASSES))
+        self._state = _State.born(self._next_id, 0, Boxes2D.empty(), self.config)
 
     def step(self, time_ns: int, measurements: Boxes2D) -> Tracks2D:
         """Tracks after the measurements of one frame; an empty frame is a frame too.
 
+        Args:
+            time_ns: stamp of the measurements, nanoseconds.
+            measurements: M boxes; unusable ones are counted in `dropped`.
+
         Raises:
-            TimeError: `time_ns` lies before the last step; `reset` first.
+            TimeError: `time_ns` lies before the last step's; `reset` first.
         """
-        measurements = self._usable(measurements)
+        if self._time_ns is not None and time_ns < self._time_ns:
+            raise TimeError(f"expected a stamp of at least {self._time_ns} ns, got {time_ns} ns; reset to start afresh")
+        boxes = self._usable(measurements)
+        z = models.to_measurements(boxes.xyxy)
+
         self._predict(time_ns)
-        weights = self._associate(measurements)
-        self._update(measurements, weights)
-        self._end()
-        self._start(measurements, weights)
-        return self._shown()
+        V = models.measurement_noise(self._state.mean, self.config.noise)
+        overlaps = iou(boxes.xyxy, models.to_boxes(self._state.mean))
+        association = self._associate(boxes, z, V, overlaps)
+        self._update(time_ns, boxes, z, V, association)
+        self._end(time_ns)
+        self._start(time_ns, boxes, association, overlaps)
+        return self._shown(time_ns)
 
     def _usable(self, boxes: Boxes2D) -> Boxes2D:
-        usable = np.isfinite(boxes.xyxy).all(1) & np.isfinite(boxes.scores)
-        usable &= (boxes.xyxy[:, 2:] > boxes.xyxy[:, :2]).all(1)
+        usable = models.measurable(boxes.xyxy) & np.isfinite(boxes.scores)
         usable &= (boxes.class_ids >= 0) & (boxes.class_ids < MAX_CLASSES)
         self.dropped += int((~usable).sum())
         return boxes[usable]
 
     def _predict(self, time_ns: int) -> None:
         """Eq. 15 over the time since the last step."""
-        elapsed = 0.0 if self._time_ns is None else (time_ns - self._time_ns) / SECOND
-        if elapsed < 0:
-            raise TimeError(f"expected a time after {self._time_ns} ns, got {time_ns} ns")
+        dt = 0.0 if self._time_ns is None else (time_ns - self._time_ns) / SECOND
         self._time_ns = time_ns
-        frames = elapsed * self.config.reference_rate
-        F = models.transition(frames)
-        # an area that shrinks through zero would turn the box inside out
-        stuck = self._mean[:, 2] + frames * self._mean[:, 6] <= models.MIN_SIDE**2
-        self._mean[stuck, 6] = 0.0
-        self._mean = self._mean @ F.T
-        self._covariance = F @ self._covariance @ F.T + frames * np.diag(self.config.process_noise)
-        self._silence = self._silence + elapsed
+        mean, covariance = self._state.mean, self._state.covariance
+        F, W = models.transition(dt), models.process_noise(mean, dt, self.config.noise)
+        self._state = replace(self._state, mean=models.plausible(mean @ F.T), covariance=F @ covariance @ F.T + W)
 
-    def _associate(self, measurements: Boxes2D) -> AssociationWeights:
-        """Weights over all joint events, with exp(-alpha / IoU) as likelihood and a null that breaks even."""
-        config = self.config
-        overlap = iou(measurements.xyxy, models.to_xyxy(self._mean))
-        with np.errstate(divide="ignore"):
-            likelihood = np.where(overlap > config.gate_iou, -config.alpha / overlap, -np.inf)
-        # 1 - P_D for a miss, P_D for a hit; clutter so that a pair breaks even at the configured IoU
-        hit, miss = np.log(config.detection_probability), np.log1p(-config.detection_probability)
-        clutter = -config.alpha / config.break_even_iou + hit - miss
-        same = measurements.class_ids[:, None] == self._votes.argmax(1)[None]
-        likelihood = likelihood + hit + np.where(same, 0.0, np.log(config.class_mismatch))
-        return association_weights(likelihood, np.full(len(measurements), clutter), np.full(len(self._ids), miss))
+    def _associate(self, boxes: Boxes2D, z: Floats, V: Floats, overlaps: Floats) -> AssociationWeights:
+        """Weights over all joint events of M boxes and N tracks.
 
-    def _update(self, measurements: Boxes2D, association: AssociationWeights) -> None:
-        """Eq. 16-17; the score and the class follow the measurement that is likeliest to be the track's."""
-        z = models.to_measurement(measurements.xyxy)
-        V = np.diag(self.config.measurement_noise)
-        self._mean, self._covariance = pkf_update(
-            self._mean, self._covariance, models.H, V, z, association.weights, self.config.spread
+        A pair weighs P_D N(z; H mean, H P H' + V), a clutter box its density, a missed track 1 - P_D. The density
+        is given relative to the box, so that it means the same for a near and for a far one.
+        """
+        config, state = self.config, self._state
+        distance, log_density = _gaussian(z, state.mean @ H.T, H @ state.covariance @ H.T + V)
+        log_likelihood = np.log(config.detection_probability) + log_density
+        other_class = boxes.class_ids[:, None] != state.votes.argmax(1)
+        log_likelihood[other_class] += np.log(config.class_mismatch)
+        log_likelihood[(distance > config.gate_distance) | (overlaps < config.gate_iou)] = -np.inf
+        # du dv ds dr = side^2 * s * r  d(u / side) d(v / side) d(log s) d(log r), and side^2 = s
+        log_clutter = np.log(config.clutter_density) - 2 * np.log(z[:, models.S]) - np.log(z[:, models.R])
+        log_missed = np.full(len(state), np.log1p(-config.detection_probability))
+        return association_weights(log_likelihood, log_clutter, log_missed)
+
+    def _update(self, time_ns: int, boxes: Boxes2D, z: Floats, V: Floats, association: AssociationWeights) -> None:
+        """Eq. 16-17 for the boxes; score and class follow the box that is likeliest to be the track's."""
+        state, memory = self._state, self.config.score_memory
+        mean, covariance = pkf_update(state.mean, state.covariance, H, V, z, association.weights, self.config.spread)
+        seen = association.missed < SEEN
+        scores, votes = state.scores.copy(), state.votes.copy()
+        if seen.any():
+            columns = np.flatnonzero(seen)
+            rows = association.weights[:, columns].argmax(0)
+            scores[columns] = memory * scores[columns] + (1 - memory) * boxes.scores[rows]
+            votes[columns] *= VOTE_MEMORY
+            votes[columns, boxes.class_ids[rows]] += boxes.scores[rows]
+        self._state = replace(
+            state,
+            mean=models.plausible(mean),
+            covariance=covariance,
+            hits=state.hits + seen,
+            seen_ns=np.where(seen, time_ns, state.seen_ns),
+            scores=scores,
+            votes=votes,
         )
-        seen = 1 - association.missed > 0.5
-        self._hits = self._hits + seen
-        self._silence = np.where(seen, 0.0, self._silence)
-        memory = self.config.score_memory
-        for row, column in enumerate(association.assignment):
-            if column >= 0 and seen[column]:
-                self._scores[column] = memory * self._scores[column] + (1 - memory) * measurements.scores[row]
-                self._votes[column] *= 0.95
-                self._votes[column, measurements.class_ids[row]] += measurements.scores[row]
 
-    def _end(self) -> None:
-        """Deaths: too long silent, or never seen a second time."""
-        fresh = (self._hits < self.config.confirmation_hits) & (self._silence > self.config.max_silence / 2)
-        alive = (self._silence <= self.config.max_silence) & ~fresh & np.isfinite(self._mean).all(1)
-        for name in ("_mean", "_covariance", "_ids", "_hits", "_silence", "_scores", "_votes"):
-            setattr(self, name, getattr(self, name)[alive])
+    def _end(self, time_ns: int) -> None:
+        """Deaths: silent for too long, sooner before the track is confirmed."""
+        patience = np.where(self._confirmed(), self.config.max_silence, self.config.tentative_silence)
+        self._state = self._state[self._silence(time_ns) <= patience]
 
-    def _start(self, measurements: Boxes2D, association: AssociationWeights) -> None:
-        """Births: measurements that are clutter to all tracks and overlap none."""
-        overlap = iou(measurements.xyxy, models.to_xyxy(self._mean)).max(1, initial=0.0)
-        born = (association.clutter >= self.config.birth_weight) & (overlap <= self.config.birth_iou)
-        count = int(born.sum())
-        if not count:
-            return
-        z = models.to_measurement(measurements.xyxy[born])
-        votes = np.zeros((count, MAX_CLASSES))
-        votes[np.arange(count), measurements.class_ids[born]] = measurements.scores[born]
-        noise = np.tile(np.diag(self.config.initial_noise), (count, 1, 1))
-        self._mean = np.concatenate([self._mean, np.column_stack([z, np.zeros((count, 3))])])
-        self._covariance = np.concatenate([self._covariance, noise])
-        self._ids = np.concatenate([self._ids, np.arange(self._next_id, self._next_id + count)])
-        self._next_id += count
-        self._hits = np.concatenate([self._hits, np.ones(count, np.int64)])
-        self._silence = np.concatenate([self._silence, np.zeros(count)])
-        self._scores = np.concatenate([self._scores, measurements.scores[born]])
-        self._votes = np.concatenate([self._votes, votes])
+    def _start(self, time_ns: int, boxes: Boxes2D, association: AssociationWeights, overlaps: Floats) -> None:
+        """Births: boxes that are probably clutter to all tracks and overlap none."""
+        alone = overlaps.max(1, initial=0.0) <= self.config.birth_iou
+        born = boxes[(association.clutter >= self.config.birth_probability) & alone]
+        self._state = self._state + _State.born(self._next_id, time_ns, born, self.config)
+        self._next_id += len(born)
 
-    def _shown(self) -> Tracks2D:
-        shown = (self._hits >= self.config.confirmation_hits) & (self._silence <= self.config.hold)
-        boxes: Floats = models.to_xyxy(self._mean[shown])
-        return Tracks2D(self._ids[shown], boxes, np.clip(self._scores[shown], 0, 1), self._votes[shown].argmax(1))
+    def _shown(self, time_ns: int) -> Tracks2D:
+        shown = self._state[self._confirmed() & (self._silence(time_ns) <= self.config.hold)]
+        classes = shown.votes.argmax(1)
+        return Tracks2D(shown.ids, models.to_boxes(shown.mean), np.clip(shown.scores, 0.0, 1.0), classes)
+
+    def _confirmed(self) -> NDArray[np.bool_]:
+        return self._state.hits >= self.config.confirmation_hits
+
+    def _silence(self, time_ns: int) -> Floats:
+        """(N,) seconds since each track was measured."""
+        return (time_ns - self._state.seen_ns) / SECOND
+
+
+def _gaussian(z: Floats, expected: Floats, covariance: Floats) -> tuple[Floats, Floats]:
+    """Mahalanobis distance and log density (M, N) of measurements (M, m) given N means (N, m) and covariances."""
+    root = np.linalg.cholesky(covariance)
+    innovation = (z[:, None] - expected).transpose(1, 2, 0)
+    squared = (np.linalg.solve(root, innovation) ** 2).sum(1).T
+    log_norm = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(1) + z.shape[1] / 2 * np.log(2 * np.pi)
+    return np.sqrt(squared), -squared / 2 - log_norm

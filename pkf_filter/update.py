@@ -14,6 +14,8 @@ The weights of a track keep their deficit 1 - s, the probability that it was mis
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from camtrack_core.boxes import Floats
@@ -26,7 +28,7 @@ def pkf_update(
     V: Floats,
     measurements: Floats,
     weights: Floats,
-    spread: float = 0.0,
+    spread: Literal["none", "means"] = "none",
 ) -> tuple[Floats, Floats]:
     """Correct N tracks of block diagonal covariance with M measurements of uncertain origin.
 
@@ -36,8 +38,8 @@ def pkf_update(
         V: (m, m) measurement noise, positive definite, or (N, m, m), one for each track.
         measurements: (M, m).
         weights: (M, N) association weights; the columns sum to at most 1.
-        spread: share in [0, 1] of the spread of the measurements around zbar that is added to the covariance. The
-            paper has none (0) and is overconfident in clutter; 1 adds all of it, as the JPDAF does.
+        spread: "none" as in the paper, which is overconfident in clutter; "means" adds the spread of the
+            measurements around zbar to the covariance, K Sp K' with Sp = sum_k (w_k / s) (z_k - zbar)(z_k - zbar)'.
 
     Returns:
         mean (N, n) and covariance (N, n, n) after the update, symmetric and positive definite.
@@ -50,7 +52,9 @@ def pkf_update(
     innovation = weights.T @ measurements - total[:, None] * (mean @ H.T)
 
     A = np.eye(mean.shape[1]) - s * (G @ H)
-    noise = s * (V + spread * _scatter(measurements, weights, total)) if spread else s * V
+    noise = s * V
+    if spread == "means":
+        noise = noise + s * _scatter(measurements, weights, total)  # K Sp K' = G (s sum_k w_k ...) G'
     updated = A @ covariance @ A.swapaxes(1, 2) + G @ noise @ G.swapaxes(1, 2)
     return mean + (G @ innovation[:, :, None])[:, :, 0], (updated + updated.swapaxes(1, 2)) / 2
 
@@ -58,8 +62,7 @@ def pkf_update(
 def _scatter(measurements: Floats, weights: Floats, total: Floats) -> Floats:
     """(N, m, m) sum_k w_kj (z_k - zbar_j)(z_k - zbar_j)'."""
     N, m = weights.shape[1], measurements.shape[1]
-    safe = np.where(total > 0, total, 1.0)
-    zbar = (weights.T @ measurements) / safe[:, None]
+    zbar = (weights.T @ measurements) / np.where(total > 0, total, 1.0)[:, None]
     k, j = np.nonzero(weights)
     deviation = measurements[k] - zbar[j]
     scatter = np.zeros((N, m, m))

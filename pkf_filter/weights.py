@@ -84,7 +84,7 @@ def association_weights(
 
 @compiled
 def _all_below_infinity(values):
-    for value in values:
+    for value in values:  # noqa: SIM110 - numba has no all() of a generator
         if not value < np.inf:  # false for NaN as well
             return False
     return True

@@ -17,7 +17,7 @@ from gcnet_tracker.tracker import DEMO_MODEL
 ROOT = Path(__file__).parents[1]
 
 
-def camtrack(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def camtrack(*arguments: str, timeout: float = 150) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "camtrack.cli", *arguments],
         capture_output=True,

@@ -28,7 +28,7 @@ from camtrack_core.datasets.drive.traffic import WARM_UP, simulate
 from camtrack_core.datasets.frames import Frame, Labels
 
 START_NS = 1_000_000_000
-SUPERSAMPLING = 1.5
+SUPERSAMPLING = 1.25
 LABEL_RANGE = 120.0  # metres from the camera
 DRAW_RANGE = 260.0
 SHADOW_RANGE = 75.0

@@ -10,6 +10,8 @@ import numpy as np
 from camtrack_core.boxes import Floats
 from camtrack_core.datasets.drive.raster import Vector, vector
 
+TILE = 256  # texels along a side of the noise
+
 
 class Light(NamedTuple):
     """Light and weather; colours are linear BGR, 1 is the brightness of a white wall in full daylight."""
@@ -63,7 +65,7 @@ def draw_light(rng: np.random.Generator) -> Light:
     return Light(*vectors, float(clouds), float(haze), float(wet), float(lamps), float(exposure))
 
 
-def noise_tile(rng: np.random.Generator, size: int = 256) -> Floats:
+def noise_tile(rng: np.random.Generator, size: int = TILE) -> Floats:
     """(size, size) float32 in about [-1, 1] that repeats without seams: grain on top of broader patches."""
     total = np.zeros((size, size), np.float32)
     for cells, weight in ((8, 0.3), (32, 0.3), (128, 0.35), (256, 0.35)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from camtrack_core.datasets.drive.light import TILE
 from camtrack_core.datasets.drive.mesh import Slot
 from camtrack_core.datasets.drive.raster import NOTHING
 from camtrack_core.datasets.drive.street import CITY, MOTORWAY, centre
@@ -16,17 +17,21 @@ from camtrack_core.datasets.drive.street import CITY, MOTORWAY, centre
 PAINT, GLASS, DARK, METAL = int(Slot.PAINT), int(Slot.GLASS), int(Slot.DARK), int(Slot.METAL)
 HEAD, TAIL, PLATE, FACADE = int(Slot.HEAD), int(Slot.TAIL), int(Slot.PLATE), int(Slot.FACADE)
 LEAF, SIGNAL, ROOF = int(Slot.LEAF), int(Slot.SIGNAL), int(Slot.ROOF)
+FAR_TEXELS = float(2**24)
+LAST_TEXEL, ONE = np.uint64(TILE - 1), np.uint64(1)
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _noise(tile, x, y):  # type: ignore[no-untyped-def]
     """The tile at a place in texels, bilinear, repeated without end."""
-    size = tile.shape[0]
-    low_x, low_y = int(np.floor(x)), int(np.floor(y))
-    u, v = x - low_x, y - low_y
-    i, j = low_y & (size - 1), low_x & (size - 1)
-    k, m = (i + 1) & (size - 1), (j + 1) & (size - 1)
-    return (tile[i, j] * (1 - u) + tile[i, m] * u) * (1 - v) + (tile[k, j] * (1 - u) + tile[k, m] * u) * v
+    x, y = x + FAR_TEXELS, y + FAR_TEXELS  # positive, so that cutting to an integer rounds down
+    low_x, low_y = np.uint64(x), np.uint64(y)
+    u, v = np.float32(x - np.float64(low_x)), np.float32(y - np.float64(low_y))
+    i, j = low_y & LAST_TEXEL, low_x & LAST_TEXEL
+    k, m = (i + ONE) & LAST_TEXEL, (j + ONE) & LAST_TEXEL
+    above = tile[i, j] + (tile[i, m] - tile[i, j]) * u
+    below = tile[k, j] + (tile[k, m] - tile[k, j]) * u
+    return above + (below - above) * v
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
@@ -41,7 +46,7 @@ def _hash(x, y):  # type: ignore[no-untyped-def]
 def _band(at, middle, half, blur):  # type: ignore[no-untyped-def]
     """Share of the stretch at -+ blur/2 that lies within middle -+ half: an antialiased line."""
     over = min(at + blur / 2, middle + half) - max(at - blur / 2, middle - half)
-    return max(0.0, over) / blur
+    return over / blur if over > 0.0 else 0.0
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
@@ -96,7 +101,7 @@ def _sky(x, y, z, light, street, tile, out):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _ground(x, y, foot_x, foot_y, street, tile, out):  # type: ignore[no-untyped-def]
     """Reflectance of the ground at a place whose pixel covers foot_x by foot_y metres; 1 on the road, else 0."""
-    d = y - centre(street, x)
+    d = y - centre(street, x) if street.bend > 0 else y
     side = abs(d)
     half = street.median / 2 + street.lanes * street.lane_width + street.edge + street.parking
     cross_half, u = street.cross_lanes * street.lane_width + 0.5, 1e9
@@ -104,7 +109,7 @@ def _ground(x, y, foot_x, foot_y, street, tile, out):  # type: ignore[no-untyped
         u = x - street.first_crossing
         u = abs(u - street.spacing * np.floor(u / street.spacing + 0.5))
     foot = max(foot_x, foot_y)
-    grain = _noise(tile, x * 9, y * 9) / (1 + 40 * foot * foot)
+    grain = _noise(tile, x * 9, y * 9) / (1 + 40 * foot * foot) if foot < 0.7 else 0.0
     patch = _noise(tile, x * 0.7 + 31, y * 0.7 + 57)
     broad = _noise(tile, x * 0.11 + 11, y * 0.11)
     along, across = side < half, u < cross_half
@@ -128,28 +133,33 @@ def _ground(x, y, foot_x, foot_y, street, tile, out):  # type: ignore[no-untyped
             elif street.yellow:
                 yellow += _band(side, 0.14, 0.06, foot_y)
             else:
-                white += _band(side, 0.0, 0.07, foot_y) * _dashes(x, 6.0, 0.5, foot_x)
+                line = _band(side, 0.0, 0.07, foot_y)
+                white += line * _dashes(x, 6.0, 0.5, foot_x) if line > 0 else 0.0
             for lane in range(1, street.lanes):
                 line = _band(side, street.median / 2 + lane * street.lane_width, 0.065, foot_y)
-                white += line * (_dashes(x, 9.0, 0.34, foot_x) if u > stop + 25 else 1.0)
+                if line > 0:
+                    white += line * (_dashes(x, 9.0, 0.34, foot_x) if u > stop + 25 else 1.0)
             if street.kind == MOTORWAY or street.edge > 1.0:
                 white += _band(side, lane_edge + 0.05, 0.07, foot_y)
             if street.parking > 0:
-                white += _band(side, lane_edge + street.edge, 0.05, foot_y) * _dashes(x, 6.2, 0.88, foot_x)
+                line = _band(side, lane_edge + street.edge, 0.05, foot_y)
+                white += line * _dashes(x, 6.2, 0.88, foot_x) if line > 0 else 0.0
         elif along and u > cross_half:
             white += _band(u, stop - 0.3, 0.2, foot_x)
             if street.kind == CITY:
-                white += _band(u, cross_half + street.sidewalk / 2 + 0.4, 1.5, foot_x) * _dashes(d, 1.2, 0.5, foot_y)
+                zebra = _band(u, cross_half + street.sidewalk / 2 + 0.4, 1.5, foot_x)
+                white += zebra * _dashes(d, 1.2, 0.5, foot_y) if zebra > 0 else 0.0
         elif across and side > half + street.sidewalk + 2.5:
             if street.yellow:
                 yellow += _band(u, 0.12, 0.06, foot_x)
             else:
-                white += _band(u, 0.0, 0.07, foot_x) * _dashes(y, 6.0, 0.5, foot_y)
+                line = _band(u, 0.0, 0.07, foot_x)
+                white += line * _dashes(y, 6.0, 0.5, foot_y) if line > 0 else 0.0
         elif across and side > half:
             white += _band(side, half + street.sidewalk + 2.2, 0.2, foot_y)
             if street.kind == CITY:
-                zebra = _dashes(x, 1.2, 0.5, foot_x)
-                white += _band(side, half + street.sidewalk / 2 + 0.4, 1.5, foot_y) * zebra
+                zebra = _band(side, half + street.sidewalk / 2 + 0.4, 1.5, foot_y)
+                white += zebra * _dashes(x, 1.2, 0.5, foot_x) if zebra > 0 else 0.0
         white, yellow = min(1.0, white) * worn, min(1.0, yellow) * worn
         base = tone * (1 - white - yellow)
         out[0] = base * 1.03 + 0.62 * white + 0.06 * yellow
@@ -339,7 +349,8 @@ def shade(view, library, instances, buffer, light, street, tile, tone, out):  # 
             else:
                 _sky(x / length, y / length, max(0.0, z / length), light, street, tile, colour)
                 distance = 0.0
-            through = np.exp(-light.haze * distance)
+            thick = light.haze * distance
+            through = 1 / (1 + thick * (1 + thick * (0.5 + thick / 6)))  # exp(-thick), near enough
             corner = 1 - 0.16 * (a * a + b * b)
             for c in range(3):
                 value = (colour[c] * through + light.horizon[c] * 0.92 * (1 - through)) * light.exposure * corner

@@ -1,0 +1,224 @@
+"""Association weights against the enumeration of all joint events, and what must not change them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pkf_filter import AssociationError, AssociationWeights, association_weights
+from pkf_filter.assignment import scale_by_best_event
+from pkf_filter.exact import frontier_order, frontier_weights, obliged_weights
+
+Array = NDArray[np.float64]
+Problem = tuple[Array, Array, Array]
+
+DECADES = 300 * np.log(10)
+EXACT = 1e-12
+
+
+def events(rows: int, columns: int, taken: tuple[int, ...] = ()) -> Iterator[tuple[int, ...]]:
+    """Every joint event, as the column of each row, -1 for clutter."""
+    if len(taken) == rows:
+        yield taken
+        return
+    for column in (-1, *(j for j in range(columns) if j not in taken)):
+        yield from events(rows, columns, (*taken, column))
+
+
+def enumerated(problem: Problem) -> tuple[AssociationWeights, float] | None:
+    """The definition itself, and the log weight of the best event; None where no event is possible."""
+    pairs, clutter, missed = problem
+    M, N = pairs.shape
+    listed = list(events(M, N))
+    every = np.array(listed, int).reshape(len(listed), M)
+    choices = np.concatenate([pairs, clutter[:, None]], 1)
+    log_weight = choices[np.arange(M), every].sum(1)
+    used = (every[:, :, None] == np.arange(N)).any(1)
+    log_weight = log_weight + np.where(used, 0.0, missed).sum(1)
+    best = log_weight.max()
+    if best == -np.inf:
+        return None
+    probability = np.exp(log_weight - best)
+    probability /= probability.sum()
+    weights = np.einsum("e,ekj->kj", probability, (every[:, :, None] == np.arange(N)).astype(float))
+    alone, unused = probability @ (every == -1), probability @ ~used
+    return AssociationWeights(weights, alone, unused, every[log_weight.argmax()], True), best
+
+
+def log_weight(problem: Problem, assignment: NDArray[np.int64]) -> float:
+    pairs, clutter, missed = problem
+    total = sum(clutter[k] if j < 0 else pairs[k, j] for k, j in enumerate(assignment))
+    return float(total + sum(missed[j] for j in range(len(missed)) if j not in assignment))
+
+
+def problem(rng: np.random.Generator, M: int, N: int, scale: float, gated: float, forced: float) -> Problem:
+    """Log weights spread over 2 * scale, some pairs gated out, some nulls impossible."""
+
+    def draw(shape: tuple[int, ...], share: float) -> Array:
+        values = rng.uniform(-scale, scale, shape)
+        values[rng.random(shape) < share] = -np.inf
+        return values
+
+    return draw((M, N), gated), draw((M,), forced), draw((N,), forced)
+
+
+problems = st.builds(
+    problem,
+    rng=st.integers(0, 2**32 - 1).map(np.random.default_rng),
+    M=st.integers(0, 5),
+    N=st.integers(0, 6),
+    scale=st.sampled_from([0.0, 1.0, 10.0, DECADES / 2]),
+    gated=st.sampled_from([0.0, 0.3, 0.7]),
+    forced=st.sampled_from([0.0, 0.3, 1.0]),
+)
+
+
+def check(problem: Problem) -> None:
+    expected = enumerated(problem)
+    if expected is None:
+        with pytest.raises(AssociationError, match="no joint event"):
+            association_weights(*problem)
+        return
+    truth, best = expected
+    got = association_weights(*problem)
+    assert got.exact
+    np.testing.assert_allclose(got.weights, truth.weights, rtol=0, atol=EXACT)
+    np.testing.assert_allclose(got.clutter, truth.clutter, rtol=0, atol=EXACT)
+    np.testing.assert_allclose(got.missed, truth.missed, rtol=0, atol=EXACT)
+    assert log_weight(problem, got.assignment) == pytest.approx(best, rel=1e-12, abs=1e-9)
+
+
+@pytest.mark.parametrize("M", range(6))
+@pytest.mark.parametrize("N", range(7))
+@pytest.mark.parametrize("forced", [0.0, 1.0], ids=["nulls", "no nulls"])
+def test_every_shape_matches_enumeration(M: int, N: int, forced: float) -> None:
+    check(problem(np.random.default_rng(M * 7 + N), M, N, DECADES / 2, 0.0, forced))
+
+
+@pytest.mark.parametrize("M", range(1, 6))
+@pytest.mark.parametrize("N", range(1, 7))
+def test_one_side_without_null_matches_enumeration(M: int, N: int) -> None:
+    pairs, clutter, missed = problem(np.random.default_rng(M * 7 + N), M, N, 5.0, 0.2, 0.0)
+    check((pairs, np.full(M, -np.inf), missed))
+    check((pairs, clutter, np.full(N, -np.inf)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(problems)
+def test_matches_enumeration(problem: Problem) -> None:
+    check(problem)
+
+
+def test_proposition_1_is_a_ratio_of_permanents() -> None:
+    Q = np.array([[3.0, 1.0], [2.0, 5.0]])
+    never = np.full(2, -np.inf)
+    weights = association_weights(np.log(Q), never, never).weights
+    np.testing.assert_allclose(weights, np.array([[15, 2], [2, 15]]) / 17, rtol=1e-14)
+
+
+@settings(max_examples=50, deadline=None)
+@given(problems, st.integers(0, 2**32 - 1))
+def test_permuting_rows_and_columns_permutes_the_weights(problem: Problem, seed: int) -> None:
+    if enumerated(problem) is None:
+        return
+    pairs, clutter, missed = problem
+    rng = np.random.default_rng(seed)
+    rows, columns = rng.permutation(len(clutter)), rng.permutation(len(missed))
+    plain = association_weights(*problem)
+    permuted = association_weights(pairs[rows][:, columns], clutter[rows], missed[columns])
+    np.testing.assert_allclose(permuted.weights, plain.weights[rows][:, columns], rtol=0, atol=EXACT)
+    np.testing.assert_allclose(permuted.clutter, plain.clutter[rows], rtol=0, atol=EXACT)
+    np.testing.assert_allclose(permuted.missed, plain.missed[columns], rtol=0, atol=EXACT)
+
+
+@settings(max_examples=50, deadline=None)
+@given(problems, st.floats(-500, 500))
+def test_scaling_a_row_with_its_clutter_changes_nothing(problem: Problem, factor: float) -> None:
+    pairs, clutter, missed = problem
+    if not len(clutter) or enumerated(problem) is None:
+        return
+    plain = association_weights(*problem)
+    pairs, clutter = pairs.copy(), clutter.copy()
+    pairs[0] += factor
+    clutter[0] += factor
+    scaled = association_weights(pairs, clutter, missed)
+    # a sum of 1000 and a small number has lost digits before it comes in
+    np.testing.assert_allclose(scaled.weights, plain.weights, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(scaled.clutter, plain.clutter, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (8, 30), (30, 8), (80, 60)])
+def test_large_problems_sum_to_one(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(1)
+    pairs, clutter, missed = problem(rng, *shape, 20.0, 0.2, 0.0)
+    if min(shape) > 12:  # exact inference needs a gate: a long row of objects, each near to its neighbours only
+        pairs[np.abs(np.linspace(0, 1, shape[0])[:, None] - np.linspace(0, 1, shape[1])) > 0.05] = -np.inf
+    got = association_weights(pairs, clutter, missed)
+    assert got.exact
+    assert got.weights.min() >= 0
+    np.testing.assert_allclose(got.weights.sum(1) + got.clutter, 1, rtol=0, atol=EXACT)
+    np.testing.assert_allclose(got.weights.sum(0) + got.missed, 1, rtol=0, atol=EXACT)
+    assert (got.weights.sum(0) <= 1 + EXACT).all() and (got.weights.sum(1) <= 1 + EXACT).all()
+    assert not got.weights[pairs == -np.inf].any()
+
+
+def test_both_exact_programmes_agree() -> None:
+    rng = np.random.default_rng(2)
+    pairs, clutter, missed = problem(rng, 7, 9, 10.0, 0.2, 0.0)
+    pairs, clutter, missed, _, feasible = scale_by_best_event(pairs, np.full(7, -np.inf), missed)
+    assert feasible
+    order, _, _ = frontier_order(pairs)
+    by_frontier, alone = frontier_weights(pairs, clutter, missed, order)
+    np.testing.assert_allclose(obliged_weights(pairs, missed), by_frontier, rtol=0, atol=EXACT)
+    assert not alone.any()
+
+
+def test_too_large_a_component_is_approximated_and_says_so() -> None:
+    rng = np.random.default_rng(3)
+    log_weights = problem(rng, 8, 8, 3.0, 0.0, 0.0)
+    exact, rough = association_weights(*log_weights), association_weights(*log_weights, max_states=64.0)
+    assert exact.exact and not rough.exact
+    assert np.array_equal(rough.assignment, exact.assignment)
+    assert (rough.weights.sum(0) <= 1 + EXACT).all() and (rough.weights.sum(1) <= 1 + EXACT).all()
+    assert np.abs(rough.weights - exact.weights).max() < 0.25
+
+
+def test_pruning_comes_before_approximation() -> None:
+    """Two clusters that only negligible pairs connect: each is exact again once those are gone."""
+    rng = np.random.default_rng(4)
+    pairs, clutter, missed = problem(rng, 8, 8, 3.0, 0.0, 0.0)
+    pairs[:4, 4:] -= 60
+    pairs[4:, :4] -= 60
+    exact, pruned = association_weights(pairs, clutter, missed), association_weights(pairs, clutter, missed, 200.0)
+    assert exact.exact and not pruned.exact
+    np.testing.assert_allclose(pruned.weights, exact.weights, rtol=0, atol=1e-10)
+
+
+def test_no_tracks_or_no_measurements() -> None:
+    assert association_weights(np.zeros((2, 0)), np.zeros(2), np.zeros(0)).clutter.tolist() == [1, 1]
+    assert association_weights(np.zeros((0, 2)), np.zeros(0), np.zeros(2)).missed.tolist() == [1, 1]
+    assert association_weights(np.zeros((0, 0)), np.zeros(0), np.zeros(0)).exact
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("place", range(3))
+def test_log_weights_that_are_not_below_infinity_are_refused(value: float, place: int) -> None:
+    log_weights = [np.zeros((2, 3)), np.zeros(2), np.zeros(3)]
+    log_weights[place].flat[0] = value
+    with pytest.raises(AssociationError, match=r"NaN or \+inf"):
+        association_weights(*log_weights)
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(AssociationError, match=r"\(M, N\)"):
+        association_weights(np.zeros((2, 3)), np.zeros(3), np.zeros(2))
+
+
+def test_more_obliged_measurements_than_tracks_are_refused() -> None:
+    with pytest.raises(AssociationError, match="no joint event"):
+        association_weights(np.zeros((3, 2)), np.full(3, -np.inf), np.zeros(2))
