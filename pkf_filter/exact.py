@@ -228,6 +228,9 @@ def obliged_weights(pairs, slot_null):
     items, slots = pairs.shape
     full = 1 << slots
     used = np.zeros(full, np.uint8)
+    slot_of = np.zeros(full, np.uint8)  # of a subset of one; numba has no count of trailing zeros
+    for j in range(slots):
+        slot_of[1 << j] = j
     forward = np.zeros(full)
     backward = np.zeros(full)
     forward[0] = 1.0
@@ -235,10 +238,11 @@ def obliged_weights(pairs, slot_null):
         count = used[subset & (subset - 1)] + 1
         used[subset] = count
         if count <= items:
-            total = 0.0
-            for j in range(slots):
-                if subset >> j & 1:
-                    total += pairs[count - 1, j] * forward[subset ^ (1 << j)]
+            total, left = 0.0, subset
+            while left:
+                bit = left & -left
+                total += pairs[count - 1, slot_of[bit]] * forward[subset ^ bit]
+                left ^= bit
             forward[subset] = total
     weights = np.zeros((items, slots))
     for subset in range(full - 1, -1, -1):
@@ -250,12 +254,14 @@ def obliged_weights(pairs, slot_null):
                     rest *= slot_null[j]
             backward[subset] = rest
         elif count < items and forward[subset] > 0.0:
-            total, reach = 0.0, forward[subset]
-            for j in range(slots):
-                if not subset >> j & 1:
-                    rest = pairs[count, j] * backward[subset | (1 << j)]
-                    total += rest
-                    weights[count, j] += reach * rest
+            total, reach, left = 0.0, forward[subset], (full - 1) ^ subset
+            while left:
+                bit = left & -left
+                j = slot_of[bit]
+                rest = pairs[count, j] * backward[subset | bit]
+                total += rest
+                weights[count, j] += reach * rest
+                left ^= bit
             backward[subset] = total
     for k in range(items):
         for j in range(slots):

@@ -10,6 +10,7 @@ from camtrack_core.ros import messages
 from camtrack_core.ros.image import measurement_time
 from camtrack_core.ros.node import CamtrackNode, run
 from camtrack_core.ros.qos import RESULTS
+from camtrack_core.tracks import Tracks2D
 from pkf_filter.config import FilterConfig
 from pkf_filter.tracker import MAX_CLASSES, Tracker
 
@@ -40,17 +41,23 @@ class PkfNode(CamtrackNode[PkfParameters]):
         if not self.accept("detections", time_ns):
             return
         with self.monitor.stage("total"):
-            self._learn_names(message)
-            boxes = messages.to_boxes(message, self._names)
-            dropped = self._filter.dropped
-            with self.monitor.stage("track"):
-                tracks = self._filter.step(time_ns, boxes)
-            unusable = len(message.detections) - len(boxes) + self._filter.dropped - dropped
-            if unusable:
-                self.drop("unusable detection", "expected finite boxes with a class and x2 > x1, y2 > y1", unusable)
-            self._tracks.publish(messages.from_tracks(tracks, self._names, message.header))
+            tracks = self._track(message, time_ns)
         self.monitor.processed += 1
         self.monitor.facts["tracks"] = str(len(tracks))
+
+    def _track(self, message: Detection2DArray, time_ns: int) -> Tracks2D:
+        stage, dropped = self.monitor.stage, self._filter.dropped
+        with stage("convert"):
+            self._learn_names(message)
+            boxes = messages.to_boxes(message, self._names)
+        with stage("track"):
+            tracks = self._filter.step(time_ns, boxes)
+        with stage("publish"):
+            self._tracks.publish(messages.from_tracks(tracks, self._names, message.header))
+        unusable = len(message.detections) - len(boxes) + self._filter.dropped - dropped
+        if unusable:
+            self.drop("unusable detection", "expected finite boxes with a class and x2 > x1, y2 > y1", unusable)
+        return tracks
 
     def _learn_names(self, message: Detection2DArray) -> None:
         """Class names are numbered in the order in which they appear."""

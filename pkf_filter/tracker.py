@@ -18,6 +18,7 @@ from pkf_filter.weights import AssociationWeights, association_weights
 
 SECOND = 1_000_000_000  # nanoseconds
 MAX_CLASSES = 64
+MAX_STATES = 2.0**18  # of exact association: a component above some 10 ms is approximated
 VOTE_MEMORY = 0.95  # share of its old votes that a track keeps at each measurement
 SEEN = 0.5  # probability of a measurement from which a track counts as measured
 
@@ -68,11 +69,13 @@ class Tracker:
     Attributes:
         dropped: measurements so far that no track can be made of (not finite, without area, of a class id outside
             [0, MAX_CLASSES)) and that were left out.
+        approximated: steps so far whose association was too ambiguous for exact weights.
     """
 
     def __init__(self, config: FilterConfig | None = None) -> None:
         self.config = config or FilterConfig()
         self.dropped = 0
+        self.approximated = 0
         self._next_id = 1
         self.reset()
 
@@ -115,9 +118,10 @@ class Tracker:
         """Eq. 15 over the time since the last step."""
         dt = 0.0 if self._time_ns is None else (time_ns - self._time_ns) / SECOND
         self._time_ns = time_ns
-        mean, covariance = self._state.mean, self._state.covariance
-        F, W = models.transition(dt), models.process_noise(mean, dt, self.config.noise)
-        self._state = replace(self._state, mean=models.plausible(mean @ F.T), covariance=F @ covariance @ F.T + W)
+        state = self._state[self._silence(time_ns) <= self.config.max_silence]  # a gap in time ends tracks, too
+        F, W = models.transition(dt), models.process_noise(state.mean, dt, self.config.noise)
+        covariance = F @ state.covariance @ F.T + W
+        self._state = replace(state, mean=models.plausible(state.mean @ F.T), covariance=covariance)
 
     def _associate(self, boxes: Boxes2D, z: Floats, V: Floats, overlaps: Floats) -> AssociationWeights:
         """Weights over all joint events of M boxes and N tracks.
@@ -134,7 +138,9 @@ class Tracker:
         # du dv ds dr = side^2 * s * r  d(u / side) d(v / side) d(log s) d(log r), and side^2 = s
         log_clutter = np.log(config.clutter_density) - 2 * np.log(z[:, models.S]) - np.log(z[:, models.R])
         log_missed = np.full(len(state), np.log1p(-config.detection_probability))
-        return association_weights(log_likelihood, log_clutter, log_missed)
+        association = association_weights(log_likelihood, log_clutter, log_missed, MAX_STATES)
+        self.approximated += not association.exact
+        return association
 
     def _update(self, time_ns: int, boxes: Boxes2D, z: Floats, V: Floats, association: AssociationWeights) -> None:
         """Eq. 16-17 for the boxes; score and class follow the box that is likeliest to be the track's."""

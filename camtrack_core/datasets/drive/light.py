@@ -61,8 +61,10 @@ def draw_light(rng: np.random.Generator) -> Light:
         lamps = rng.uniform(0.7, 1)
     level = float(0.55 * sunlight.mean() * sun[2] + ambient.mean())
     exposure = rng.uniform(0.75, 1.3) * 1.15 / level**0.8
-    vectors = (vector(v) for v in (sun, sunlight, ambient, zenith, horizon))
-    return Light(*vectors, float(clouds), float(haze), float(wet), float(lamps), float(exposure))
+    return Light(
+        vector(sun), vector(sunlight), vector(ambient), vector(zenith), vector(horizon), float(clouds), float(haze),
+        float(wet), float(lamps), float(exposure),
+    )  # fmt: skip
 
 
 def noise_tile(rng: np.random.Generator, size: int = TILE) -> Floats:
