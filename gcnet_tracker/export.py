@@ -61,7 +61,7 @@ class FrameGraph(nn.Module):
 
         confidence, classes = features.heatmap.sigmoid().max(1, keepdim=True)
         peaks = confidence * (confidence == functional.max_pool2d(confidence, 3, 1, 1))  # Eq. 3
-        scores, cells = peaks.flatten(1).topk(PEAKS)
+        scores, cells = peaks.flatten(1).topk(min(PEAKS, self.rows * self.columns))
         new_queries, new_values = _gather(features.queries, cells), _gather(features.values, cells)
         described = network.describe(features.summary, new_queries, new_values)
         boxes = to_xyxy(network.boxes(described)) * self.pixels.to(dtype)

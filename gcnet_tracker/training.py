@@ -25,7 +25,7 @@ from gcnet_tracker.config import NetworkConfig, TrainingConfig
 from gcnet_tracker.loader import ClipSamples, batches
 from gcnet_tracker.network import FrameFeatures, GCNet, to_xyxy
 
-WARM_UP = 100  # steps
+WARM_UP = 100  # steps, at most a tenth of the stage
 GRADIENT_LIMIT = 10.0  # norm
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -80,9 +80,10 @@ class TrainingStep(nn.Module):
 
 def schedule(step: int, steps: int) -> float:
     """Share of the peak learning rate: linear warm-up, then a cosine to zero."""
-    if step < WARM_UP:
-        return (step + 1) / WARM_UP
-    return 0.5 * (1 + float(np.cos(np.pi * (step - WARM_UP) / max(steps - WARM_UP, 1))))
+    warm_up = min(WARM_UP, steps // 10)
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + float(np.cos(np.pi * (step - warm_up) / max(steps - warm_up, 1))))
 
 
 class Run:

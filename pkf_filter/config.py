@@ -10,7 +10,11 @@ from camtrack_core.config import Parameters
 
 
 class ImagePlaneNoise(Parameters):
-    """Standard deviations, relative to the box: its side is the square root of its area."""
+    """Standard deviations, relative to the box: its side is the square root of its area.
+
+    The defaults suit cars from a moving vehicle at 10 Hz and pedestrians from a fixed camera at 25 Hz alike; see
+    benchmarks/pkf_tracking.py.
+    """
 
     centre: float = Field(0.05, gt=0, description="measured centre, in sides")
     area: float = Field(0.12, gt=0, description="measured area, in areas")
@@ -28,7 +32,7 @@ class FilterConfig(Parameters):
     noise: ImagePlaneNoise = Field(ImagePlaneNoise(), description="of motion and measurement")
     detection_probability: float = Field(0.9, gt=0, lt=1, description="of an object that exists")
     clutter_density: float = Field(
-        1e-3, gt=0, description="false detections per unit of (centre in sides)^2, log area and log aspect ratio"
+        1e-2, gt=0, description="false detections per unit of (centre in sides)^2, log area and log aspect ratio"
     )
     gate_iou: float = Field(0.1, gt=0, lt=1, description="pairs below this IoU are impossible")
     gate_distance: float = Field(5.0, gt=0, description="pairs above this Mahalanobis distance are impossible")
@@ -39,8 +43,8 @@ class FilterConfig(Parameters):
     birth_probability: float = Field(
         0.5, gt=0, le=1, description="clutter probability from which a measurement starts a track"
     )
-    birth_iou: float = Field(0.3, gt=0, le=1, description="no birth from a measurement that overlaps a track more")
-    confirmation_hits: int = Field(3, ge=1, description="measured frames in a row until a track is shown")
+    birth_iou: float = Field(0.5, gt=0, le=1, description="no birth from a measurement that overlaps a track more")
+    confirmation_hits: int = Field(2, ge=1, description="measured frames until a track is shown")
     tentative_silence: float = Field(
         0.05, ge=0, description="seconds without measurement after which an unconfirmed track ends"
     )

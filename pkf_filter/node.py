@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from vision_msgs.msg import Detection2DArray
 
+from camtrack_core.boxes import Boxes2D
 from camtrack_core.config import NodeParameters
 from camtrack_core.ros import messages
 from camtrack_core.ros.image import measurement_time
@@ -28,7 +29,9 @@ class PkfNode(CamtrackNode[PkfParameters]):
         super().__init__("pkf_filter", PkfParameters, **options)
 
     def configure(self, parameters: PkfParameters) -> None:
-        self._filter = Tracker(FilterConfig(**{name: getattr(parameters, name) for name in FilterConfig.model_fields}))
+        config = FilterConfig(**{name: getattr(parameters, name) for name in FilterConfig.model_fields})
+        Tracker(config).step(0, Boxes2D.empty())  # the first step compiles for seconds: not on a frame
+        self._filter = Tracker(config)
         self._names: tuple[str, ...] = ()
         self._tracks = self.advertise(Detection2DArray, "~/tracks", RESULTS)
         self.subscribe(Detection2DArray, "detections", self._on_detections, RESULTS)

@@ -4,7 +4,8 @@ Rendering: models are rasterised by a small z-buffer compiled by numba (`raster`
 from the place it sees (`shade`) and the image passes through a simple sensor (`sensor`).
 Of the libraries that install from pip alone, Panda3D 1.10's software renderer is fast (118 frames/s for 60 lit
 balls at 640x360 on one core) but needs the system's libX11, lights vertices instead of pixels and has no buffer
-of ids; VTK 9.7 needs a system EGL and reached 6 frames/s on the same scene without a GPU. Hence the own one.
+of ids; VTK 9.7 needs a system EGL and reached 6 frames/s on the same scene without a GPU. Hence the own one:
+10 to 14 frames/s at 640x360 of a core whose twin thread is busy (`benchmarks/drive.py`).
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from camtrack_core.datasets.frames import Frame, Labels
 START_NS = 1_000_000_000
 SUPERSAMPLING = 1.25
 LABEL_RANGE = 120.0  # metres from the camera
+USER_RANGE = 170.0  # road users are drawn a little beyond where they are labelled
 DRAW_RANGE = 260.0
 SHADOW_RANGE = 75.0
+COARSE_RANGE = 40.0
 MOST_FACES = 400_000
 
 
@@ -131,7 +134,7 @@ class Drive:
         self.library = raster.library([*self._meshes, *named.values()])
         props = scenery.props(rng, self.street, self.low - 60, self.high + 150)
         if self.kind == "roadside":  # nobody mounts a camera inside a tree
-            slender = ("bush", "lamp", "sign", "signal", *(name for name in named if name.startswith("tree")))
+            slender = ("bush", "lamp", "sign", "signal", *(f"tree{k}" for k in range(scenery.TREES)))
             props = [p for p in props if p.model not in slender or np.hypot(*(p.position[:2] - self._post)) > 9]
         everyone = len(self.class_ids)
         self._fixed = raster.Instances(
@@ -143,6 +146,8 @@ class Drive:
             rng.random(everyone + len(props)),
             np.zeros(everyone + len(props)),
         )
+        twin = [row.get(p.model + scenery.DISTANT, row[p.model]) for p in props]
+        self._distant = np.concatenate([np.zeros(everyone, np.int64), twin])
         total = everyone + len(props)
         width, height = round(self.config.width * SUPERSAMPLING), round(self.config.height * SUPERSAMPLING)
         self._buffers = raster.buffers(width, height, MOST_FACES)
@@ -199,8 +204,10 @@ class Drive:
         """Everything as it stands at a frame: road users first, in the order of ids."""
         motion, fixed = self.motion, self._fixed
         everyone = len(self.class_ids)
-        mesh, position = fixed.mesh.copy(), fixed.position.copy()
+        mesh, position = fixed.mesh, fixed.position.copy()
         yaw, glow = fixed.yaw.copy(), fixed.glow.copy()
+        away = np.linalg.norm(position[:, :2] - self.poses(index)[1].translation[:2], axis=1)
+        mesh = np.where(away > COARSE_RANGE, self._distant, mesh)
         turn = motion.travelled[index] / (self._stride * self.scale[:, 0]) + self._phase
         mesh[:everyone] = self._first_pose + (turn * self._poses).astype(int) % self._poses
         position[:everyone, :2] = motion.position[index]
@@ -237,6 +244,7 @@ class Drive:
         view = self._view(pose)
         distance = np.linalg.norm(instances.position[:, :2] - pose.translation[:2], axis=1)
         drawn = distance < DRAW_RANGE
+        drawn[:everyone] &= distance[:everyone] < USER_RANGE
         drawn[0] &= self.kind != "vehicle"
         order = np.argsort(distance, kind="stable")
         order = order[drawn[order]]

@@ -12,6 +12,7 @@ from camtrack_core.datasets.drive.mesh import Mesh, Slot, box, join, shape, tube
 from camtrack_core.datasets.drive.street import CITY, MOTORWAY, SUBURB, Street, centre, heading
 
 TREES = 4  # different tree models
+DISTANT = "_distant"  # ends the name of a model's coarse twin, drawn from afar
 
 
 class Prop(NamedTuple):
@@ -48,20 +49,15 @@ def models(rng: np.random.Generator) -> dict[str, Mesh]:
     }
     for k in range(TREES):
         tall = rng.uniform(2.0, 3.2)
-        crowns = [
-            _crown(
-                rng,
-                (*rng.uniform(-0.9, 0.9, 2), tall + rng.uniform(0.8, 2.6)),
-                rng.uniform(1.2, 2.0, 3),
-                230,
-                0.36,
-            )
-            for _ in range(4)
-        ]
+        places = [(*rng.uniform(-0.9, 0.9, 2), tall + rng.uniform(0.8, 2.6)) for _ in range(4)]
+        radii = rng.uniform(1.2, 2.0, (4, 3))
         branch = [
             tube((0, 0, tall * 0.8), (*rng.uniform(-1, 1, 2), tall + 1.6), (0.1, 0.04), Slot.BARK) for _ in range(3)
         ]
-        result[f"tree{k}"] = join(tube((0, 0, 0), (0, 0, tall + 1), (0.2, 0.12), Slot.BARK), *branch, *crowns)
+        trunk = join(tube((0, 0, 0), (0, 0, tall + 1), (0.2, 0.12), Slot.BARK), *branch)
+        for name, count, leaf in ((f"tree{k}", 260, 0.32), (f"tree{k}{DISTANT}", 60, 0.6)):
+            crowns = [_crown(rng, place, size, count, leaf) for place, size in zip(places, radii, strict=True)]
+            result[name] = join(trunk, *crowns)
     return result
 
 
