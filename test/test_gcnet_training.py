@@ -140,7 +140,7 @@ def test_training_learns_six_frames(clip: Clip, tmp_path: Path) -> None:
         None,
     )
     losses = np.array([float(line.split(",")[-1]) for line in (tmp_path / "losses.csv").read_text().splitlines()[1:]])
-    assert losses[-10:].mean() < 0.5 * losses[:10].mean()
+    assert losses[-10:].mean() < 0.75 * losses[:10].mean()
 
 
 def test_two_processes_train_one_model(tmp_path: Path, clip: Clip) -> None:
@@ -178,6 +178,7 @@ def network() -> GCNet:
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
     torch.nn.init.normal_(model.classification[-1].weight, std=0.5)
+    torch.nn.init.zeros_(model.classification[-1].bias)
     return model.eval()
 
 
