@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from math import isfinite
 
 import numpy as np
+from geometry_msgs.msg import PoseWithCovariance
 from std_msgs.msg import Header
 from vision_msgs.msg import (
     BoundingBox2D,
@@ -23,6 +24,8 @@ from vision_msgs.msg import (
 
 from camtrack_core.boxes import Boxes2D, Floats
 from camtrack_core.tracks import Tracks2D
+
+_NO_POSE = PoseWithCovariance()  # shared by all results: images have no poses, and making one takes time
 
 
 def from_boxes(boxes: Boxes2D, class_names: Sequence[str], header: Header) -> Detection2DArray:
@@ -106,7 +109,7 @@ def _bounding_box(x1: float, y1: float, x2: float, y2: float) -> BoundingBox2D:
 
 
 def _result(name: str, score: float) -> ObjectHypothesisWithPose:
-    return ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(class_id=name, score=score))
+    return ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(class_id=name, score=score), pose=_NO_POSE)
 
 
 def _finite(xyxy: Floats, scores: Floats) -> np.ndarray:
