@@ -133,11 +133,13 @@ def _reopen(table, size, bit, missed):
 
 @compiled
 def _normalise(table, size):
+    """Scale a table before the number of events that it sums over leaves the range of floating point."""
     largest = 0.0
     for s in range(size):
         largest = max(largest, table[s])
-    for s in range(size):
-        table[s] /= largest
+    if not 1e-100 < largest < 1e100:
+        for s in range(size):
+            table[s] /= largest
 
 
 @compiled

@@ -21,16 +21,17 @@ U, V, S, R, DU, DV, DS = range(7)
 STATE_SIZE = 7
 MEASUREMENT_MATRIX = np.eye(4, STATE_SIZE)
 
+FAR = 1e6  # pixels; no image reaches so far, and the squares of areas up to there still leave room for digits
 MIN_AREA = 1.0  # square pixels
 MIN_ASPECT, MAX_ASPECT = 0.05, 20.0  # width over height
 
 
 def measurable(xyxy: Floats) -> NDArray[np.bool_]:
-    """(N,) whether boxes (N, 4) are finite and have a positive area of at least MIN_AREA."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        width, height = xyxy[:, 2] - xyxy[:, 0], xyxy[:, 3] - xyxy[:, 1]
-        area = width * height
-    return np.isfinite(xyxy).all(1) & np.isfinite(area) & (width > 0) & (height > 0) & (area >= MIN_AREA)
+    """(N,) whether boxes (N, 4) lie within FAR of the origin and have a positive area of at least MIN_AREA."""
+    near = np.asarray((np.abs(xyxy) <= FAR).all(1))  # false for NaN as well
+    boxes = np.where(near[:, None], xyxy, 0.0)
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    return (width > 0) & (height > 0) & (width * height >= MIN_AREA)
 
 
 def to_measurements(xyxy: Floats) -> Floats:

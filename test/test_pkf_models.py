@@ -38,6 +38,8 @@ def test_boxes_survive_the_round_trip(x: float, y: float, side: float, aspect: f
         [np.nan, 0, 10, 10],
         [0, 0, np.inf, 10],
         [-1e200, -1e200, 1e200, 1e200],
+        [0, 0, 1e80, 1e80],
+        [2e6, 0, 2e6 + 10, 10],
     ],
 )
 def test_boxes_that_are_no_measurement(box: list[float]) -> None:
