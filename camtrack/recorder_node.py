@@ -12,6 +12,7 @@ from vision_msgs.msg import Detection2DArray
 from camtrack.recording import Image, Joiner, NamedTracks, Recording
 from camtrack_core.config import ImageNodeParameters
 from camtrack_core.ros import qos
+from camtrack_core.ros.cdr import unpack
 from camtrack_core.ros.image import measurement_time
 from camtrack_core.ros.image_input import ImageInput
 from camtrack_core.ros.messages import class_names, to_tracks
@@ -36,7 +37,7 @@ class RecorderNode(CamtrackNode[RecorderParameters]):
         self._joiner = Joiner(parameters.capacity)
         self._recording = Recording(Path(parameters.folder))
         ImageInput(self, "image", self._on_image, parameters)
-        self.subscribe(Detection2DArray, "tracks", self._on_tracks, qos.RESULTS)
+        self.subscribe_serialised(Detection2DArray, "tracks", self._on_tracks, qos.RESULTS)
 
     def cleanup(self) -> None:
         if self._recording is None:
@@ -53,10 +54,11 @@ class RecorderNode(CamtrackNode[RecorderParameters]):
     def _on_image(self, image: Image, time_ns: int, header: Header) -> None:
         self._write(self._joiner.add_image(time_ns, image))
 
-    def _on_tracks(self, message: Detection2DArray) -> None:
-        names = class_names(message)
-        tracks = NamedTracks(to_tracks(message, names), names)
-        self._write(self._joiner.add_tracks(measurement_time(message), tracks))
+    def _on_tracks(self, data: bytes) -> None:
+        detections = unpack(data)
+        names = class_names(detections)
+        tracks = NamedTracks(to_tracks(detections, names), names)
+        self._write(self._joiner.add_tracks(measurement_time(detections), tracks))
 
     def _write(self, complete: list[tuple[int, Image, NamedTracks | None]]) -> None:
         assert self._recording is not None

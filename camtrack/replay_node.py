@@ -23,12 +23,14 @@ from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import open_source
 from camtrack_core.errors import CamtrackError, DataError
 from camtrack_core.ros import qos
+from camtrack_core.ros.cdr import unpack
 from camtrack_core.ros.image import fill_compressed, fill_image
 from camtrack_core.ros.node import CamtrackNode, run
 from camtrack_core.ros.stamps import fill_stamp, to_nanoseconds
 from camtrack_core.ros.transforms import to_transform
 
 READ_AHEAD_BYTES = 256 * 2**20
+SETTLE = 0.5  # seconds that those who are up take to find each other
 LINGER = 1.0  # seconds that the end of the recording gives those who still work on its last frames
 POLL = 0.02  # seconds between two looks at what a replay waits for
 
@@ -48,7 +50,8 @@ class ReplayParameters(NodeParameters):
     vehicle_frame: str = Field("base_link", description="frame of the vehicle")
     fixed_frame: str = Field("map", description="frame that the poses are given in")
     wait_for_subscribers: int = Field(1, ge=0, description="start when so many listen to the images")
-    subscriber_timeout: float = Field(30.0, gt=0, description="start without them after so long, seconds")
+    wait_for_results: bool = Field(False, description="start when somebody publishes `results`, too")
+    subscriber_timeout: float = Field(60.0, gt=0, description="start without them after so long, seconds")
     result_timeout: float = Field(5.0, gt=0, description="with rate 0: give a result up after this, seconds")
 
 
@@ -85,7 +88,7 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
         if parameters.publish_tf:
             self._tf = self.advertise(TFMessage, "/tf", qos.TRANSFORMS)
         if parameters.rate == 0:
-            self.subscribe(Detection2DArray, "results", self._on_result, qos.RESULTS)
+            self.subscribe_serialised(Detection2DArray, "results", self._on_result, qos.RESULTS)
         self._result_ns = 0
 
     def activate(self) -> None:
@@ -96,8 +99,8 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
         self._steps.close()
         self.destroy_timer(self._timer)
 
-    def _on_result(self, message: Detection2DArray) -> None:
-        self._result_ns = to_nanoseconds(message.header.stamp)
+    def _on_result(self, data: bytes) -> None:
+        self._result_ns = to_nanoseconds(unpack(data).header.stamp)
         self._resume_in(0.0)
 
     def _resume_in(self, seconds: float) -> None:
@@ -122,17 +125,29 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
 
     def _play(self) -> Generator[float, None, None]:
         """The whole replay; yields the seconds that it wants to wait."""
-        yield from self._wait_for(
-            lambda: self._images.get_subscription_count() >= self.parameters.wait_for_subscribers,
-            self.parameters.subscriber_timeout,
-            f"expected {self.parameters.wait_for_subscribers} subscribers of {self._images.topic_name}",
-        )
+        yield from self._wait_for_listeners()
         yield from self._play_once()
         while self.parameters.loop:
             yield from self._play_once()
         self.get_logger().info(f"end of {self._sequence.name}: {self.monitor.processed} frames")
         self._finished.publish(Bool(data=True))
         yield LINGER
+
+    def _wait_for_listeners(self) -> Iterator[float]:
+        """Wait until all nodes that work on the images are up: what they miss of the beginning is lost."""
+        parameters, results = self.parameters, self.resolve_topic_name("results")
+        yield from self._wait_for(
+            lambda: self._images.get_subscription_count() >= parameters.wait_for_subscribers,
+            parameters.subscriber_timeout,
+            f"expected {parameters.wait_for_subscribers} subscribers of {self._images.topic_name}",
+        )
+        if parameters.wait_for_results:
+            yield from self._wait_for(
+                lambda: self.count_publishers(results) > 0,
+                parameters.subscriber_timeout,
+                f"expected a publisher of {results}",
+            )
+            yield SETTLE
 
     def _play_once(self) -> Iterator[float]:
         pacer = Pacer(self.parameters.rate)

@@ -65,7 +65,7 @@ class GCNetNode(CamtrackNode[GCNetParameters]):
         with stage("track"):
             tracks = tracker.update(frame)
         with stage("publish"):
-            self._tracks.publish(messages.from_tracks(tracks, self._names, header))
+            self._tracks.publish(messages.pack_tracks(tracks, self._names, header))
         if tracker.overflow > overflow:
             self.drop("no free slot", "more objects than the model's slots", tracker.overflow - overflow)
         self.monitor.facts["tracks"] = str(len(tracks))

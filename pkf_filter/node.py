@@ -8,6 +8,7 @@ from vision_msgs.msg import Detection2DArray
 from camtrack_core.boxes import Boxes2D
 from camtrack_core.config import NodeParameters
 from camtrack_core.ros import messages
+from camtrack_core.ros.cdr import Detections, unpack
 from camtrack_core.ros.image import measurement_time
 from camtrack_core.ros.node import CamtrackNode, run
 from camtrack_core.ros.qos import RESULTS
@@ -34,37 +35,38 @@ class PkfNode(CamtrackNode[PkfParameters]):
         self._filter = Tracker(config)
         self._names: tuple[str, ...] = ()
         self._tracks = self.advertise(Detection2DArray, "~/tracks", RESULTS)
-        self.subscribe(Detection2DArray, "detections", self._on_detections, RESULTS)
+        self.subscribe_serialised(Detection2DArray, "detections", self._on_detections, RESULTS)
 
     def reset(self) -> None:
         self._filter.reset()
 
-    def _on_detections(self, message: Detection2DArray) -> None:
-        time_ns = measurement_time(message)
-        if not self.accept("detections", time_ns):
-            return
+    def _on_detections(self, data: bytes) -> None:
         with self.monitor.stage("total"):
-            tracks = self._track(message, time_ns)
+            with self.monitor.stage("convert"):
+                detections = unpack(data)
+            time_ns = measurement_time(detections)
+            if not self.accept("detections", time_ns):
+                return
+            tracks = self._track(detections, time_ns)
         self.monitor.processed += 1
         self.monitor.facts["tracks"] = str(len(tracks))
 
-    def _track(self, message: Detection2DArray, time_ns: int) -> Tracks2D:
+    def _track(self, detections: Detections, time_ns: int) -> Tracks2D:
         stage, dropped = self.monitor.stage, self._filter.dropped
-        with stage("convert"):
-            self._learn_names(message)
-            boxes = messages.to_boxes(message, self._names)
+        self._learn_names(detections)
+        boxes = messages.to_boxes(detections, self._names)
         with stage("track"):
             tracks = self._filter.step(time_ns, boxes)
         with stage("publish"):
-            self._tracks.publish(messages.from_tracks(tracks, self._names, message.header))
-        unusable = len(message.detections) - len(boxes) + self._filter.dropped - dropped
+            self._tracks.publish(messages.pack_tracks(tracks, self._names, detections.header))
+        unusable = len(detections.ids) - len(boxes) + self._filter.dropped - dropped
         if unusable:
             self.drop("unusable detection", "expected finite boxes with a class and x2 > x1, y2 > y1", unusable)
         return tracks
 
-    def _learn_names(self, message: Detection2DArray) -> None:
+    def _learn_names(self, detections: Detections) -> None:
         """Class names are numbered in the order in which they appear."""
-        new = [name for name in messages.class_names(message) if name not in self._names]
+        new = [name for name in messages.class_names(detections) if name not in self._names]
         self._names = (*self._names, *new)[:MAX_CLASSES]
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rclpy.serialization import serialize_message
 from ros_helpers import Diagnostics, collect, image_message, opened_graph
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
 from camtrack_core.ros import messages
+from camtrack_core.ros.cdr import unpack
 from camtrack_core.ros.image import fill_image, to_bgr
 from camtrack_core.ros.qos import RESULTS, SENSOR_DATA
 from camtrack_core.ros.stamps import fill_stamp
@@ -44,7 +46,7 @@ def test_node_publishes_what_the_tracker_says_with_the_image_stamp() -> None:
             camera.publish(message)
             graph.spin_until(lambda n=index: len(heard) > n)
             expected = tracker.step(to_bgr(message))
-            got = messages.to_tracks(heard[index], node._names)
+            got = messages.to_tracks(unpack(serialize_message(heard[index])), node._names)
             assert heard[index].header == message.header
             assert np.array_equal(got.ids, expected.ids)
             assert np.allclose(got.xyxy, expected.xyxy, atol=1e-3)

@@ -210,6 +210,17 @@ def test_the_replay_waits_for_its_listeners(graph, play):
     assert stamps(first) == STAMPS
 
 
+def test_the_replay_waits_for_who_publishes_the_results(graph, play):
+    peer = graph.peer()
+    images = collect(peer, Image, "image", qos.SENSOR_DATA)
+    node = play(wait_for_results=True)
+    graph.spin_for(0.5)
+    assert images == []
+    peer.create_publisher(Detection2DArray, "results", qos.RESULTS)
+    graph.spin_until(lambda: node.exit_code == 0)
+    assert stamps(images) == STAMPS and not node.monitor.drops
+
+
 def test_a_replay_that_nobody_listens_to_says_so_and_goes_on(graph, play, capfd):
     node = play(subscriber_timeout=0.2)
     graph.spin_until(lambda: node.exit_code == 0)

@@ -1,16 +1,17 @@
 """Boxes and tracks to vision_msgs and back.
 
 A result's class_id is the class name, `id` the track id as a string. Boxes that are not finite are never
-published and never taken in; the difference in length says how many those were.
+published and never taken in; the difference in length says how many those were. Nodes use the serialised form
+(`cdr`), which is many times faster than message objects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
 
 import numpy as np
 from geometry_msgs.msg import PoseWithCovariance
+from numpy.typing import NDArray
 from std_msgs.msg import Header
 from vision_msgs.msg import (
     BoundingBox2D,
@@ -22,9 +23,12 @@ from vision_msgs.msg import (
     Pose2D,
 )
 
-from camtrack_core.boxes import Boxes2D, Floats
+from camtrack_core.boxes import Boxes2D, Floats, Integers
+from camtrack_core.ros import cdr
+from camtrack_core.ros.cdr import Detections
 from camtrack_core.tracks import Tracks2D
 
+MAX_DIGITS = 18  # of a track's id: what fits 64 bits
 _NO_POSE = PoseWithCovariance()  # shared by all results: images have no poses, and making one takes time
 
 
@@ -38,51 +42,40 @@ def from_tracks(tracks: Tracks2D, class_names: Sequence[str], header: Header) ->
     return _array(tracks, [str(track) for track in tracks.ids], class_names, header)
 
 
-def to_boxes(message: Detection2DArray, class_names: Sequence[str]) -> Boxes2D:
-    """Detections of a message, each by its best hypothesis.
+def pack_tracks(tracks: Tracks2D, class_names: Sequence[str], header: Header) -> bytes:
+    """What from_tracks makes, serialised: a publisher takes either, and this one is some 20 times faster."""
+    tracks = tracks[_finite(tracks.xyxy, tracks.scores)]
+    names = [class_names[row] for row in tracks.class_ids]
+    return cdr.pack(header, [str(track) for track in tracks.ids], names, tracks.scores, tracks.xyxy)
 
-    Left out are those that are not finite, have no hypothesis, or whose class is not in `class_names`.
+
+def to_boxes(detections: Detections, class_names: Sequence[str]) -> Boxes2D:
+    """Detections of a message, each by its best result.
+
+    Left out are those that are not finite, have no result, or whose class is not in `class_names`.
     """
-    return _boxes([row for detection in message.detections if (row := _row(detection, class_names))])
+    class_ids, usable = _usable(detections, class_names)
+    return Boxes2D(detections.xyxy, detections.scores, class_ids)[usable]
 
 
-def to_tracks(message: Detection2DArray, class_names: Sequence[str]) -> Tracks2D:
+def to_tracks(detections: Detections, class_names: Sequence[str]) -> Tracks2D:
     """Tracks of a message, as to_boxes; those whose `id` is no whole number are left out as well."""
-    kept = [
-        (int(detection.id), row)
-        for detection in message.detections
-        if detection.id.isdecimal() and (row := _row(detection, class_names))
-    ]
-    boxes = _boxes([row for _, row in kept])
-    ids = np.array([track for track, _ in kept], np.int64)
-    return Tracks2D(ids, boxes.xyxy, boxes.scores, boxes.class_ids)
+    class_ids, usable = _usable(detections, class_names)
+    ids = np.array([int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else -1 for text in detections.ids])
+    tracks = Tracks2D(ids.astype(np.int64), detections.xyxy, detections.scores, class_ids)
+    return tracks[usable & (tracks.ids >= 0)]
 
 
-def class_names(message: Detection2DArray) -> tuple[str, ...]:
+def class_names(detections: Detections) -> tuple[str, ...]:
     """The class names that occur in a message, in alphabetical order."""
-    return tuple(sorted({result.hypothesis.class_id for d in message.detections for result in d.results}))
+    return tuple(sorted({name for name in detections.names if name is not None}))
 
 
-def _boxes(rows: Sequence[tuple[float, ...]]) -> Boxes2D:
-    table = np.array(rows, np.float64).reshape(-1, 6)
-    return Boxes2D(table[:, :4], table[:, 4], table[:, 5].astype(np.int64))
-
-
-def _row(detection: Detection2D, class_names: Sequence[str]) -> tuple[float, ...] | None:
-    """x1, y1, x2, y2, score and class index of a detection; None where it has to be left out."""
-    hypotheses = (result.hypothesis for result in detection.results)
-    best = max(hypotheses, key=lambda hypothesis: hypothesis.score, default=None)
-    if best is None or best.class_id not in class_names:
-        return None
-    box, centre = detection.bbox, detection.bbox.center.position
-    row = (
-        centre.x - box.size_x / 2,
-        centre.y - box.size_y / 2,
-        centre.x + box.size_x / 2,
-        centre.y + box.size_y / 2,
-        best.score,
-    )
-    return (*row, class_names.index(best.class_id)) if all(map(isfinite, row)) else None
+def _usable(detections: Detections, class_names: Sequence[str]) -> tuple[Integers, NDArray[np.bool_]]:
+    """(N,) class of each detection and whether it is one of `class_names` and all finite."""
+    number = {name: row for row, name in enumerate(class_names)}
+    class_ids = np.array([-1 if name is None else number.get(name, -1) for name in detections.names], np.int64)
+    return class_ids, (class_ids >= 0) & _finite(detections.xyxy, detections.scores)
 
 
 def _array(

@@ -16,7 +16,7 @@ and the other ends of its topics, publishes diagnostics each second and ends cle
         def on_image(self, image, time_ns, header):
             with self.monitor.stage("track"):
                 tracks = self.tracker.update(image, time_ns)
-            self.tracks.publish(messages.from_tracks(tracks, NAMES, header))
+            self.tracks.publish(messages.pack_tracks(tracks, NAMES, header))
 
         def reset(self):  # time went backwards
             self.tracker.reset()
@@ -28,6 +28,7 @@ Hooks: configure(parameters), activate(), deactivate(), cleanup(), reset(); all 
 
 For use inside the hooks and callbacks:
     subscribe(type, topic, callback, qos)  a subscription that is silent unless the node is active
+    subscribe_serialised(...)              the same, for callbacks that take the message as bytes
     advertise(type, topic, qos)            a lifecycle publisher
     repeat(seconds, callback)              a timer on the machine's clock, silent unless the node is active
     accept(source, time_ns)                whether a stamp is new; counts duplicates, resets on a jump back
@@ -126,13 +127,19 @@ class CamtrackNode(LifecycleNode, Generic[P]):
 
     def subscribe(self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> Any:
         """A subscription whose callback runs only while the node is active; its exceptions become drops."""
+        return self._listen(kind, topic, callback, qos, raw=False)
 
+    def subscribe_serialised(self, kind: type, topic: str, callback: Callable[[bytes], None], qos: QoSProfile) -> Any:
+        """As subscribe, for callbacks that take the message's serialised form (`camtrack_core.ros.cdr`)."""
+        return self._listen(kind, topic, callback, qos, raw=True)
+
+    def _listen(self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile, raw: bool) -> Any:
         def lost(event: Any) -> None:
             self.drop("lost in transport", f"messages on {topic} did not arrive", event.total_count_change)
 
         events = SubscriptionEventCallbacks(message_lost=lost)
         guarded = self._guarded(callback)
-        self._heard.append(self.create_subscription(kind, topic, guarded, qos, event_callbacks=events))
+        self._heard.append(self.create_subscription(kind, topic, guarded, qos, event_callbacks=events, raw=raw))
         return self._heard[-1]
 
     def advertise(self, kind: type, topic: str, qos: QoSProfile) -> Any:
