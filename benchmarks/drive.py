@@ -1,4 +1,4 @@
-"""Frames a second of generated drives at 640x360 on one core: python benchmarks/drive.py"""
+"""Frames a second of generated drives at 640x360; shading uses all cores: python benchmarks/drive.py"""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
 from camtrack_core.datasets.sources import open_source
+from camtrack_core.ros.cdr import unpack
 from camtrack_core.ros.image import fill_image
 from camtrack_core.ros.qos import DIAGNOSTICS, RESULTS, SENSOR_DATA
 
@@ -49,7 +50,7 @@ class Bench:
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.node)
         self.images = self.node.create_publisher(Image, "image", SENSOR_DATA)
-        self.node.create_subscription(Detection2DArray, "gcnet_tracker/tracks", self._tracked, RESULTS)
+        self.node.create_subscription(Detection2DArray, "gcnet_tracker/tracks", self._tracked, RESULTS, raw=True)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnosed, DIAGNOSTICS)
         self.sent: dict[int, float] = {}
         self.received: dict[int, float] = {}
@@ -65,8 +66,9 @@ class Bench:
         while (left := until - time.perf_counter()) > 0:
             self.executor.spin_once(timeout_sec=left)
 
-    def _tracked(self, message: Detection2DArray) -> None:
-        self.received[message.header.stamp.sec] = time.perf_counter()
+    def _tracked(self, data: bytes) -> None:
+        now = time.perf_counter()
+        self.received[unpack(data).header.stamp.sec] = now
 
     def _diagnosed(self, message: DiagnosticArray) -> None:
         for status in message.status:

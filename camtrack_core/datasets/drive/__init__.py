@@ -5,7 +5,7 @@ from the place it sees (`shade`) and the image passes through a simple sensor (`
 Of the libraries that install from pip alone, Panda3D 1.10's software renderer is fast (118 frames/s for 60 lit
 balls at 640x360 on one core) but needs the system's libX11, lights vertices instead of pixels and has no buffer
 of ids; VTK 9.7 needs a system EGL and reached 6 frames/s on the same scene without a GPU. Hence the own one:
-10 to 14 frames/s at 640x360 of a core whose twin thread is busy (`benchmarks/drive.py`).
+12 to 18 frames/s at 640x360 on both threads of one core (`benchmarks/drive.py`).
 """
 
 from __future__ import annotations

@@ -6,6 +6,9 @@ windows fade into their average where they become smaller than a pixel.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numba
 import numpy as np
 
@@ -18,6 +21,7 @@ PAINT, GLASS, DARK, METAL = int(Slot.PAINT), int(Slot.GLASS), int(Slot.DARK), in
 HEAD, TAIL, PLATE, FACADE = int(Slot.HEAD), int(Slot.TAIL), int(Slot.PLATE), int(Slot.FACADE)
 LEAF, SIGNAL, ROOF = int(Slot.LEAF), int(Slot.SIGNAL), int(Slot.ROOF)
 FAR_TEXELS = float(2**24)
+BANDS = 4  # of rows for each core: sky is cheaper than street
 LAST_TEXEL, ONE = np.uint64(TILE - 1), np.uint64(1)
 
 
@@ -306,12 +310,24 @@ def _surface(face, x, y, z, view, library, instances, buffer, light, street, til
             out[c] = instances.palette[row, slot, c] * 1.6
 
 
-@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def shade(view, library, instances, buffer, light, street, tile, tone, out):  # type: ignore[no-untyped-def]
     """Writes the (H, W, 3) uint8 BGR image of the drawn buffers; tone (1024,) maps linear [0, 4) to bytes."""
-    height, width = buffer.face.shape
+    cores = os.cpu_count() or 1
+    edges = np.linspace(0, len(out), BANDS * cores + 1).astype(int)
+
+    def band(first: int, last: int) -> None:
+        _shade(view, library, instances, buffer, light, street, tile, tone, first, last, out)
+
+    with ThreadPoolExecutor(cores) as pool:  # made for each frame, so that none is left behind by a fork
+        list(pool.map(band, edges[:-1], edges[1:]))
+
+
+@numba.njit(cache=True, fastmath=True, error_model="numpy", nogil=True)
+def _shade(view, library, instances, buffer, light, street, tile, tone, first, last, out):  # type: ignore[no-untyped-def]
+    """Shades the rows from `first` to before `last`."""
+    width = out.shape[1]
     colour = np.empty(3)
-    for v in range(height):
+    for v in range(first, last):
         b = (v + 0.5 - view.middle_y) / view.focal
         for u in range(width):
             a = (u + 0.5 - view.middle_x) / view.focal
