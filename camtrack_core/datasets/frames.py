@@ -21,7 +21,7 @@ class Labels(ArraySet):
         ids: (N,) int, constant over a sequence.
         xyxy: (N, 4) float, amodal boxes clipped to the image, pixels.
         class_ids: (N,) int, index into the sequence's class names.
-        visible: (N,) float, the share of the object inside the image that nothing hides, in [0, 1].
+        visible: (N,) float, the share of the object that is seen: neither hidden nor outside the image, in [0, 1].
     """
 
     ids: Integers
