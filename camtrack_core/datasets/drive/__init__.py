@@ -18,7 +18,7 @@ import pydantic
 
 from camtrack_core.boxes import Boxes3D, Floats, Integers, clip
 from camtrack_core.camera import OPTICAL_IN_VEHICLE, Camera, Pose
-from camtrack_core.datasets.drive import raster, scenery
+from camtrack_core.datasets.drive import raster, scenery, shadow
 from camtrack_core.datasets.drive.light import draw_light, noise_tile
 from camtrack_core.datasets.drive.mesh import rotation
 from camtrack_core.datasets.drive.population import CLASS_NAMES, Crowd, colours, models
@@ -253,9 +253,9 @@ class Drive:
         near = order[distance[order] < SHADOW_RANGE]
         self._buffers.shadow[:] = 0
         if max(self.light.sunlight) > 0:
-            raster.draw_shadows(self.library, instances, near, self.light.sun, view, self._buffers)
+            shadow.draw_shadows(self.library, instances, near, self.light.sun, view, self._buffers)
         users = near[near < everyone]
-        raster.draw_contacts(instances, users, self.size[users, :2] / 2, view, self._buffers)
+        shadow.draw_contacts(instances, users, self.size[users, :2] / 2, view, self._buffers)
         return self._labels(alone[:everyone], seen[:everyone], distance[:everyone])
 
     def _labels(self, alone: Integers, seen: Integers, distance: Floats) -> tuple[Labels, Integers]:

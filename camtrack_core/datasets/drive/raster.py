@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from camtrack_core.boxes import Floats, Integers
 from camtrack_core.camera import NEAR_PLANE
+from camtrack_core.datasets.drive.compiled import fast, inlined
 from camtrack_core.datasets.drive.mesh import Mesh, Slot
 
 NEAR = np.float64(NEAR_PLANE)
@@ -119,7 +119,7 @@ def buffers(width: int, height: int, faces: int) -> Buffers:
     )
 
 
-@numba.njit(cache=True, fastmath=True, error_model="numpy")
+@fast
 def _clip(corners, out):  # type: ignore[no-untyped-def]
     """Cuts a camera-frame triangle at the near plane; writes up to 4 corners to out and returns how many."""
     count = 0
@@ -138,7 +138,7 @@ def _clip(corners, out):  # type: ignore[no-untyped-def]
     return count
 
 
-@numba.njit(cache=True, fastmath=True, error_model="numpy")
+@fast
 def _span(screen, y, width):  # type: ignore[no-untyped-def]
     """First and past-the-last pixel of row y inside a screen triangle of positive area (rows x, y, inverse z)."""
     low, high = 0.0, float(width)
@@ -157,7 +157,7 @@ def _span(screen, y, width):  # type: ignore[no-untyped-def]
     return int(np.ceil(low - 0.5)), min(int(np.ceil(high - 0.5)), width)
 
 
-@numba.njit(cache=True, fastmath=True, error_model="numpy")
+@fast
 def _orient(screen, two_sided):  # type: ignore[no-untyped-def]
     """Twice the screen area, made positive; 0 for what faces away."""
     area = (screen[1, 0] - screen[0, 0]) * (screen[2, 1] - screen[0, 1])
@@ -172,7 +172,7 @@ def _orient(screen, two_sided):  # type: ignore[no-untyped-def]
     return area if two_sided else 0.0
 
 
-@numba.njit(cache=True, fastmath=True, error_model="numpy")
+@fast
 def _fill(screen, area, face, instance, inverse_depth, faces, touched, alone):  # type: ignore[no-untyped-def]
     """Draws one oriented triangle; True when a pixel took it."""
     height, width = faces.shape
@@ -198,22 +198,10 @@ def _fill(screen, area, face, instance, inverse_depth, faces, touched, alone):  
     return taken
 
 
-@numba.njit(cache=True, fastmath=True, error_model="numpy")
-def _fill_shadow(screen, shadow):  # type: ignore[no-untyped-def]
-    """Marks the ground pixels inside an oriented triangle."""
-    height, width = shadow.shape
-    top = max(0, int(np.ceil(min(screen[0, 1], screen[1, 1], screen[2, 1]) - 0.5)))
-    bottom = min(height, int(np.ceil(max(screen[0, 1], screen[1, 1], screen[2, 1]) - 0.5)))
-    for y in range(top, bottom):
-        first, last = _span(screen, y, width)
-        for x in range(first, last):
-            shadow[y, x] = 1
-
-
 # Kernels index whole arrays instead of taking views of rows: a view costs two atomic reference counts.
 
 
-@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
+@inlined
 def _project(corners, k, view, out, m):  # type: ignore[no-untyped-def]
     """Writes x, y in pixels and the inverse depth of camera point k to row m of out."""
     inverse = 1.0 / corners[k, 2]
@@ -222,7 +210,7 @@ def _project(corners, k, view, out, m):  # type: ignore[no-untyped-def]
     out[m, 2] = inverse
 
 
-@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
+@inlined
 def _to_camera(points, k, view, out):  # type: ignore[no-untyped-def]
     """Camera coordinates of point k, which is relative to the camera in the fixed frame, to row k of out."""
     x, y, z = points[k, 0], points[k, 1], points[k, 2]
@@ -231,7 +219,7 @@ def _to_camera(points, k, view, out):  # type: ignore[no-untyped-def]
     out[k, 2] = view.forward[0] * x + view.forward[1] * y + view.forward[2] * z
 
 
-@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
+@inlined
 def _place(library, instances, row, view, world, camera):  # type: ignore[no-untyped-def]
     """Vertices of an instance relative to the camera, in the fixed frame and in the camera frame; their count."""
     mesh = instances.mesh[row]
@@ -248,7 +236,7 @@ def _place(library, instances, row, view, world, camera):  # type: ignore[no-unt
     return last - first
 
 
-@numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
+@inlined
 def _outside(instances, radius, row, view, width, height):  # type: ignore[no-untyped-def]
     """Whether the ball around an instance misses the view."""
     x = instances.position[row, 0] - view.position[0]
@@ -272,7 +260,7 @@ def _outside(instances, radius, row, view, width, height):  # type: ignore[no-un
     return False
 
 
-@numba.njit(cache=True, fastmath=True, error_model="numpy")
+@fast
 def draw(library, instances, order, view, buffer, extent, alone, seen):  # type: ignore[no-untyped-def]
     """Fills the depth and face buffers with the instances in the given order (nearest first is fastest).
 
@@ -348,81 +336,3 @@ def draw(library, instances, order, view, buffer, extent, alone, seen):  # type:
             if buffer.face[y, x] != NOTHING:
                 seen[buffer.instance[buffer.face[y, x]]] += 1
     return faces
-
-
-@numba.njit(cache=True, fastmath=True, error_model="numpy")
-def draw_shadows(library, instances, casters, sun, view, buffer):  # type: ignore[no-untyped-def]
-    """Marks the pixels of the ground plane that the casters hide from the sun, a unit vector that points to it."""
-    shadow = buffer.shadow
-    shadow[:] = 0
-    most = np.max(library.first_vertex[1:] - library.first_vertex[:-1])
-    world, camera = np.empty((most, 3)), np.empty((most, 3))
-    corners, cut, screen = np.empty((3, 3)), np.empty((4, 3)), np.empty((3, 3))
-    for row in casters:
-        count = _place(library, instances, row, view, world, camera)
-        for v in range(count):  # slide along the light until the ground
-            fall = (world[v, 2] + view.position[2]) / sun[2]
-            world[v, 0] -= fall * sun[0]
-            world[v, 1] -= fall * sun[1]
-            world[v, 2] = -view.position[2]
-            _to_camera(world, v, view, camera)
-        mesh = instances.mesh[row]
-        for t in range(library.first_triangle[mesh], library.first_triangle[mesh + 1]):
-            for k in range(3):
-                for axis in range(3):
-                    corners[k, axis] = camera[library.triangles[t, k], axis]
-            many = _clip(corners, cut)
-            for k in range(2, many):
-                _project(cut, 0, view, screen, 0)
-                _project(cut, k - 1, view, screen, 1)
-                _project(cut, k, view, screen, 2)
-                if _orient(screen, True) > 1e-9:
-                    _fill_shadow(screen, shadow)
-
-
-@numba.njit(cache=True, fastmath=True, error_model="numpy")
-def draw_contacts(instances, rows, half_sizes, view, buffer):  # type: ignore[no-untyped-def]
-    """Darkens the ground under and around the given instances, whose half sizes (R, 2) are in metres."""
-    buffer.openness[:] = 1
-    height, width = buffer.face.shape
-    reach = 0.7
-    offset, camera, point = np.empty((1, 3)), np.empty((1, 3)), np.empty((1, 3))
-    for k in range(len(rows)):
-        row = rows[k]
-        cos, sin = np.cos(instances.yaw[row]), np.sin(instances.yaw[row])
-        left, top, right, bottom = np.inf, np.inf, -np.inf, -np.inf
-        behind = 0
-        for corner in range(4):
-            x = (half_sizes[k, 0] + reach) * (1 if corner & 1 else -1)
-            y = (half_sizes[k, 1] + reach) * (1 if corner & 2 else -1)
-            offset[0, 0] = instances.position[row, 0] + cos * x - sin * y - view.position[0]
-            offset[0, 1] = instances.position[row, 1] + sin * x + cos * y - view.position[1]
-            offset[0, 2] = -view.position[2]
-            _to_camera(offset, 0, view, camera)
-            if camera[0, 2] < NEAR:
-                behind += 1
-                continue
-            _project(camera, 0, view, point, 0)
-            left, right = min(left, point[0, 0]), max(right, point[0, 0])
-            top, bottom = min(top, point[0, 1]), max(bottom, point[0, 1])
-        if behind == 4:
-            continue
-        if behind:
-            left, right, bottom = 0.0, float(width), float(height)
-        for v in range(max(0, int(top)), min(height, int(bottom) + 1)) if right > 0 and left < width else range(0):
-            for u in range(max(0, int(left)), min(width, int(right) + 1)):
-                if buffer.face[v, u] != NOTHING:
-                    continue
-                a, b = (u + 0.5 - view.middle_x) / view.focal, (v + 0.5 - view.middle_y) / view.focal
-                fall = view.right[2] * a + view.down[2] * b + view.forward[2]
-                if fall >= -1e-4:
-                    continue
-                far = -view.position[2] / fall
-                x = view.right[0] * a + view.down[0] * b + view.forward[0]
-                y = view.right[1] * a + view.down[1] * b + view.forward[1]
-                x = view.position[0] + far * x - instances.position[row, 0]
-                y = view.position[1] + far * y - instances.position[row, 1]
-                out_x = max(0.0, abs(cos * x + sin * y) - half_sizes[k, 0] + 0.15)
-                out_y = max(0.0, abs(cos * y - sin * x) - half_sizes[k, 1] + 0.15)
-                away = min(1.0, np.sqrt(out_x * out_x + out_y * out_y) / reach)
-                buffer.openness[v, u] *= 0.18 + 0.82 * away * (2 - away)

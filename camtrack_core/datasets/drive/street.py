@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from camtrack_core.boxes import Floats
+from camtrack_core.datasets.drive.compiled import compiled
 
 CITY, SUBURB, MOTORWAY = 0, 1, 2
 
@@ -60,13 +60,13 @@ class Street(NamedTuple):
         return self.first_crossing + self.spacing * np.arange(first + 1, last + 1)
 
 
-@numba.njit(cache=True, inline="always")
+@compiled
 def centre(street, x):  # type: ignore[no-untyped-def]
     """y of the main road's centre line at x."""
     return street.bend * np.sin(2 * np.pi * x / street.bend_length + street.bend_phase)
 
 
-@numba.njit(cache=True)
+@compiled
 def heading(street, x):  # type: ignore[no-untyped-def]
     """Direction of the main road at x in radians."""
     wave = 2 * np.pi / street.bend_length

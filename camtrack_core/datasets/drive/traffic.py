@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numba
 import numpy as np
 
 from camtrack_core.boxes import Floats, Integers
+from camtrack_core.datasets.drive.compiled import compiled
 from camtrack_core.datasets.drive.paths import MAIN, POINT_GAP, Path, StopLine
 
 STEP = 0.05  # seconds
@@ -65,7 +65,7 @@ class Motion:
     model: Integers
 
 
-@numba.njit(cache=True)
+@compiled
 def _along(path, first, last, s):  # type: ignore[no-untyped-def]
     """x, y and the heading at s metres along a path: a cubic through its points, its tangents their differences."""
     place = max(0.0, s / POINT_GAP)
@@ -95,7 +95,7 @@ def _along(path, first, last, s):  # type: ignore[no-untyped-def]
     return x, y, np.arctan2(dy, dx)
 
 
-@numba.njit(cache=True)
+@compiled
 def _next_line(i, s, stops, first_stop):  # type: ignore[no-untyped-def]
     """Row of the next stop line ahead of the place s on the path of agent i; -1 where there is none."""
     for k in range(first_stop[i], first_stop[i + 1]):
@@ -104,7 +104,7 @@ def _next_line(i, s, stops, first_stop):  # type: ignore[no-untyped-def]
     return -1
 
 
-@numba.njit(cache=True)
+@compiled
 def _held(i, line, time, stops, kind, x, y, yaw):  # type: ignore[no-untyped-def]
     """Whether the signal, or someone who still crosses the junction, holds agent i at a stop line."""
     now = (time + stops[line, 2] + 2 * CYCLE) % CYCLE
@@ -121,7 +121,7 @@ def _held(i, line, time, stops, kind, x, y, yaw):  # type: ignore[no-untyped-def
     return False
 
 
-@numba.njit(cache=True)
+@compiled
 def _blocked(i, shift, reach, s, x, y, yaw, v, length, width, path, first, last):  # type: ignore[no-untyped-def]
     """Free distance ahead of agent i on its path moved left by shift, and the speed of what ends it."""
     best, speed = reach, v[i]
@@ -159,7 +159,7 @@ def _blocked(i, shift, reach, s, x, y, yaw, v, length, width, path, first, last)
     return best, max(0.0, speed)
 
 
-@numba.njit(cache=True)
+@compiled
 def _oncoming(i, x, y, yaw, v):  # type: ignore[no-untyped-def]
     """Whether someone comes the other way so soon that a left turn has to wait."""
     cos, sin = np.cos(yaw[i]), np.sin(yaw[i])
@@ -171,7 +171,7 @@ def _oncoming(i, x, y, yaw, v):  # type: ignore[no-untyped-def]
     return False
 
 
-@numba.njit(cache=True)
+@compiled
 def _room(i, target, x, y, yaw, v, length, offset):  # type: ignore[no-untyped-def]
     """Whether the lane that is target - offset to the left is free beside agent i."""
     cos, sin = np.cos(yaw[i]), np.sin(yaw[i])
@@ -188,7 +188,7 @@ def _room(i, target, x, y, yaw, v, length, offset):  # type: ignore[no-untyped-d
     return True
 
 
-@numba.njit(cache=True)
+@compiled
 def _simulate(  # type: ignore[no-untyped-def]
     path, first, stops, first_stop, waits, kind, s, v, desired, length, width, left, right, steps, every, skip, out
 ):
