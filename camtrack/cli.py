@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from math import inf
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -15,11 +16,14 @@ from gcnet_tracker.cli import app as gcnet
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Camera-only detection and tracking.")
 app.add_typer(gcnet, name="gcnet")
 
+SOURCE = "video, VIDEO:LABELS, folder of images, bag, data set (ROOT?sequence=NAME) or drive:SEED"
+Source = Annotated[str, typer.Argument(help=SOURCE, show_default=False)]
+
 
 @app.command()
 def demo(
     input: Annotated[
-        str | None, typer.Option(help="video, folder of frames or UA-DETRAC sequence; without: a generated drive")
+        str | None, typer.Option(help="video, folder of images, bag or data set; without: a generated drive")
     ] = None,
     out: Annotated[Path, typer.Option(help="folder for the annotated video, the tracks and the log")] = Path(
         "demo_output"
@@ -50,6 +54,133 @@ def launch(context: typer.Context, file: Annotated[str, typer.Argument(help="lau
     from camtrack.launch_runner import run_launch_file
 
     raise typer.Exit(run_launch_file(file, context.args))
+
+
+@app.command()
+def replay(
+    source: Source,
+    rate: Annotated[float, typer.Option(min=0, help="factor on the recorded speed; 0: wait for each result")] = 1.0,
+    loop: Annotated[bool, typer.Option("--loop", help="again and again; the stamps then jump back")] = False,
+    start: Annotated[float, typer.Option(min=0, help="begin so far into the recording, seconds")] = 0.0,
+    duration: Annotated[float, typer.Option(min=0.001, help="play this much of the recording, seconds")] = inf,
+    compressed: Annotated[bool, typer.Option("--compressed", help="JPEG on image/compressed, not image")] = False,
+    clock: Annotated[bool, typer.Option("--clock", help="publish the stamps on /clock")] = False,
+    tf: Annotated[bool, typer.Option("--tf", help="publish the poses of vehicle and camera, where known")] = False,
+    namespace: Annotated[str, typer.Option(help="of the topics image and camera_info")] = "camera",
+    wait: Annotated[int, typer.Option(min=0, help="start when so many listen to the images")] = 1,
+) -> None:
+    """Play a recording to ROS topics as a camera would.
+
+    Example: camtrack replay 'data/nuscenes?scene=scene-0103&camera=CAM_FRONT' --tf --clock
+    """
+    from camtrack.replay import check_source
+    from camtrack.replay_node import replay as run
+
+    check_source(source)
+    parameters = {
+        "source": source, "rate": rate, "loop": loop, "start": start, "duration": duration, "compressed": compressed,
+        "publish_clock": clock, "publish_tf": tf, "wait_for_subscribers": wait,
+    }  # fmt: skip
+    raise typer.Exit(run(namespace, parameters))
+
+
+@app.command()
+def bag(
+    source: Source,
+    out: Annotated[Path, typer.Argument(help="folder of the bag, to be made", show_default=False)],
+    storage: Annotated[Literal["mcap", "sqlite3"], typer.Option(help="how rosbag2 stores it")] = "mcap",
+    compressed: Annotated[bool, typer.Option("--compressed", help="JPEG on image/compressed, not image")] = False,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="of JPEG images")] = 90,
+    truth: Annotated[bool, typer.Option("--truth", help="the labels, too, as detections")] = False,
+) -> None:
+    """Write a recording to a bag that `ros2 bag play` plays: images, calibration, transforms.
+
+    Example: camtrack bag 'data/nuscenes?scene=scene-0103' scene-0103 --compressed --truth
+    """
+    from rich.progress import Progress
+
+    from camtrack.bag import BagOptions, write_bag
+    from camtrack_core.datasets.sources import open_cameras
+
+    cameras = open_cameras(source)
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task(f"writing {out}", total=sum(map(len, cameras.values())))
+        options = BagOptions(storage, quality if compressed else 0, truth)
+        count = write_bag(cameras, out, options, lambda: progress.advance(task))
+    typer.echo(f"{out}: {count} messages")
+
+
+@app.command()
+def track(
+    source: Annotated[list[str], typer.Argument(help=f"{SOURCE}; of a data set all sequences", show_default=False)],
+    out: Annotated[Path, typer.Option(help="a .txt file, or a folder for NAME.txt of each sequence")],
+    method: Annotated[
+        Literal["gcnet", "pkf", "stack"],
+        typer.Option(help="gcnet alone, pkf on public detections, or stack: gcnet through pkf as the nodes do"),
+    ] = "stack",
+    model: Annotated[Path | None, typer.Option(help="exported GCNet; without: the demo weights")] = None,
+    device: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, cuda or tensorrt")] = "auto",
+    jobs: Annotated[int, typer.Option(min=0, help="processes; 0: one a processor")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="print what became of each sequence as JSON")] = False,
+) -> None:
+    """Track recordings without ROS, as fast as the machine allows; writes MOTChallenge text. Goes on where it ended.
+
+    Example: camtrack track data/uadetrac --method stack --out tracks
+    """
+    from camtrack.offline_command import run_track
+
+    raise typer.Exit(run_track(source, out, method, model, device, jobs, as_json))
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="a text, or a folder of NAME.txt", show_default=False)],
+    truth: Annotated[list[str], typer.Option(help=f"{SOURCE}; of a data set all sequences; may be given again")],
+    kind: Annotated[str, typer.Option(help="class that is scored, on KITTI")] = "Car",
+    min_height: Annotated[float, typer.Option(min=0, help="pixels; lower objects do not count")] = 0.0,
+    min_visible: Annotated[float, typer.Option(min=0, max=1, help="share; more hidden ones do not count")] = 0.0,
+    detections: Annotated[bool, typer.Option("--detections", help="average precision of single frames")] = False,
+    iou: Annotated[float, typer.Option(help="least overlap of a hit, of detections")] = 0.7,
+    split: Annotated[list[str] | None, typer.Option(help="NAME=FILE: AP of the sequences listed in it, too")] = None,
+    pr_curve: Annotated[
+        Path | None,
+        typer.Option(help="a detector's recall and precision: UA-DETRAC's PR scores of folders 0.0, 0.1 ..."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the scores as JSON")] = False,
+) -> None:
+    """Score tracks (HOTA, CLEAR MOT, identity; on KITTI in space, too) or detections against a truth.
+
+    Example: camtrack evaluate tracks --truth data/uadetrac
+    """
+    from camtrack import evaluate_command as command
+
+    rules = command.Rules(kind, min_height, min_visible)
+    if pr_curve is not None:
+        command.run_along(predictions, truth, pr_curve, rules, as_json)
+    elif detections:
+        command.run_detections(predictions, truth, iou, split or [], as_json)
+    else:
+        command.run_tracks(predictions, truth, rules, as_json)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="folders of NAME.txt, a run each", show_default=False)],
+    truth: Annotated[list[str], typer.Option(help=f"{SOURCE}; of a data set all sequences; may be given again")],
+    out: Annotated[Path, typer.Option(help="HTML file to write")] = Path("report.html"),
+    kind: Annotated[str, typer.Option(help="class that is scored, on KITTI")] = "Car",
+    min_height: Annotated[float, typer.Option(min=0, help="pixels; lower objects do not count")] = 0.0,
+    min_visible: Annotated[float, typer.Option(min=0, max=1, help="share; more hidden ones do not count")] = 0.0,
+) -> None:
+    """Compare runs on one HTML page: scores, what changed, errors, precision and recall, sequences.
+
+    Example: camtrack report runs/before runs/after --truth data/uadetrac --out report.html
+    """
+    from camtrack.evaluate import Rules
+    from camtrack.report import write_report
+
+    write_report(runs, truth, out, Rules(kind, min_height, min_visible))
+    typer.echo(out)
 
 
 def main() -> None:

@@ -10,6 +10,8 @@ from contextlib import suppress
 from typing import TypeVar
 
 from camtrack_core.datasets.frames import Frame
+from camtrack_core.datasets.sources import open_source
+from camtrack_core.errors import DataError
 
 T = TypeVar("T")
 
@@ -54,6 +56,12 @@ def excerpt(frames: Iterable[Frame], start: float, duration: float) -> Iterator[
             return
         if elapsed >= start:
             yield frame
+
+
+def check_source(spec: str) -> None:
+    """Reads the first frame of a recording. Raises DataError where it cannot be played at all."""
+    if next(iter(open_source(spec)), None) is None:
+        raise DataError(f"{spec}: expected at least one frame, found none")
 
 
 def read_ahead(items: Iterable[T], capacity: int) -> Generator[T, None, None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from math import inf
@@ -11,6 +11,7 @@ from typing import Any
 
 from builtin_interfaces.msg import Time
 from pydantic import Field
+from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Bool, Header
@@ -233,6 +234,12 @@ def _camera_info(frame: Frame, header: Header) -> CameraInfo:
         info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
         info.p = [float(value) for row in k for value in (*row, 0.0)]
     return info
+
+
+def replay(namespace: str, parameters: Mapping[str, object]) -> int:
+    """Run the node with these parameters until it ends; returns the exit code of the process."""
+    overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+    return run(lambda: ReplayNode(namespace=namespace, parameter_overrides=overrides))
 
 
 def main() -> int:

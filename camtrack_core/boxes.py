@@ -6,7 +6,7 @@ height) and yaw about the up axis of their frame. Every other convention is conv
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +21,21 @@ class ArraySet:
     """Base of frozen dataclasses whose fields are arrays of one common first dimension."""
 
     def __post_init__(self) -> None:
-        lengths = {f.name: len(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
-        if len(set(lengths.values())) > 1:
+        columns = self._columns()
+        if len({len(column) for column in columns}) > 1:
+            lengths = dict(zip(self.__dataclass_fields__, map(len, columns), strict=True))  # type: ignore[attr-defined]
             raise DataError(f"{type(self).__name__}: expected fields of one length, got {lengths}")
 
     def __len__(self) -> int:
-        return len(getattr(self, fields(self)[0].name))  # type: ignore[arg-type]
+        return len(self._columns()[0])
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         """The rows that a mask, a slice or an index array selects, as a set of the same type."""
-        return type(self)(*(getattr(self, f.name)[index] for f in fields(self)))
+        return type(self)(*(column[index] for column in self._columns()))
+
+    def _columns(self):  # type: ignore[no-untyped-def]
+        # Trackers make several sets a frame: dataclasses.fields would take most of that time.
+        return [getattr(self, name) for name in self.__dataclass_fields__]
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,25 @@ class Boxes3D(ArraySet):
         x = cos * local[..., 0] - sin * local[..., 1]
         y = sin * local[..., 0] + cos * local[..., 1]
         return np.stack([x, y, local[..., 2]], -1) + self.centre[:, None]
+
+
+@dataclass(frozen=True)
+class Detections3D(ArraySet):
+    """Detections in space.
+
+    Attributes:
+        boxes: N boxes.
+        scores: (N,) float in [0, 1].
+        class_ids: (N,) int, index into the detector's class names.
+    """
+
+    boxes: Boxes3D
+    scores: Floats
+    class_ids: Integers
+
+    @classmethod
+    def empty(cls) -> Detections3D:
+        return cls(Boxes3D.empty(), np.zeros(0), np.zeros(0, np.int64))
 
 
 def area(xyxy: Floats) -> Floats:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from camtrack_core.boxes import ArraySet, Floats, Integers
+from camtrack_core.boxes import ArraySet, Boxes3D, Floats, Integers
 
 
 @dataclass(frozen=True)
@@ -28,3 +28,29 @@ class Tracks2D(ArraySet):
     @classmethod
     def empty(cls) -> Tracks2D:
         return cls(np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True)
+class Tracks3D(ArraySet):
+    """Tracked boxes in space.
+
+    Attributes:
+        ids: (N,) int, stable over time and never used again within a run.
+        boxes: N boxes with velocity.
+        covariance: (N, 4, 4) float, of centre in metres and yaw in radians.
+        scores: (N,) float in [0, 1].
+        class_ids: (N,) int, index into the tracker's class names.
+        turn_rates: (N,) float, radians per second about the up axis.
+    """
+
+    ids: Integers
+    boxes: Boxes3D
+    covariance: Floats
+    scores: Floats
+    class_ids: Integers
+    turn_rates: Floats
+
+    @classmethod
+    def empty(cls) -> Tracks3D:
+        none = np.zeros(0, np.int64)
+        return cls(none, Boxes3D.empty(), np.zeros((0, 4, 4)), np.zeros(0), none, np.zeros(0))

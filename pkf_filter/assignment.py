@@ -12,140 +12,176 @@ import numpy as np
 
 from pkf_filter.compiled import compiled
 
-# A hypothesis that is impossible (log weight -inf) becomes an obligation: a row without clutter has to be paired.
-# Costs are complex numbers ordered by the real part first: how many obligations an event breaks, then its negative
-# log weight. A big constant in place of the count would eat the digits of the likelihoods.
-BROKEN = 1.0 + 0.0j
-NO_EDGE = complex(np.inf, 0.0)
+# A hypothesis that is impossible (log weight -inf) is an obligation: a row without clutter has to be paired. Where a
+# column is obliged too, costs are complex numbers ordered by the real part first: how many obligations an event
+# breaks, then its negative log weight. A big constant in place of the count would eat the digits of the likelihoods.
+# Elsewhere an infinite cost says it all and costs are plain numbers: the same code, compiled for either type.
 
 
 @compiled
-def _less(a: complex, b: complex) -> bool:
+def _less(a, b):
     return a.real < b.real or (a.real == b.real and a.imag < b.imag)
 
 
 @compiled
-def _cost(log_weight: float) -> complex:
-    return BROKEN if log_weight == -np.inf else complex(0.0, -log_weight)
+def _obligation_cost(log_weight):
+    return complex(1.0, 0.0) if log_weight == -np.inf else complex(0.0, -log_weight)
+
+
+# Rows of the two work arrays: one allocation for each instead of nine for a problem of a microsecond.
+U, V, DISTANCE, REACHED = range(4)
+ROW_OF, PARENT, DONE, VISITED = range(4)
 
 
 @compiled
-def _pair_costs(log_likelihood, log_missed):
-    """(M, N) costs of pairing, relative to the column being missed; NO_EDGE where gated out."""
-    rows, columns = log_likelihood.shape
-    costs = np.empty((rows, columns), np.complex128)
-    for k in range(rows):
-        for j in range(columns):
-            costs[k, j] = NO_EDGE
-            if log_likelihood[k, j] != -np.inf:
-                costs[k, j] = complex(0.0, -log_likelihood[k, j]) - _cost(log_missed[j])
-    return costs
-
-
-@compiled
-def _best_event(pair, null):
+def _best_event(pair, null, no_edge, column_of, costs):
     """Cheapest event of (M, N) pair costs and (M,) clutter costs; a column costs nothing when missed.
 
-    Returns the column of each row (-1 clutter) and the duals u (M,), v (N,) with u_k <= null_k, v_j <= 0,
-    u_k + v_j <= pair_kj, and equality wherever the event takes that choice.
+    Fills the column of each row (-1 clutter) and the duals u = costs[U] and v = costs[V] with u_k <= null_k, v_j <= 0,
+    u_k + v_j <= pair_kj, and equality wherever the event takes that choice. `no_edge` is an infinite cost.
+
+    Returns:
+        False where a row has neither a pair nor a null of finite cost left.
     """
     rows, columns = pair.shape
-    column_of = np.zeros(rows, np.int64) - 1
-    row_of = np.zeros(columns, np.int64) - 1
-    u = np.zeros(rows, np.complex128)
-    v = np.zeros(columns, np.complex128)
-    distance = np.empty(columns, np.complex128)
-    parent = np.empty(columns, np.int64)
-    done = np.empty(columns, np.bool_)
-    visited = np.empty(rows, np.int64)
-    reached = np.empty(rows, np.complex128)
+    indices = np.empty((4, max(rows, columns)), np.int64)
+    for j in range(columns):
+        indices[ROW_OF, j], costs[V, j] = -1, 0.0
     for source in range(rows):
+        column_of[source], costs[U, source] = -1, 0.0
         for j in range(columns):
-            distance[j], done[j] = NO_EDGE, False
-        visited[0], reached[0], count = source, 0.0j, 1
-        best_null, null_row = NO_EDGE, -1
+            costs[DISTANCE, j], indices[DONE, j] = no_edge, 0
+        indices[VISITED, 0], costs[REACHED, 0], count = source, 0.0, 1
+        best_null, null_row = no_edge, -1
         sink = -1
         while True:
-            row, base = visited[count - 1], reached[count - 1]
-            if _less(base + null[row] - u[row], best_null):
-                best_null, null_row = base + null[row] - u[row], row
+            row, base = indices[VISITED, count - 1], costs[REACHED, count - 1] - costs[U, indices[VISITED, count - 1]]
+            if _less(base + null[row], best_null):
+                best_null, null_row = base + null[row], row
             nearest = -1
             for j in range(columns):
-                if done[j]:
+                if indices[DONE, j]:
                     continue
-                through = base + pair[row, j] - u[row] - v[j]
-                if _less(through, distance[j]):
-                    distance[j], parent[j] = through, row
-                if nearest < 0 or _less(distance[j], distance[nearest]):
+                through = base + pair[row, j] - costs[V, j]
+                if _less(through, costs[DISTANCE, j]):
+                    costs[DISTANCE, j], indices[PARENT, j] = through, row
+                if nearest < 0 or _less(costs[DISTANCE, j], costs[DISTANCE, nearest]):
                     nearest = j
-            if nearest < 0 or not _less(distance[nearest], best_null):
+            if nearest < 0 or not _less(costs[DISTANCE, nearest], best_null):
+                if null_row < 0:
+                    return False
                 end = best_null
                 break
-            if row_of[nearest] < 0:
-                end, sink = distance[nearest], nearest
+            if indices[ROW_OF, nearest] < 0:
+                end, sink = costs[DISTANCE, nearest], nearest
                 break
-            done[nearest] = True
-            visited[count], reached[count] = row_of[nearest], distance[nearest]
+            indices[DONE, nearest] = 1
+            indices[VISITED, count], costs[REACHED, count] = indices[ROW_OF, nearest], costs[DISTANCE, nearest]
             count += 1
         for i in range(count):
-            u[visited[i]] += end - reached[i]
+            costs[U, indices[VISITED, i]] += end - costs[REACHED, i]
         for j in range(columns):
-            if done[j]:
-                v[j] -= end - distance[j]
+            if indices[DONE, j]:
+                costs[V, j] -= end - costs[DISTANCE, j]
         # Shift the pairs along the path: the row at its end takes the sink, or gives up its column to be clutter.
         if sink < 0:
             sink = column_of[null_row]
             column_of[null_row] = -1
         while sink >= 0:
-            row = parent[sink]
-            row_of[sink] = row
+            row = indices[PARENT, sink]
+            indices[ROW_OF, sink] = row
             sink, column_of[row] = column_of[row], sink
-    return column_of, u, v
+    return True
 
 
 @compiled
-def _scaled(log_weight: float, dual: complex) -> float:
-    # A broken obligation more than the best event has: no possible event takes this choice.
-    return 0.0 if dual.real < 0.0 else min(1.0, np.exp(log_weight + dual.imag))
+def _exponential(log_weight):
+    return min(1.0, np.exp(log_weight))
 
 
 @compiled
-def scale_by_best_event(log_likelihood, log_clutter, log_missed):
-    """Weights scaled so that the best joint event weighs 1 and no entry more than that.
-
-    Args:
-        log_likelihood: (M, N) float64, -inf where gated out.
-        log_clutter: (M,) float64, log_missed: (N,) float64; -inf where that hypothesis is impossible.
-
-    Returns:
-        pairs (M, N), clutter (M,), missed (N,) in [0, 1], the best event's column of each row (M,) int64 with -1
-        for clutter, and whether any joint event is possible at all.
-    """
-    rows, columns = log_likelihood.shape
-    null = np.empty(rows, np.complex128)
+def _scale_plain(pairs, clutter, missed, column_of):
+    """`scale_by_best_event` where no column is obliged (missed finite), or where the rows oblige them all."""
+    rows, columns = pairs.shape
+    costs = np.empty((4, max(rows, columns)))
     for k in range(rows):
-        null[k] = _cost(log_clutter[k])
-    column_of, u, v = _best_event(_pair_costs(log_likelihood, log_missed), null)
+        clutter[k] = -clutter[k]
+        for j in range(columns):
+            pairs[k, j] = missed[j] - pairs[k, j]
+    if not _best_event(pairs, clutter, np.inf, column_of, costs):
+        return False
+    for k in range(rows):
+        clutter[k] = _exponential(costs[U, k] - clutter[k])
+        for j in range(columns):
+            pairs[k, j] = _exponential(costs[U, k] + costs[V, j] - pairs[k, j])
+    for j in range(columns):
+        missed[j] = _exponential(costs[V, j])
+    return True
 
-    pairs = np.zeros((rows, columns))
-    clutter = np.zeros(rows)
-    missed = np.zeros(columns)
-    taken = np.zeros(columns, np.bool_)
-    feasible = True
+
+@compiled
+def _scaled(log_weight, dual):
+    # A broken obligation more than the best event has: no possible event takes this choice.
+    return 0.0 if dual.real < 0.0 else _exponential(log_weight + dual.imag)
+
+
+@compiled
+def _scale_obliged(pairs, clutter, missed, column_of):
+    """`scale_by_best_event` where some column is obliged, so that obligations are counted."""
+    rows, columns = pairs.shape
+    cost = np.empty((rows, columns), np.complex128)
+    null, costs = np.empty(rows, np.complex128), np.empty((4, max(rows, columns)), np.complex128)
+    no_edge = complex(np.inf, 0.0)
+    for k in range(rows):
+        null[k] = _obligation_cost(clutter[k])
+        for j in range(columns):
+            possible = pairs[k, j] != -np.inf
+            cost[k, j] = complex(0.0, -pairs[k, j]) - _obligation_cost(missed[j]) if possible else no_edge
+    _best_event(cost, null, no_edge, column_of, costs)
+    paired = np.zeros(columns, np.bool_)
     for k in range(rows):
         if column_of[k] >= 0:
-            taken[column_of[k]] = True
-        elif log_clutter[k] == -np.inf:
-            feasible = False
-        if log_clutter[k] != -np.inf:
-            clutter[k] = _scaled(log_clutter[k], u[k])
+            paired[column_of[k]] = True
+        elif clutter[k] == -np.inf:
+            return False
     for j in range(columns):
-        if not taken[j] and log_missed[j] == -np.inf:
-            feasible = False
-        if log_missed[j] != -np.inf:
-            missed[j] = _scaled(0.0, v[j])
+        if not paired[j] and missed[j] == -np.inf:
+            return False
         for k in range(rows):
-            if log_likelihood[k, j] != -np.inf:
-                dual = u[k] + v[j] + _cost(log_missed[j])
-                pairs[k, j] = _scaled(log_likelihood[k, j], dual)
-    return pairs, clutter, missed, column_of, feasible
+            possible = pairs[k, j] != -np.inf
+            pairs[k, j] = (
+                _scaled(pairs[k, j], costs[U, k] + costs[V, j] + _obligation_cost(missed[j])) if possible else 0.0
+            )
+        missed[j] = _scaled(0.0, costs[V, j]) if missed[j] != -np.inf else 0.0
+    for k in range(rows):
+        clutter[k] = _scaled(clutter[k], costs[U, k]) if clutter[k] != -np.inf else 0.0
+    return True
+
+
+@compiled
+def scale_by_best_event(pairs, clutter, missed, column_of):
+    """Replace log weights by weights, scaled so that the best joint event weighs 1 and no entry more than that.
+
+    Args:
+        pairs: (M, N) float64 log likelihoods, -inf where gated out; in place, as the next two.
+        clutter: (M,) float64, missed: (N,) float64 log weights; -inf where that hypothesis is impossible.
+        column_of: (M,) int64, filled with the best event's column of each row, -1 for clutter.
+
+    Returns:
+        Whether any joint event is possible at all; if not, the arrays hold nothing of use.
+    """
+    obliged_rows, obliged_columns = 0, 0
+    for log_weight in clutter:
+        obliged_rows += log_weight == -np.inf
+    for log_weight in missed:
+        obliged_columns += log_weight == -np.inf
+    if obliged_rows == len(clutter) == len(missed):  # then no column is ever missed, whatever that would weigh
+        for j in range(len(missed)):
+            missed[j] = 0.0
+        feasible = _scale_plain(pairs, clutter, missed, column_of)
+        for j in range(len(missed)):
+            missed[j] = 0.0
+        return feasible
+    if obliged_columns == 0:
+        return _scale_plain(pairs, clutter, missed, column_of)
+    return _scale_obliged(pairs, clutter, missed, column_of)

@@ -14,7 +14,7 @@ Two programmes, of which the cheaper one is taken for a component:
 
 import numpy as np
 
-from pkf_filter.compiled import compiled
+from pkf_filter.compiled import compiled, count_ones, lowest_element
 
 
 @compiled
@@ -229,37 +229,32 @@ def obliged_weights(pairs, slot_null):
     """
     items, slots = pairs.shape
     full = 1 << slots
-    used = np.zeros(full, np.uint8)
-    slot_of = np.zeros(full, np.uint8)  # of a subset of one; numba has no count of trailing zeros
-    for j in range(slots):
-        slot_of[1 << j] = j
-    forward = np.zeros(full)
-    backward = np.zeros(full)
+    tables = np.empty(2 * full)
+    forward, backward = tables[:full], tables[full:]
     forward[0] = 1.0
     for subset in range(1, full):
-        count = used[subset & (subset - 1)] + 1
-        used[subset] = count
+        count = count_ones(subset)
         if count <= items:
             total, left = 0.0, subset
             while left:
                 bit = left & -left
-                total += pairs[count - 1, slot_of[bit]] * forward[subset ^ bit]
+                total += pairs[count - 1, lowest_element(left)] * forward[subset ^ bit]
                 left ^= bit
             forward[subset] = total
     weights = np.zeros((items, slots))
     for subset in range(full - 1, -1, -1):
-        count = used[subset]
+        count = count_ones(subset)
         if count == items:
             rest = 1.0
             for j in range(slots):
                 if not subset >> j & 1:
                     rest *= slot_null[j]
             backward[subset] = rest
-        elif count < items and forward[subset] > 0.0:
+        elif count < items:
             total, reach, left = 0.0, forward[subset], (full - 1) ^ subset
             while left:
                 bit = left & -left
-                j = slot_of[bit]
+                j = lowest_element(left)
                 rest = pairs[count, j] * backward[subset | bit]
                 total += rest
                 weights[count, j] += reach * rest

@@ -1,60 +1,84 @@
-"""From scaled weights to marginal probabilities: component by component, by the cheapest method that fits.
+"""From log weights to marginal probabilities, in one call: component by component, by the cheapest method that fits.
 
-A component whose exact tables are too large is pruned, split again, and what is then still too large goes to belief
-propagation. Both make the result inexact, and it says so.
+A component whose exact tables are too large is pruned: pairs are dropped whose share of the total mass is bounded, as
+little as lets an exact method fit what is left. The bound is reported. What no bounded pruning brings into reach goes
+to belief propagation, whose error is not bounded.
 """
 
 import numpy as np
 
 from pkf_filter.approximate import propagated_weights
+from pkf_filter.assignment import scale_by_best_event
 from pkf_filter.compiled import compiled
 from pkf_filter.exact import frontier_order, frontier_weights, obliged_weights
 
-PRUNED = 1e-6  # pairs below this share of their row's best are dropped where no exact method fits
+SOLVED, NOT_FINITE, IMPOSSIBLE, MISSHAPEN = 0, 1, 2, 3
+PRUNING_STEPS = (1e-14, 1e-10, 1e-7, 1e-5, 1e-3)  # share of the total mass that may be dropped in one component
 
 
 @compiled
-def _components(pairs):
-    """Connected components of the pairs above 0.
+def _root(parent, node):
+    while parent[node] != node:
+        parent[node] = parent[parent[node]]
+        node = parent[node]
+    return node
 
-    Returns:
-        rows (M,) and columns (N,), each grouped by component, and the bounds (C + 1,) of both groupings.
-    """
+
+@compiled
+def _join(pairs, gated, parent):
+    """Connect the rows and columns (M + k is column k) of all pairs above `gated`; False if one is NaN or +inf."""
     m, n = pairs.shape
-    rows, columns = np.empty(m, np.int64), np.empty(n, np.int64)
-    row_seen, column_seen = np.zeros(m, np.bool_), np.zeros(n, np.bool_)
-    row_bound, column_bound = np.zeros(m + n + 1, np.int64), np.zeros(m + n + 1, np.int64)
-    filled_rows, filled_columns, count = 0, 0, 0
-    for seed in range(m + n):
-        if seed < m and not row_seen[seed]:
-            row_seen[seed] = True
-            rows[filled_rows] = seed
-            filled_rows += 1
-        elif seed >= m and not column_seen[seed - m]:  # rows come first, so this column has no pair at all
-            column_seen[seed - m] = True
-            columns[filled_columns] = seed - m
-            filled_columns += 1
-        else:
-            continue
-        row, column = row_bound[count], column_bound[count]
-        while row < filled_rows or column < filled_columns:
-            if row < filled_rows:
-                for j in range(n):
-                    if pairs[rows[row], j] > 0.0 and not column_seen[j]:
-                        column_seen[j] = True
-                        columns[filled_columns] = j
-                        filled_columns += 1
-                row += 1
-            else:
-                for k in range(m):
-                    if pairs[k, columns[column]] > 0.0 and not row_seen[k]:
-                        row_seen[k] = True
-                        rows[filled_rows] = k
-                        filled_rows += 1
-                column += 1
-        count += 1
-        row_bound[count], column_bound[count] = filled_rows, filled_columns
-    return rows, columns, row_bound[: count + 1], column_bound[: count + 1]
+    for node in range(m + n):
+        parent[node] = node
+    for k in range(m):
+        root = k
+        for j in range(n):
+            pair = pairs[k, j]
+            if pair > gated:
+                if not pair < np.inf:
+                    return False
+                other = _root(parent, m + j)
+                if other != root:
+                    root = _root(parent, root)
+                    parent[other] = root
+            elif pair != gated:
+                return False
+    return True
+
+
+@compiled
+def _group(parent, m, members, bound):
+    """Sort the nodes by component, rows before columns; returns the number of components.
+
+    Args:
+        parent: (M + N,) the forest of `_join`, overwritten.
+        members: (M + N,), filled: row or column numbers by component.
+        bound: (2 (M + N) + 1,), filled: component c has the rows members[bound[2 c] : bound[2 c + 1]] and the columns
+            members[bound[2 c + 1] : bound[2 c + 2]].
+    """
+    nodes = len(parent)
+    count = 0
+    for i in range(2 * nodes + 1):
+        bound[i] = 0
+    for node in range(nodes):
+        parent[node] = _root(parent, node)
+    for node in range(nodes):
+        if parent[node] == node:
+            members[node] = count  # for the moment: the number of the component of this root
+            count += 1
+    for node in range(nodes):
+        parent[node] = 2 * members[parent[node]] + (node >= m)
+    for node in range(nodes):
+        bound[parent[node] + 1] += 1
+    for i in range(2 * count):
+        bound[i + 1] += bound[i]
+    for node in range(nodes):
+        members[bound[parent[node]]] = node if node < m else node - m
+        bound[parent[node]] += 1
+    for i in range(2 * count, 0, -1):
+        bound[i] = bound[i - 1]
+    bound[0] = 0
+    return count
 
 
 @compiled
@@ -67,14 +91,6 @@ def _transposed(pairs):
 
 
 @compiled
-def _gathered(values, chosen):
-    part = np.empty(len(chosen))
-    for i in range(len(chosen)):
-        part[i] = values[chosen[i]]
-    return part
-
-
-@compiled
 def _all_zero(values):
     for value in values:  # noqa: SIM110 - numba has no all() of a generator
         if value != 0.0:
@@ -83,28 +99,74 @@ def _all_zero(values):
 
 
 @compiled
-def _deficits(weights, null):
-    """(M,) what the rows of weights (M, N) lack to 1; exactly 0 where the null hypothesis is impossible."""
-    deficits = np.zeros(len(null))
-    for k in range(len(null)):
-        if null[k] > 0.0:
-            total = 0.0
-            for j in range(weights.shape[1]):
-                total += weights[k, j]
-            deficits[k] = max(0.0, 1.0 - total)
-    return deficits
+def _has_zero(pairs):
+    for k in range(pairs.shape[0]):
+        for j in range(pairs.shape[1]):
+            if pairs[k, j] == 0.0:
+                return True
+    return False
 
 
 @compiled
-def _exact(pairs, clutter, missed, max_states):
-    """Marginals (M, N) and clutter probabilities (M,) of a component, and whether an exact programme fits at all."""
-    rows, columns = pairs.shape
-    if rows == 1 and columns == 1:
-        pair, alone = pairs[0, 0], clutter[0] * missed[0]
-        weights, probability = np.empty((1, 1)), np.empty(1)
-        weights[0, 0], probability[0] = pair / (pair + alone), alone / (pair + alone)
-        return weights, probability, True
+def _set_deficits(weights, clutter, missed):
+    """Replace the null weights by what rows and columns lack to 1; where a null is impossible it stays 0."""
+    for k in range(len(clutter)):
+        total = 0.0
+        for j in range(len(missed)):
+            total += weights[k, j]
+        clutter[k] = max(0.0, 1.0 - total) if clutter[k] > 0.0 else 0.0
+    for j in range(len(missed)):
+        total = 0.0
+        for k in range(len(clutter)):
+            total += weights[k, j]
+        missed[j] = max(0.0, 1.0 - total) if missed[j] > 0.0 else 0.0
 
+
+@compiled
+def _star(pairs, clutter, missed):
+    """Closed form of one row or one column, in place: the events are one pair each, or none."""
+    m, n = pairs.shape
+    nobody = 1.0
+    for k in range(m):
+        nobody *= clutter[k]
+    for j in range(n):
+        nobody *= missed[j]
+    total = nobody
+    for k in range(m):
+        for j in range(n):
+            rest = 1.0
+            for i in range(m):
+                if i != k:
+                    rest *= clutter[i]
+            for i in range(n):
+                if i != j:
+                    rest *= missed[i]
+            pairs[k, j] *= rest
+            total += pairs[k, j]
+    for k in range(m):
+        for j in range(n):
+            pairs[k, j] /= total
+
+
+@compiled
+def _two_by_two(pairs, clutter, missed):
+    """Closed form of two rows and two columns, in place: seven events."""
+    a, b, c, d = pairs[0, 0], pairs[0, 1], pairs[1, 0], pairs[1, 1]
+    straight, crossed = a * d, b * c
+    only_a, only_d = a * clutter[1] * missed[1], d * clutter[0] * missed[0]
+    only_b, only_c = b * clutter[1] * missed[0], c * clutter[0] * missed[1]
+    nobody = clutter[0] * clutter[1] * missed[0] * missed[1]
+    total = straight + crossed + only_a + only_b + only_c + only_d + nobody
+    pairs[0, 0], pairs[0, 1] = (straight + only_a) / total, (crossed + only_b) / total
+    pairs[1, 0], pairs[1, 1] = (crossed + only_c) / total, (straight + only_d) / total
+
+
+@compiled
+def _programme(pairs, clutter, missed, max_states):
+    """Marginals (M, N) by the cheapest dynamic programme, and whether one fits into `max_states` at all."""
+    rows, columns = pairs.shape
+    if rows == columns and _all_zero(clutter) and 2.0 ** (columns + 1) <= max_states:
+        return obliged_weights(pairs, missed), True
     flipped = _transposed(pairs)
     by_row, row_states, row_work = frontier_order(pairs)
     by_column, column_states, column_work = frontier_order(flipped)
@@ -125,71 +187,187 @@ def _exact(pairs, clutter, missed, max_states):
         if states <= max_states:
             least = min(least, work)
     if least == np.inf:
-        return np.zeros((rows, columns)), np.zeros(rows), False
+        return pairs, False
     if least == obliged_work:
-        return obliged_weights(pairs, missed), np.zeros(rows), True
+        return obliged_weights(pairs, missed), True
     if least == row_work:
-        weights, probability = frontier_weights(pairs, clutter, missed, by_row)
-        return weights, probability, True
+        return frontier_weights(pairs, clutter, missed, by_row)[0], True
     if least == flipped_work:
-        weights = _transposed(obliged_weights(flipped, clutter))
+        return _transposed(obliged_weights(flipped, clutter)), True
+    return _transposed(frontier_weights(flipped, missed, clutter, by_column)[0]), True
+
+
+@compiled
+def _exact(pairs, clutter, missed, max_states):
+    """Replace the scaled weights of one component by its marginals; False where no exact method fits."""
+    rows, columns = pairs.shape
+    if rows == 1 or columns == 1:
+        _star(pairs, clutter, missed)
+    elif rows == 2 and columns == 2:
+        _two_by_two(pairs, clutter, missed)
     else:
-        weights = _transposed(frontier_weights(flipped, missed, clutter, by_column)[0])
-    return weights, _deficits(weights, clutter), True
+        weights, fits = _programme(pairs, clutter, missed, max_states)
+        if not fits:
+            return False
+        for k in range(rows):
+            for j in range(columns):
+                pairs[k, j] = weights[k, j]
+    _set_deficits(pairs, clutter, missed)
+    return True
 
 
 @compiled
-def _prune(pairs, rows):
-    """Drop the negligible pairs of some rows, in place. The best event, whose pairs weigh 1, always stays."""
-    for k in rows:
-        best = 0.0
-        for j in range(pairs.shape[1]):
-            best = max(best, pairs[k, j])
-        for j in range(pairs.shape[1]):
-            if pairs[k, j] < PRUNED * best:
-                pairs[k, j] = 0.0
+def _pruned(pairs, clutter, share):
+    """The pairs without the weakest of them, and a bound on the share of the total mass that goes with these.
+
+    An event with the pair (k, j) weighs at most pairs[k, j] times the other rows' choices, and the best event
+    weighs 1. So all events with a dropped pair together weigh at most the sum over the dropped pairs of
+    pairs[k, j] * prod over the other rows i of (clutter[i] + sum_j pairs[i, j]), relative to a total of at least 1.
+    """
+    rows, columns = pairs.shape
+    log_choices, log_all = np.empty(rows), 0.0
+    for k in range(rows):
+        log_choices[k] = np.log(clutter[k] + pairs[k].sum())
+        log_all += log_choices[k]
+    kept, bound, number = pairs.copy(), 0.0, 0.0
+    for k in range(rows):
+        for j in range(columns):
+            number += pairs[k, j] > 0.0
+    for k in range(rows):
+        for j in range(columns):
+            if pairs[k, j] > 0.0:
+                mass = pairs[k, j] * np.exp(min(log_all - log_choices[k], 700.0))
+                if mass * number <= share:
+                    kept[k, j] = 0.0
+                    bound += mass
+    return kept, bound
 
 
 @compiled
-def marginal_weights(pairs, clutter, missed, max_states):
-    """Marginals of scaled weights (see `assignment.scale_by_best_event`).
+def _gather(table, r, s):
+    """The pairs, clutter and missed entries of one component, contiguous."""
+    m, n = len(r), len(s)
+    rows, columns = table.shape
+    pairs, clutter, missed = np.empty((m, n)), np.empty(m), np.empty(n)
+    for k in range(m):
+        clutter[k] = table[r[k], columns - 2]
+        for j in range(n):
+            pairs[k, j] = table[r[k], s[j]]
+    for j in range(n):
+        missed[j] = table[rows - 1, s[j]]
+    return pairs, clutter, missed
 
-    Args:
-        pairs: (M, N), clutter: (M,), missed: (N,) float64 in [0, 1]; `pairs` is overwritten.
-        max_states: float, largest table for one component.
+
+@compiled
+def _scatter(table, r, s, pairs, clutter, missed):
+    rows, columns = table.shape
+    for k in range(len(r)):
+        table[r[k], columns - 2] = clutter[k]
+        for j in range(len(s)):
+            table[r[k], s[j]] = pairs[k, j]
+    for j in range(len(s)):
+        table[rows - 1, s[j]] = missed[j]
+
+
+@compiled
+def _solve_parts(pairs, clutter, missed, max_states):
+    """`_exact` for weights that may have fallen into several components; False where one of them does not fit."""
+    m, n = pairs.shape
+    table = np.zeros((m + 1, n + 2))
+    table[:m, :n], table[:m, n], table[m, :n] = pairs, clutter, missed
+    parent, members = np.empty(m + n, np.int64), np.empty(m + n, np.int64)
+    bound = np.empty(2 * (m + n) + 1, np.int64)
+    _join(pairs, 0.0, parent)
+    for c in range(_group(parent, m, members, bound)):
+        r, s = members[bound[2 * c] : bound[2 * c + 1]], members[bound[2 * c + 1] : bound[2 * c + 2]]
+        part, part_clutter, part_missed = _gather(table, r, s)
+        if not _exact(part, part_clutter, part_missed, max_states):
+            return False
+        _scatter(table, r, s, part, part_clutter, part_missed)
+    pairs[:], clutter[:], missed[:] = table[:m, :n], table[:m, n], table[m, :n]
+    return True
+
+
+@compiled
+def _solve(pairs, clutter, missed, max_states):
+    """Replace the scaled weights of one component by its marginals.
 
     Returns:
-        weights (M, N), clutter probabilities (M,), missed probabilities (N,), exact (bool).
+        Bound on the error of any of them: 0 where exact, 1 (nothing is known) where by belief propagation.
     """
-    m, n = pairs.shape
-    weights, alone = np.zeros((m, n)), np.zeros(m)
-    settled = np.zeros(m, np.bool_)
-    exact = True
-    for attempt in range(2):
-        rows, columns, row_bound, column_bound = _components(pairs)
-        for c in range(len(row_bound) - 1):
-            r, s = rows[row_bound[c] : row_bound[c + 1]], columns[column_bound[c] : column_bound[c + 1]]
-            if len(r) == 0 or settled[r[0]]:
-                continue
-            if len(s) == 0:
-                alone[r[0]], settled[r[0]] = 1.0, True
-                continue
-            part = np.empty((len(r), len(s)))
-            for k in range(len(r)):
-                for j in range(len(s)):
-                    part[k, j] = pairs[r[k], s[j]]
-            part_clutter, part_missed = _gathered(clutter, r), _gathered(missed, s)
-            found, probability, fits = _exact(part, part_clutter, part_missed, max_states)
-            if not fits:
-                exact = False
-                if attempt == 0:
-                    _prune(pairs, r)
-                    continue
-                found, probability = propagated_weights(part, part_clutter, part_missed)
-            for k in range(len(r)):
-                alone[r[k]], settled[r[k]] = probability[k], True
-                for j in range(len(s)):
-                    weights[r[k], s[j]] = found[k, j]
-        if exact:
-            break
-    return weights, alone, _deficits(_transposed(weights), missed), exact
+    if _exact(pairs, clutter, missed, max_states):
+        return 0.0
+    for share in PRUNING_STEPS:
+        kept, bound = _pruned(pairs, clutter, share)
+        if bound > 0.0 and _solve_parts(kept, clutter, missed, max_states):
+            pairs[:] = kept
+            return bound
+    weights, _ = propagated_weights(pairs, clutter, missed)
+    pairs[:] = weights
+    _set_deficits(pairs, clutter, missed)
+    return 1.0
+
+
+@compiled
+def marginal_table(log_likelihood, log_clutter, log_missed, max_states, table):
+    """Association weights of all components.
+
+    Args:
+        log_likelihood: (M, N), log_clutter: (M,), log_missed: (N,) float64 log weights.
+        max_states: float, largest dynamic programming table for one component.
+        table: (M + 1, N + 2) float64, filled: [:M, :N] the weights, [:M, N] the clutter probabilities, [M, :N] the
+            missed probabilities, [:M, N + 1] the most probable event's column of each row (-1 clutter), [M, N] the
+            bound on the error of any of them.
+
+    Returns:
+        SOLVED, or why there are no weights: NOT_FINITE, IMPOSSIBLE or MISSHAPEN.
+    """
+    m, n = log_likelihood.shape
+    if len(log_clutter) != m or len(log_missed) != n:
+        return MISSHAPEN
+    indices = np.empty(5 * (m + n) + 1, np.int64)
+    parent, members, bound = indices[: m + n], indices[m + n : 2 * (m + n)], indices[2 * (m + n) : 4 * (m + n) + 1]
+    column_of = indices[4 * (m + n) + 1 :]
+    if not _join(log_likelihood, -np.inf, parent):
+        return NOT_FINITE
+    for k in range(m):
+        if not log_clutter[k] < np.inf:
+            return NOT_FINITE
+        table[k, n] = log_clutter[k]
+        for j in range(n):
+            table[k, j] = log_likelihood[k, j]
+    for j in range(n):
+        if not log_missed[j] < np.inf:
+            return NOT_FINITE
+        table[m, j] = log_missed[j]
+    count = _group(parent, m, members, bound)
+    table[m, n] = 0.0
+    solved, divided = np.ones(m, np.bool_), False
+    for c in range(count):
+        r, s = members[bound[2 * c] : bound[2 * c + 1]], members[bound[2 * c + 1] : bound[2 * c + 2]]
+        pairs, clutter, missed = _gather(table, r, s)
+        if not scale_by_best_event(pairs, clutter, missed, column_of):
+            return IMPOSSIBLE
+        for k in range(len(r)):
+            table[r[k], n + 1] = s[column_of[k]] if column_of[k] >= 0 else -1.0
+        if _has_zero(pairs):  # so negligible a pair that its weight is 0: the component may have fallen apart
+            divided = True
+            for k in r:
+                solved[k] = False
+        else:
+            table[m, n] = max(table[m, n], _solve(pairs, clutter, missed, max_states))
+        _scatter(table, r, s, pairs, clutter, missed)
+    if count > 1:  # what is gated out is still a logarithm
+        for k in range(m):
+            for j in range(n):
+                if log_likelihood[k, j] == -np.inf:
+                    table[k, j] = 0.0
+    if divided:
+        _join(table[:m, :n], 0.0, parent)
+        for c in range(_group(parent, m, members, bound)):
+            r, s = members[bound[2 * c] : bound[2 * c + 1]], members[bound[2 * c + 1] : bound[2 * c + 2]]
+            if len(r) == 0 or not solved[r[0]]:
+                pairs, clutter, missed = _gather(table, r, s)
+                table[m, n] = max(table[m, n], _solve(pairs, clutter, missed, max_states))
+                _scatter(table, r, s, pairs, clutter, missed)
+    return SOLVED

@@ -2,57 +2,94 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
+
+from rclpy.lifecycle import TransitionCallbackReturn
 from vision_msgs.msg import Detection2DArray
 
 from camtrack_core.boxes import Boxes2D
-from camtrack_core.config import NodeParameters
+from camtrack_core.config import NodeParameters, validated
 from camtrack_core.ros import messages
 from camtrack_core.ros.cdr import Detections, unpack
 from camtrack_core.ros.image import measurement_time
 from camtrack_core.ros.node import CamtrackNode, run
+from camtrack_core.ros.parameters import declare
 from camtrack_core.ros.qos import RESULTS
 from camtrack_core.tracks import Tracks2D
 from pkf_filter.config import FilterConfig
+from pkf_filter.fusion_config import FusionParameters, SensorNames, with_sensors
+from pkf_filter.fusion_node import Fusion
 from pkf_filter.tracker import MAX_CLASSES, Tracker
 
 
-class PkfParameters(NodeParameters, FilterConfig):
-    """Parameters of the node: the filter's, and the frame for tracks in space."""
-
-    fixed_frame: str = Field("map", description="frame of tracks in space; image tracks keep the camera's frame")
+class PkfParameters(NodeParameters, FilterConfig, FusionParameters):
+    """Parameters of the node: the image-plane filter's and the fusion's. Each of `sensors` adds a group of its own."""
 
 
 class PkfNode(CamtrackNode[PkfParameters]):
-    """Subscribes `detections`; publishes `~/tracks` with the same stamp and frame."""
+    """Without `sensors`: tracks in the image plane of what comes on `detections`. With them: tracks in space."""
+
+    _mode: ImagePlane | Fusion | None = None
 
     def __init__(self, **options: object) -> None:
         super().__init__("pkf_filter", PkfParameters, **options)
 
+    def on_configure(self, state: Any) -> TransitionCallbackReturn:
+        if not self._attempt("configure", self._declare_sensors):
+            return TransitionCallbackReturn.FAILURE
+        return super().on_configure(state)
+
+    def _declare_sensors(self) -> None:
+        names = self.get_parameter("sensors").value
+        self._model = with_sensors(PkfParameters, validated(SensorNames, {"sensors": names}).sensors)
+        declare(self, self._model)
+
     def configure(self, parameters: PkfParameters) -> None:
-        config = FilterConfig(**{name: getattr(parameters, name) for name in FilterConfig.model_fields})
-        Tracker(config).step(0, Boxes2D.empty())  # the first step compiles for seconds: not on a frame
-        self._filter = Tracker(config)
-        self._names: tuple[str, ...] = ()
-        self._tracks = self.advertise(Detection2DArray, "~/tracks", RESULTS)
-        self.subscribe_serialised(Detection2DArray, "detections", self._on_detections, RESULTS)
+        self._mode = Fusion(self, parameters) if parameters.sensors else ImagePlane(self, parameters)
+
+    def cleanup(self) -> None:
+        if self._mode is not None:
+            self._mode.close()
+            self._mode = None
 
     def reset(self) -> None:
+        if self._mode is not None:
+            self._mode.reset()
+
+
+class ImagePlane:
+    """Subscribes `detections`; publishes `~/tracks` with the same stamp and frame. Create it in configure."""
+
+    def __init__(self, node: CamtrackNode[Any], parameters: PkfParameters) -> None:
+        config = FilterConfig(**{name: getattr(parameters, name) for name in FilterConfig.model_fields})
+        Tracker(config).step(0, Boxes2D.empty())  # the first step compiles for seconds: not on a frame
+        self._node = node
+        self._filter = Tracker(config)
+        self._names: tuple[str, ...] = ()
+        self._tracks = node.advertise(Detection2DArray, "~/tracks", RESULTS)
+        node.subscribe_serialised(Detection2DArray, "detections", self._on_detections, RESULTS)
+
+    def reset(self) -> None:
+        """Time went backwards."""
         self._filter.reset()
 
+    def close(self) -> None:
+        """Nothing to release besides what the node does."""
+
     def _on_detections(self, data: bytes) -> None:
-        with self.monitor.stage("total"):
-            with self.monitor.stage("convert"):
+        monitor = self._node.monitor
+        with monitor.stage("total"):
+            with monitor.stage("convert"):
                 detections = unpack(data)
             time_ns = measurement_time(detections)
-            if not self.accept("detections", time_ns):
+            if not self._node.accept("detections", time_ns):
                 return
             tracks = self._track(detections, time_ns)
-        self.monitor.processed += 1
-        self.monitor.facts["tracks"] = str(len(tracks))
+        monitor.processed += 1
+        monitor.facts["tracks"] = str(len(tracks))
 
     def _track(self, detections: Detections, time_ns: int) -> Tracks2D:
-        stage, dropped = self.monitor.stage, self._filter.dropped
+        stage, dropped = self._node.monitor.stage, self._filter.dropped
         self._learn_names(detections)
         boxes = messages.to_boxes(detections, self._names)
         with stage("track"):
@@ -61,7 +98,8 @@ class PkfNode(CamtrackNode[PkfParameters]):
             self._tracks.publish(messages.pack_tracks(tracks, self._names, detections.header))
         unusable = len(detections.ids) - len(boxes) + self._filter.dropped - dropped
         if unusable:
-            self.drop("unusable detection", "expected finite boxes with a class and x2 > x1, y2 > y1", unusable)
+            sentence = "expected finite boxes with a class and x2 > x1, y2 > y1"
+            self._node.drop("unusable detection", sentence, unusable)
         return tracks
 
     def _learn_names(self, detections: Detections) -> None:

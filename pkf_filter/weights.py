@@ -9,16 +9,18 @@ Log weights in, so nothing over- or underflows. A joint event weighs
                                               * prod over missed columns exp(log_missed[j]).
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from camtrack_core.boxes import Floats, Integers
 from camtrack_core.errors import CamtrackError
-from pkf_filter.assignment import scale_by_best_event
-from pkf_filter.compiled import compiled
-from pkf_filter.marginals import marginal_weights
+from pkf_filter.marginals import IMPOSSIBLE, MISSHAPEN, NOT_FINITE, SOLVED, marginal_table
 
 MAX_STATES = 2.0**23  # table entries for one component: 64 MiB, about 18 x 18 with both nulls
 
@@ -27,23 +29,48 @@ class AssociationError(CamtrackError, ValueError):
     """Likelihoods from which no association weights follow."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class AssociationWeights:
     """Marginal probabilities over all joint association events of M measurements and N tracks.
 
+    All of them lie in one table, and are views of it: a frame of few objects takes microseconds, as long as a handful
+    of arrays.
+
     Attributes:
-        weights: (M, N) float64, probability of each pair. Rows and columns sum to at most 1.
-        clutter: (M,) float64, probability that a measurement belongs to no track.
-        missed: (N,) float64, probability that a track has no measurement (the deficit 1 - sum of its column).
-        assignment: (M,) int64, the track of each measurement in the most probable joint event, -1 for clutter.
-        exact: False where a component was too large for exact inference and was approximated.
+        table: (M + 1, N + 2) float64, as `marginals.marginal_table` fills it.
     """
 
-    weights: Floats
-    clutter: Floats
-    missed: Floats
-    assignment: Integers
-    exact: bool
+    table: Floats
+
+    @property
+    def weights(self) -> Floats:
+        """(M, N) float64, probability of each pair. Rows and columns sum to at most 1."""
+        return self.table[:-1, :-2]
+
+    @property
+    def clutter(self) -> Floats:
+        """(M,) float64, probability that a measurement belongs to no track."""
+        return self.table[:-1, -2]
+
+    @property
+    def missed(self) -> Floats:
+        """(N,) float64, probability that a track has no measurement (the deficit 1 - sum of its column)."""
+        return self.table[-1, :-2]
+
+    @property
+    def assignment(self) -> Integers:
+        """(M,) int64, the track of each measurement in the most probable joint event, -1 for clutter."""
+        return self.table[:-1, -1].astype(np.int64)
+
+    @property
+    def error_bound(self) -> float:
+        """Bound on the absolute error of any weight: 0 where exact, 1 where nothing is known (belief propagation)."""
+        return float(self.table[-1, -2])
+
+    @property
+    def exact(self) -> bool:
+        """False where a component was too large for exact inference and was pruned or approximated."""
+        return self.error_bound == 0.0
 
 
 def association_weights(
@@ -56,35 +83,50 @@ def association_weights(
             probability); -inf where gated out.
         log_clutter: (M,) float, log clutter density in the likelihood's units; -inf: cannot be clutter.
         log_missed: (N,) float, log probability of no detection; -inf: cannot be missed.
-        max_states: largest dynamic programming table for one component; above it the component is pruned and, if
-            still too large, approximated, and the result says `exact=False`.
+        max_states: largest dynamic programming table for one component; above it the component is pruned by as
+            little as possible and, if no bounded pruning helps, approximated; the result says `exact=False` and
+            the bound of its error.
 
     Raises:
         AssociationError: for shapes that do not fit, NaN or +inf, or when no joint event is possible.
     """
-    pairs = np.ascontiguousarray(log_likelihood, np.float64)
-    clutter = np.ascontiguousarray(log_clutter, np.float64)
-    missed = np.ascontiguousarray(log_missed, np.float64)
-    if pairs.ndim != 2 or clutter.shape != pairs.shape[:1] or missed.shape != pairs.shape[1:]:
-        raise AssociationError(
-            "expected log_likelihood (M, N), log_clutter (M,) and log_missed (N,), "
-            f"got {pairs.shape}, {clutter.shape} and {missed.shape}"
-        )
-    if not (_all_below_infinity(pairs.ravel()) and _all_below_infinity(clutter) and _all_below_infinity(missed)):
-        raise AssociationError("expected finite or -inf log weights, got NaN or +inf")
-    scaled_pairs, scaled_clutter, scaled_missed, assignment, feasible = scale_by_best_event(pairs, clutter, missed)
-    if not feasible:
-        raise AssociationError(
-            "no joint event is possible: more measurements or tracks must be paired than the gated pairs allow"
-        )
-    marginals = marginal_weights(scaled_pairs, scaled_clutter, scaled_missed, float(max_states))
-    weights, clutter, missed, exact = marginals
-    return AssociationWeights(weights, clutter, missed, assignment, exact)
+    try:
+        return _associated(log_likelihood, log_clutter, log_missed, max_states)
+    except (TypeError, AttributeError, ValueError) as error:  # no contiguous float64 arrays of these dimensions yet
+        if isinstance(error, AssociationError):
+            raise
+    pairs, clutter, missed = (np.array(x, np.float64, order="C") for x in (log_likelihood, log_clutter, log_missed))
+    if pairs.ndim != 2 or clutter.ndim != 1 or missed.ndim != 1:
+        raise AssociationError(_shapes(pairs, clutter, missed))
+    return _associated(pairs, clutter, missed, float(max_states))
 
 
-@compiled
-def _all_below_infinity(values):
-    for value in values:  # noqa: SIM110 - numba has no all() of a generator
-        if not value < np.inf:  # false for NaN as well
-            return False
-    return True
+@cache
+def _kernel() -> Any:
+    """The whole computation as one compiled call, which refuses types that it would have to compile anew."""
+    marginal_table.compile("int64(float64[:,::1], float64[::1], float64[::1], float64, float64[:,::1])")
+    marginal_table.disable_compile()
+    return marginal_table
+
+
+def _associated(pairs: Any, clutter: Any, missed: Any, max_states: float) -> AssociationWeights:
+    rows, columns = pairs.shape
+    table = np.empty((rows + 1, columns + 2))
+    status = _kernel()(pairs, clutter, missed, max_states, table)
+    if status == SOLVED:
+        return AssociationWeights(table)
+    raise AssociationError(
+        {
+            NOT_FINITE: "expected finite or -inf log weights, got NaN or +inf",
+            IMPOSSIBLE: "no joint event is possible: more measurements or tracks must be paired than the gated pairs "
+            "allow",
+            MISSHAPEN: _shapes(pairs, clutter, missed),
+        }[status]
+    )
+
+
+def _shapes(pairs: Floats, clutter: Floats, missed: Floats) -> str:
+    return (
+        "expected log_likelihood (M, N), log_clutter (M,) and log_missed (N,), "
+        f"got {pairs.shape}, {clutter.shape} and {missed.shape}"
+    )

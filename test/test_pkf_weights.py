@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,12 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pkf_filter import AssociationError, AssociationWeights, association_weights
+from pkf_filter import AssociationError, association_weights
 from pkf_filter.assignment import scale_by_best_event
 from pkf_filter.exact import frontier_order, frontier_weights, obliged_weights
 
 Array = NDArray[np.float64]
 Problem = tuple[Array, Array, Array]
+
+
+class Marginals(NamedTuple):
+    """What the definition says."""
+
+    weights: Array
+    clutter: Array
+    missed: Array
+
 
 DECADES = 300 * np.log(10)
 EXACT = 1e-12
@@ -30,7 +41,7 @@ def events(rows: int, columns: int, taken: tuple[int, ...] = ()) -> Iterator[tup
         yield from events(rows, columns, (*taken, column))
 
 
-def enumerated(problem: Problem) -> tuple[AssociationWeights, float] | None:
+def enumerated(problem: Problem) -> tuple[Marginals, float] | None:
     """The definition itself, and the log weight of the best event; None where no event is possible."""
     pairs, clutter, missed = problem
     M, N = pairs.shape
@@ -47,7 +58,7 @@ def enumerated(problem: Problem) -> tuple[AssociationWeights, float] | None:
     probability /= probability.sum()
     weights = np.einsum("e,ekj->kj", probability, (every[:, :, None] == np.arange(N)).astype(float))
     alone, unused = probability @ (every == -1), probability @ ~used
-    return AssociationWeights(weights, alone, unused, every[log_weight.argmax()], True), best
+    return Marginals(weights, alone, unused), best
 
 
 def log_weight(problem: Problem, assignment: NDArray[np.int64]) -> float:
@@ -170,12 +181,91 @@ def test_large_problems_sum_to_one(shape: tuple[int, int]) -> None:
 def test_both_exact_programmes_agree() -> None:
     rng = np.random.default_rng(2)
     pairs, clutter, missed = problem(rng, 7, 9, 10.0, 0.2, 0.0)
-    pairs, clutter, missed, _, feasible = scale_by_best_event(pairs, np.full(7, -np.inf), missed)
-    assert feasible
+    clutter = np.full(7, -np.inf)
+    assert scale_by_best_event(pairs, clutter, missed, np.empty(7, np.int64))
     order, _, _ = frontier_order(pairs)
     by_frontier, alone = frontier_weights(pairs, clutter, missed, order)
     np.testing.assert_allclose(obliged_weights(pairs, missed), by_frontier, rtol=0, atol=EXACT)
     assert not alone.any()
+
+
+def by_fractions(Q: Array, clutter: Array, missed: Array) -> Array:
+    """Weights of a dense problem in exact rational arithmetic: masses over the subsets of columns, row by row."""
+    M, N = Q.shape
+    pairs = [[Fraction(x) for x in row] for row in Q.tolist()]
+    alone, left = [Fraction(x) for x in clutter.tolist()], [Fraction(x) for x in missed.tolist()]
+    forward = [[Fraction(0)] * (1 << N) for _ in range(M + 1)]
+    forward[0][0] = Fraction(1)
+    backward = [[Fraction(0)] * (1 << N) for _ in range(M + 1)]
+    for used in range(1 << N):
+        backward[M][used] = Fraction(1)
+        for j in range(N):
+            backward[M][used] *= 1 if used >> j & 1 else left[j]
+    for k in range(M):
+        for used in range(1 << N):
+            before = forward[k][used]
+            if before:
+                forward[k + 1][used] += before * alone[k]
+                for j in range(N):
+                    if not used >> j & 1:
+                        forward[k + 1][used | 1 << j] += before * pairs[k][j]
+    for k in reversed(range(M)):
+        for used in range(1 << N):
+            after = backward[k + 1]
+            free = [j for j in range(N) if not used >> j & 1]
+            backward[k][used] = after[used] * alone[k] + sum(pairs[k][j] * after[used | 1 << j] for j in free)
+    weights = np.zeros((M, N))
+    for k in range(M):
+        for j in range(N):
+            mass = sum(
+                forward[k][used] * pairs[k][j] * backward[k + 1][used | 1 << j]
+                for used in range(1 << N)
+                if not used >> j & 1 and forward[k][used]
+            )
+            weights[k, j] = float(mass / backward[0][0])
+    return weights
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_matches_rational_arithmetic(scale: float) -> None:
+    rng = np.random.default_rng(6)
+    for nulls in (np.full(6, 0.25), np.zeros(6)):
+        Q = np.exp(rng.uniform(-scale, scale, (6, 6)))
+        with np.errstate(divide="ignore"):
+            got = association_weights(np.log(Q), np.log(nulls), np.log(nulls)).weights
+        # a logarithm of 100 has lost two digits before it comes in
+        np.testing.assert_allclose(got, by_fractions(Q, nulls, nulls), rtol=0, atol=1e-13)
+
+
+def test_matches_high_precision_at_twelve() -> None:
+    """Prop. 1 at n = 12 by exact integer permanents: entries are powers of two over 60 decades."""
+    n = 12
+    exponents = np.random.default_rng(7).integers(-100, 101, (n, n))
+    rows = [[1 << int(e) + 100 for e in row] for row in exponents]
+
+    forward, backward = {0: 1}, {(1 << n) - 1: 1}
+    tables = [forward]
+    for k in range(n):
+        table: dict[int, int] = {}
+        for used, mass in tables[-1].items():
+            for j in range(n):
+                if not used >> j & 1:
+                    table[used | 1 << j] = table.get(used | 1 << j, 0) + mass * rows[k][j]
+        tables.append(table)
+    total = tables[n][(1 << n) - 1]
+    expected = np.zeros((n, n))
+    for k in reversed(range(n)):
+        table = dict.fromkeys(tables[k], 0)
+        for used, mass in tables[k].items():
+            for j in range(n):
+                if not used >> j & 1:
+                    rest = rows[k][j] * backward[used | 1 << j]
+                    table[used] += rest
+                    expected[k, j] += float(Fraction(mass * rest, total))
+        backward = table
+    never = np.full(n, -np.inf)
+    got = association_weights(exponents * np.log(2), never, never).weights
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
 
 
 def test_too_large_a_component_is_approximated_and_says_so() -> None:
@@ -186,6 +276,7 @@ def test_too_large_a_component_is_approximated_and_says_so() -> None:
     assert np.array_equal(rough.assignment, exact.assignment)
     assert (rough.weights.sum(0) <= 1 + EXACT).all() and (rough.weights.sum(1) <= 1 + EXACT).all()
     assert np.abs(rough.weights - exact.weights).max() < 0.25
+    assert exact.error_bound == 0 and rough.error_bound == 1
 
 
 def test_pruning_comes_before_approximation() -> None:
@@ -196,7 +287,31 @@ def test_pruning_comes_before_approximation() -> None:
     pairs[4:, :4] -= 60
     exact, pruned = association_weights(pairs, clutter, missed), association_weights(pairs, clutter, missed, 200.0)
     assert exact.exact and not pruned.exact
-    np.testing.assert_allclose(pruned.weights, exact.weights, rtol=0, atol=1e-10)
+    assert np.abs(pruned.weights - exact.weights).max() <= pruned.error_bound + EXACT
+    assert pruned.error_bound < 1e-10
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.3, 3.0))
+def test_the_error_bound_holds(seed: int, noise: float) -> None:
+    """A row of objects whose likelihoods fall off with the square of the distance, with ever less memory."""
+    rng = np.random.default_rng(seed)
+    place = 3.0 * np.arange(9)
+    measured = place + noise * rng.normal(size=9)
+    pairs = -((measured[:, None] - place) ** 2) / 2
+    null = np.full(9, -4.0)
+    exact = association_weights(pairs, null, null)
+    for max_states in (1000.0, 300.0, 100.0):
+        rough = association_weights(pairs, null, null, max_states)
+        assert np.abs(rough.weights - exact.weights).max() <= rough.error_bound + EXACT
+
+
+def test_lists_and_other_layouts_are_accepted() -> None:
+    rng = np.random.default_rng(8)
+    pairs, clutter, missed = problem(rng, 4, 3, 3.0, 0.0, 0.0)
+    expected = association_weights(pairs, clutter, missed).weights
+    for other in (pairs.tolist(), np.asfortranarray(pairs), pairs.astype(object)):
+        assert np.array_equal(association_weights(other, clutter.tolist(), missed).weights, expected)
 
 
 def test_no_tracks_or_no_measurements() -> None:

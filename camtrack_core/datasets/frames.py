@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,21 @@ class Frame:
     boxes3d: Boxes3D | None = None
 
 
+@dataclass(frozen=True)
+class Truth:
+    """What is known of one frame without its image; fields as those of Frame.
+
+    Attributes:
+        number: of the frame in its sequence, from 1.
+    """
+
+    number: int
+    time_ns: int
+    labels: Labels | None = None
+    ignored: Floats = field(default_factory=lambda: np.zeros((0, 4)))
+    boxes3d: Boxes3D | None = None
+
+
 class Sequence(Protocol):
     """A recording: read lazily, in order, as often as wanted.
 
@@ -75,3 +90,20 @@ class Sequence(Protocol):
 
     def __iter__(self) -> Iterator[Frame]:
         """Frames in order. Raises DataError for a broken frame, naming the file."""
+
+
+@runtime_checkable
+class Annotated(Protocol):
+    """A recording whose truth can be read without its images, which need not be there."""
+
+    def truth(self) -> Iterator[Truth]:
+        """Truth of every frame in order. Raises DataError for broken labels, naming the file."""
+
+
+def truth_of(sequence: Sequence) -> Iterator[Truth]:
+    """The truth of every frame of a recording, without decoding images where the recording allows for it."""
+    if isinstance(sequence, Annotated):
+        yield from sequence.truth()
+        return
+    for number, frame in enumerate(sequence, start=1):
+        yield Truth(number, frame.time_ns, frame.labels, frame.ignored, frame.boxes3d)

@@ -3,89 +3,241 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
+from camtrack_core.datasets import kitti, motchallenge, nuscenes, rosbag, uadetrac
 from camtrack_core.datasets.frames import Sequence
 from camtrack_core.datasets.labelled import LabelledVideo
-from camtrack_core.datasets.uadetrac import PARTS, UaDetracSequence
 from camtrack_core.datasets.video import VIDEO_SUFFIXES, FrameFolder, Video
 from camtrack_core.errors import ConfigurationError, DataError
 
 DRIVE = "drive:"
+DEFAULT_CAMERA = "camera"  # what the only camera of a recording is called
 EXPECTED = (
-    "a video file, a folder of images, a UA-DETRAC sequence folder (MVI_*) or drive:SEED, "
-    "with options like drive:7?frames=200&width=640&height=360&camera=roadside"
+    "a video file, a folder of images, VIDEO:LABELS, a bag, a data set in its official layout (UA-DETRAC, nuScenes, "
+    "KITTI tracking, MOTChallenge; one of its sequences as ROOT?sequence=NAME) or drive:SEED, with options like "
+    "drive:7?frames=200&width=640&height=360&camera=roadside"
 )
+Options = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a data set lies in a folder.
+
+    Attributes:
+        recognises: whether a folder or file is of this layout.
+        sequences: the options that name each of its sequences.
+        open: one sequence, by its options.
+        options: names of all options.
+    """
+
+    recognises: Callable[[Path], bool]
+    sequences: Callable[[Path], list[Options]]
+    open: Callable[..., Sequence]
+    options: tuple[str, ...]
 
 
 def open_source(spec: str) -> Sequence:
     """The recording that `spec` names.
 
     Args:
-        spec: a video file, a folder of images, a UA-DETRAC sequence folder in its official layout, or
+        spec: a video file; VIDEO:LABELS; a folder of images; a bag; the folder of one sequence, or a data set and
+            the name of one, as ROOT?sequence=NAME, for nuScenes ROOT?scene=NAME&camera=NAME&sweeps=true; or
             drive:SEED[?option=value&...] for a generated drive, options as the fields of DriveConfig.
 
     Raises:
-        DataError: nothing is there, or it is broken.
-        ConfigurationError: a generated drive has a wrong seed or option.
+        DataError: nothing is there, it is broken, or it holds more than one sequence.
+        ConfigurationError: a wrong seed or option.
     """
     if spec.startswith(DRIVE):
-        seed, options = _split_drive(spec)
+        seed, options = _split(spec.removeprefix(DRIVE), spec)
         return _open_drive(spec, seed, options)
-    path = Path(spec).expanduser()
-    if path.is_dir():
-        return _open_folder(path)
-    if path.is_file():
-        return Video(path)
-    hint = "" if path.suffix.lower() in VIDEO_SUFFIXES else f"; expected {EXPECTED}"
-    raise DataError(f"source {spec!r} does not exist{hint}")
+    path, options = _split_path(spec)
+    layout = _layout(path)
+    if layout is None:
+        return _open_plain(spec, path, options)
+    _check_options(spec, options, layout.options)
+    if options:
+        return layout.open(path, **options)
+    found = layout.sequences(path)
+    if len(found) != 1:
+        some = ", ".join(f"?{urlencode(options)}" for options in found[:5])
+        raise DataError(f"source {spec!r} holds {len(found)} sequences; add which, like {some or '?sequence=NAME'}")
+    return layout.open(path, **found[0])
+
+
+def list_sources(spec: str) -> list[str]:
+    """One text for open_source for each sequence that `spec` names: all of a data set, or itself alone.
+
+    Raises DataError, ConfigurationError as open_source does.
+    """
+    if spec.startswith(DRIVE):
+        seeds, options = _split(spec.removeprefix(DRIVE), spec)
+        query = f"?{urlencode(options)}" if options else ""
+        return [f"{DRIVE}{seed}{query}" for seed in _seed_range(spec, seeds)]
+    path, options = _split_path(spec)
+    layout = _layout(path)
+    if layout is None:
+        return [spec]
+    _check_options(spec, options, layout.options)
+    selected = [one for one in layout.sequences(path) if _agree(one, options)]
+    if not selected:
+        raise DataError(f"source {spec!r} holds no such sequence")
+    return [f"{path}?{urlencode(merged)}" if (merged := {**one, **options}) else str(path) for one in selected]
+
+
+def open_cameras(spec: str) -> dict[str, Sequence]:
+    """The cameras of one recording by name; of nuScenes all that saw a scene, unless `spec` names one.
+
+    Raises DataError, ConfigurationError as open_source does.
+    """
+    path, options = _split_path(spec)
+    if spec.startswith(DRIVE) or _layout(path) is not NUSCENES or "camera" in options:
+        return {DEFAULT_CAMERA: open_source(spec)}
+    sources = [open_source(source) for source in list_sources(spec)]
+    scenes = {source.name.partition("-CAM")[0] for source in sources}
+    if len(scenes) > 1:
+        raise DataError(f"source {spec!r} holds {len(scenes)} scenes; add which, like ?scene={min(scenes)}")
+    return {source.camera_name.lower(): source for source in sources}  # type: ignore[attr-defined]
 
 
 def open_labelled(specs: Iterable[str]) -> Iterator[Sequence]:
     """Labelled recordings one after the other, each opened when its turn comes.
 
     Args:
-        specs: VIDEO:LABELS, a UA-DETRAC sequence folder, drive:SEED or a range of them, drive:FIRST-LAST, both
-            with options as in open_source.
+        specs: as for open_source, or a range of drives, drive:FIRST-LAST, with the same options.
 
     Raises:
         DataError, ConfigurationError: as open_source does, and for a recording that cannot have labels.
     """
     for spec in specs:
-        if spec.startswith(DRIVE):
-            seeds, options = _split_drive(spec)
-            yield from (_open_drive(spec, seed, options) for seed in _seed_range(spec, seeds))
-            continue
-        if Path(spec).is_dir():
-            sequence = open_source(spec)
-        else:
-            video, separator, labels = spec.rpartition(":")
-            if not separator:
-                raise DataError(f"source {spec!r}: expected VIDEO:LABELS, a UA-DETRAC folder or drive:SEED")
-            sequence = LabelledVideo(video, labels)
-        if not sequence.class_names:
-            raise DataError(f"source {spec!r} has no labels")
-        yield sequence
+        for source in list_sources(spec):
+            path, _ = _split_path(source)
+            if not source.startswith(DRIVE) and _layout(path) is None and _is_unlabelled(path, source):
+                raise DataError(f"source {spec!r}: expected VIDEO:LABELS, a data set with labels or drive:SEED")
+            sequence = open_source(source)
+            if not sequence.class_names:
+                raise DataError(f"source {spec!r} has no labels")
+            yield sequence
 
 
-def _open_folder(path: Path) -> Sequence:
-    folder = path.resolve()
-    if folder.name.startswith("MVI_") and folder.parent.name in PARTS:
-        return UaDetracSequence(folder.parent.parent, folder.name)
-    return FrameFolder(folder)
+# ------------------------------------------------------------------------------------------------- layouts
 
 
-def _split_drive(spec: str) -> tuple[str, dict[str, str]]:
-    seed, _, query = spec.removeprefix(DRIVE).partition("?")
+def _open_nuscenes(path: Path, sweeps: str = "false", **options: str) -> Sequence:
+    if sweeps not in ("true", "false"):
+        raise ConfigurationError(f"{path}: expected sweeps=true or sweeps=false, got sweeps={sweeps}")
+    return nuscenes.NuScenesSequence(path, sweeps=sweeps == "true", **options)
+
+
+def _is_uadetrac_sequence(path: Path) -> bool:
+    return path.name.startswith("MVI_") and path.parent.name in uadetrac.PARTS
+
+
+def _is_kitti_sequence(path: Path) -> bool:
+    return path.parent.name == "image_02" and path.is_dir()
+
+
+def _by_name(names: list[str]) -> list[Options]:
+    return [{"sequence": name} for name in names]
+
+
+NUSCENES = Layout(
+    lambda path: any(path.glob("v1.0-*/scene.json")) or any(path.glob("v1.0-*/sample.json")),
+    lambda path: [{"scene": scene, "camera": camera} for scene, camera in nuscenes.list_sequences(path)],
+    _open_nuscenes,
+    ("scene", "camera", "sweeps", "version"),
+)
+LAYOUTS = (
+    NUSCENES,
+    Layout(
+        _is_uadetrac_sequence,
+        lambda path: [{}],
+        lambda path: uadetrac.UaDetracSequence(path.parent.parent, path.name),
+        (),
+    ),
+    Layout(
+        lambda path: any((path / part).is_dir() for part in (*uadetrac.PARTS, *uadetrac.PARTS.values())),
+        lambda path: _by_name(uadetrac.list_sequences(path)),
+        lambda path, sequence: uadetrac.UaDetracSequence(path, sequence),
+        ("sequence",),
+    ),
+    Layout(_is_kitti_sequence, lambda path: [{}], lambda path: kitti.KittiSequence(path.parent.parent, path.name), ()),
+    Layout(
+        lambda path: any((path / part).is_dir() for part in ("label_02", "image_02")),
+        lambda path: _by_name(kitti.list_sequences(path)),
+        lambda path, sequence: kitti.KittiSequence(path, sequence),
+        ("sequence",),
+    ),
+    Layout(rosbag.is_bag, lambda path: [{}], lambda path, **topic: rosbag.BagSequence(path, **topic), ("topic",)),
+    Layout(motchallenge.is_sequence, lambda path: [{}], lambda path: motchallenge.MotChallengeSequence(path), ()),
+    Layout(
+        lambda path: path.is_dir() and bool(motchallenge.list_sequences(path)),
+        lambda path: _by_name(motchallenge.list_sequences(path)),
+        lambda path, sequence: motchallenge.MotChallengeSequence(path / sequence),
+        ("sequence",),
+    ),
+)
+
+
+def _layout(path: Path) -> Layout | None:
+    return next((layout for layout in LAYOUTS if layout.recognises(path)), None)
+
+
+def _agree(one: Options, options: Options) -> bool:
+    return all(one.get(name, value) == value for name, value in options.items())
+
+
+def _open_plain(spec: str, path: Path, options: Options) -> Sequence:
+    """A video, with or without labels, or a folder of images."""
+    if path.exists():
+        _check_options(spec, options, ())
+        return FrameFolder(path) if path.is_dir() else Video(path)
+    video, separator, labels = spec.rpartition(":")
+    if separator and Path(video).expanduser().is_file():
+        return LabelledVideo(Path(video).expanduser(), Path(labels).expanduser())
+    hint = "" if path.suffix.lower() in VIDEO_SUFFIXES else f"; expected {EXPECTED}"
+    raise DataError(f"source {spec!r} does not exist{hint}")
+
+
+# --------------------------------------------------------------------------------------------------- texts
+
+
+def _split_path(spec: str) -> tuple[Path, Options]:
+    """Path and options of PATH?option=value&...; a path may hold a question mark itself."""
+    whole = Path(spec).expanduser()
+    if whole.exists() or "?" not in spec:
+        return whole.resolve() if whole.is_dir() else whole, {}
+    text, options = _split(spec, spec)
+    path = Path(text).expanduser()
+    return path.resolve() if path.is_dir() else path, options
+
+
+def _is_unlabelled(path: Path, spec: str) -> bool:
+    """Whether a text without a layout names a video alone, or nothing that could be VIDEO:LABELS."""
+    return path.is_file() or (not path.is_dir() and ":" not in spec)
+
+
+def _split(text: str, spec: str) -> tuple[str, Options]:
+    before, _, query = text.partition("?")
     try:
-        return seed, dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+        return before, dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     except ValueError as error:
         raise ConfigurationError(f"source {spec!r}: expected options as name=value&..., got {query!r}") from error
 
 
-def _open_drive(spec: str, seed: str, options: dict[str, str]) -> Sequence:
+def _check_options(spec: str, options: Options, known: tuple[str, ...]) -> None:
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        expected = f"the options {', '.join(known)}" if known else "no options"
+        raise ConfigurationError(f"source {spec!r}: expected {expected}, got {unknown[0]}={options[unknown[0]]}")
+
+
+def _open_drive(spec: str, seed: str, options: Options) -> Sequence:
     from pydantic import ValidationError
 
     from camtrack_core.datasets.drive import Drive, DriveConfig

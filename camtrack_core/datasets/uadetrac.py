@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from camtrack_core.boxes import Floats, area, clip
-from camtrack_core.datasets.frames import Frame, Labels
+from camtrack_core.datasets.frames import Frame, Labels, Truth
 from camtrack_core.datasets.video import read_image, stamp_ns
 from camtrack_core.errors import DataError
 
 CLASS_NAMES = ("car", "bus", "van", "others")
 FRAME_RATE = 25.0
+IMAGE_SIZE = (960, 540)  # pixels, of all sequences
 PARTS = {
     "Insight-MVT_Annotation_Train": "DETRAC-Train-Annotations-XML",
     "Insight-MVT_Annotation_Test": "DETRAC-Test-Annotations-XML",
@@ -71,9 +72,16 @@ class UaDetracSequence:
             labels = self._labels(number, *image.shape[1::-1])
             yield Frame(stamp_ns(number - 1, FRAME_RATE), image, labels, self.ignored)
 
+    def truth(self) -> Iterator[Truth]:
+        for number, _ in self.images:
+            labels = self._labels(number, *IMAGE_SIZE)
+            yield Truth(number, stamp_ns(number - 1, FRAME_RATE), labels, self.ignored)
+
     def _labels(self, number: int, width: int, height: int) -> Labels | None:
+        """Frames between annotated ones show nothing that is to be found; those beyond are not annotated."""
         if number not in self._targets:
-            return None
+            between = min(self._targets, default=number) < number < max(self._targets, default=number)
+            return Labels.empty() if between else None
         targets, path = self._targets[number], self.annotations
         boxes = [_child(t, "box", path) for t in targets]
         attributes = [_child(t, "attribute", path) for t in targets]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from camtrack_core.boxes import ArraySet, Floats, Integers, coverage, iou
-from camtrack_core.datasets.frames import Frame
+from camtrack_core.datasets.frames import Frame, Truth
 from camtrack_core.errors import DataError
 from camtrack_core.tracks import Tracks2D
 
@@ -66,6 +66,10 @@ class TrackingScores:
         id_switches, fragmentations: counts at IoU 0.5.
         misses, false_positives: counts at IoU 0.5.
         truth, tracks: numbers of true and of tracked boxes that count.
+        frames: number of frames.
+        recall, precision: at IoU 0.5; motp: mean IoU of hits there; motal: mota with the logarithm of the switches.
+        mostly_tracked, partly_tracked, mostly_lost: counts of true objects, at least 80 %, and less than 20 %.
+        id_precision, id_recall: of the identity matching.
     """
 
     hota: float
@@ -80,10 +84,20 @@ class TrackingScores:
     false_positives: int
     truth: int
     tracks: int
+    frames: int
+    recall: float
+    precision: float
+    motp: float
+    motal: float
+    mostly_tracked: int
+    partly_tracked: int
+    mostly_lost: int
+    id_precision: float
+    id_recall: float
 
 
 def evaluation_frame(
-    frame: Frame, tracks: Tracks2D, min_height: float = 0.0, min_visible: float = 0.0
+    frame: Frame | Truth, tracks: Tracks2D, min_height: float = 0.0, min_visible: float = 0.0
 ) -> EvaluationFrame:
     """The labels of a frame as truth, of which low or hidden objects are not scored.
 
@@ -108,12 +122,20 @@ def score_tracks(sequences: Mapping[str, Sequence[EvaluationFrame]], min_track_h
     Raises:
         DataError: there is no sequence, or an id occurs twice in a frame.
     """
+    return score_each(sequences, min_track_height)[0]
+
+
+def score_each(
+    sequences: Mapping[str, Sequence[EvaluationFrame]], min_track_height: float = 0.0
+) -> tuple[TrackingScores, dict[str, TrackingScores]]:
+    """Scores over all sequences together, and of each by itself; arguments and errors as for score_tracks."""
     if not sequences:
         raise DataError("expected at least one sequence to score, got none")
     for name, frames in sequences.items():
         _check_ids(name, frames)
     data = {name: trackeval_data(frames, min_track_height) for name, frames in sequences.items()}
-    return _summary(_evaluate(data))
+    together, each = _evaluate(data)
+    return _summary(together), {name: _summary(fields) for name, fields in each.items()}
 
 
 def score_tracks_by_class(
@@ -184,16 +206,19 @@ def _count_distinct(ids: list[Integers]) -> int:
     return len(np.unique(np.concatenate([np.zeros(0, np.int64), *ids])))
 
 
-def _evaluate(data: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """TrackEval's own fields over all sequences together."""
+def _evaluate(data: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """TrackEval's own fields over all sequences together, and of each."""
     from trackeval.metrics import CLEAR, HOTA, Identity
 
     silent = {"PRINT_CONFIG": False}
-    fields: dict[str, Any] = {}
+    together: dict[str, Any] = {}
+    each: dict[str, dict[str, Any]] = {name: {} for name in data}
     for metric in (HOTA(), CLEAR(silent), Identity(silent)):
         results = {name: metric.eval_sequence(values) for name, values in data.items()}
-        fields.update(metric.combine_sequences(results))
-    return fields
+        together.update(metric.combine_sequences(results))
+        for name, fields in results.items():
+            each[name].update(fields)
+    return together, each
 
 
 def _summary(fields: dict[str, Any]) -> TrackingScores:
@@ -210,4 +235,14 @@ def _summary(fields: dict[str, Any]) -> TrackingScores:
         false_positives=int(fields["CLR_FP"]),
         truth=int(fields["CLR_TP"] + fields["CLR_FN"]),
         tracks=int(fields["CLR_TP"] + fields["CLR_FP"]),
+        frames=int(fields["CLR_Frames"]),
+        recall=float(fields["CLR_Re"]),
+        precision=float(fields["CLR_Pr"]),
+        motp=float(fields["MOTP"]),
+        motal=float(fields["MOTAL"]),
+        mostly_tracked=int(fields["MT"]),
+        partly_tracked=int(fields["PT"]),
+        mostly_lost=int(fields["ML"]),
+        id_precision=float(fields["IDP"]),
+        id_recall=float(fields["IDR"]),
     )

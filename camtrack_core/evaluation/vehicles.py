@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from camtrack_core.boxes import Boxes2D, Boxes3D, Floats, clip
 from camtrack_core.camera import Camera, Pose
+from camtrack_core.datasets.nuscenes import rotation_matrix
 from camtrack_core.datasets.video import read_image
 from camtrack_core.errors import DataError
 from camtrack_core.evaluation.detection import DetectionScores, ImageTruth, average_precision
@@ -124,10 +125,3 @@ def _corners(vehicle: Record) -> Floats:
 
 def _pose(record: Record) -> Pose:
     return Pose(rotation_matrix(np.array(record["rotation"])), np.array(record["translation"]))
-
-
-def rotation_matrix(quaternion: Floats) -> Floats:
-    """(3, 3) of a unit quaternion (4,) given as w, x, y, z."""
-    w, vector = quaternion[0], quaternion[1:]
-    cross = np.cross(np.eye(3), vector)  # cross @ p is vector x p
-    return np.eye(3) + 2 * w * cross + 2 * cross @ cross

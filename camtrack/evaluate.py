@@ -1,0 +1,253 @@
+"""`camtrack evaluate`: predictions against the truth of a data set, by the protocol of that data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from camtrack_core.boxes import Boxes2D, Floats
+from camtrack_core.datasets.frames import Sequence, truth_of
+from camtrack_core.datasets.kitti import KittiSequence
+from camtrack_core.datasets.motchallenge import CLASS_NAMES as MOT_CLASSES
+from camtrack_core.datasets.sources import list_sources, open_source
+from camtrack_core.datasets.uadetrac import UaDetracSequence
+from camtrack_core.errors import DataError
+from camtrack_core.evaluation import kitti2d, motchallenge, uadetrac_pr
+from camtrack_core.evaluation.detection import ImageTruth, judge
+from camtrack_core.evaluation.kitti3d import Scores3D, read_objects, score_tracks_3d
+from camtrack_core.evaluation.mot_text import read_mot
+from camtrack_core.evaluation.tracking import EvaluationFrame, TrackingScores, evaluation_frame, score_each
+from camtrack_core.tracks import Tracks2D
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What counts, beside what the data set's own protocol says.
+
+    Attributes:
+        kind: the class, on KITTI.
+        min_height: pixels; lower objects are neither hit nor miss.
+        min_visible: share; more hidden objects are neither hit nor miss.
+    """
+
+    kind: str = "Car"
+    min_height: float = 0.0
+    min_visible: float = 0.0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of tracks.
+
+    Attributes:
+        combined: over all sequences; sequences: of each.
+        spatial: of tracks in space, on KITTI, where the predictions have boxes in space.
+    """
+
+    combined: TrackingScores
+    sequences: dict[str, TrackingScores]
+    spatial: Scores3D | None = None
+
+
+def evaluate_tracks(predictions: Path, truth: list[str], rules: Rules) -> Evaluation:
+    """Scores of tracks.
+
+    Args:
+        predictions: a text file, or a folder of NAME.txt for each sequence; MOTChallenge text, on KITTI its own too.
+        truth: sources or data sets.
+        rules: what counts.
+
+    Raises:
+        DataError: predictions are missing or broken, or the truth has no labels.
+    """
+    frames: dict[str, list[EvaluationFrame]] = {}
+    sequences = list(_sequences(truth))
+    files = {s.name: find_predictions(predictions, s.name, len(sequences)) for s in sequences}
+    for sequence in sequences:
+        frames[sequence.name] = _frames(sequence, files[sequence.name], rules)
+    kitti = isinstance(sequences[0], KittiSequence)
+    combined, each = score_each(frames, kitti2d.MIN_TRACK_HEIGHT if kitti else rules.min_height)
+    return Evaluation(combined, each, _spatial(sequences, files, rules) if kitti else None)
+
+
+def _sequences(truth: list[str]) -> Iterator[Sequence]:
+    for source in (source for spec in truth for source in list_sources(spec)):
+        sequence = open_source(source)
+        if not sequence.class_names or (isinstance(sequence, KittiSequence) and sequence.objects is None):
+            raise DataError(f"source {source!r} has no labels to score against")
+        yield sequence
+
+
+def find_predictions(predictions: Path, name: str, count: int) -> Path:
+    """The text of a sequence. Raises DataError where there is none."""
+    path = predictions / f"{name}.txt" if predictions.is_dir() else predictions
+    if not path.is_file():
+        raise DataError(f"expected predictions for {name} in {path}, found none")
+    if count > 1 and path == predictions:
+        raise DataError(f"{predictions} is one file; expected a folder with a text for each of the {count} sequences")
+    return path
+
+
+def _frames(sequence: Sequence, path: Path, rules: Rules) -> list[EvaluationFrame]:
+    if isinstance(sequence, KittiSequence):
+        assert sequence.objects is not None
+        return kitti2d.evaluation_frames(sequence.objects, _kitti_tracks(path, len(sequence), rules.kind), rules.kind)
+    tracks = read_mot(path, len(sequence))
+    pairs = [(t, found) for t, found in zip(truth_of(sequence), tracks, strict=True) if t.labels is not None]
+    if not pairs:
+        raise DataError(f"{sequence.name} has no labelled frames to score against")
+    if sequence.class_names == MOT_CLASSES:
+        return [motchallenge.evaluation_frame(t, found) for t, found in pairs]
+    return [evaluation_frame(t, found, rules.min_height, rules.min_visible) for t, found in pairs]
+
+
+def _is_mot_text(path: Path) -> bool:
+    """MOTChallenge text has commas, KITTI's has none."""
+    with open(path, errors="replace") as file:
+        return "," in file.readline()
+
+
+def _kitti_tracks(path: Path, count: int, kind: str) -> list[Tracks2D]:
+    if _is_mot_text(path):
+        return read_mot(path, count)
+    results = read_objects(path)
+    if results.frames.max(initial=0) >= count or results.frames.min(initial=0) < 0:
+        wrong = results.frames.max(initial=0)
+        raise DataError(f"{path}: expected frames from 0 to {count - 1}, got frame {wrong}")
+    if not np.isfinite(results.xyxy).all():
+        raise DataError(f"{path}: expected finite boxes")
+    return kitti2d.tracks_of(results, kind, count)
+
+
+def _spatial(sequences: list[Sequence], files: Mapping[str, Path], rules: Rules) -> Scores3D | None:
+    """Scores in space where every sequence has KITTI text with scores and boxes in space."""
+    if any(_is_mot_text(path) for path in files.values()):
+        return None
+    results = {name: read_objects(path) for name, path in files.items()}
+    flat = any((r.boxes.size <= 0).any() or not np.isfinite(r.scores).all() for r in results.values())
+    if flat or not sum(map(len, results.values())):
+        return None
+    truth = {s.name: s.objects for s in sequences if isinstance(s, KittiSequence) and s.objects is not None}
+    return score_tracks_3d(truth, results, rules.kind)
+
+
+# ---------------------------------------------------------------------------------------------- detections
+
+
+def evaluate_detections(
+    predictions: Path, truth: list[str], iou: float, splits: Mapping[str, set[str]]
+) -> dict[str, tuple[float, int]]:
+    """Average precision and number of objects of all sequences, by weather where it is annotated, and of splits.
+
+    Args:
+        predictions: as for evaluate_tracks; ids are not looked at.
+        truth: sources or data sets.
+        iou: least IoU of a hit.
+        splits: names of the sequences of each.
+
+    Raises:
+        DataError: as for evaluate_tracks.
+    """
+    groups: dict[str, list[tuple[Floats, Floats, int]]] = {}
+    sequences = list(_sequences(truth))
+    for sequence in sequences:
+        found = read_mot(find_predictions(predictions, sequence.name, len(sequences)), len(sequence))
+        judged = _judge(sequence, found, iou)
+        weather = sequence.weather if isinstance(sequence, UaDetracSequence) else ""
+        names = [
+            ALL,
+            *([weather] if weather else []),
+            *(n for n, members in splits.items() if sequence.name in members),
+        ]
+        for name in names:
+            groups.setdefault(name, []).append(judged)
+    return {
+        name: (uadetrac_pr.area(_curve(parts)), sum(count for *_, count in parts)) for name, parts in groups.items()
+    }
+
+
+def detection_curve(predictions: Path, truth: list[str], iou: float) -> uadetrac_pr.Curve | None:
+    """Precision and recall of all boxes; None on KITTI, whose texts hold other classes. Errors as evaluate_tracks."""
+    sequences = list(_sequences(truth))
+    if any(isinstance(sequence, KittiSequence) for sequence in sequences):
+        return None
+    files = (find_predictions(predictions, s.name, len(sequences)) for s in sequences)
+    return _curve([_judge(s, read_mot(file, len(s)), iou) for s, file in zip(sequences, files, strict=True)])
+
+
+def read_splits(specs: list[str]) -> dict[str, set[str]]:
+    """NAME=FILE texts: a file lists sequences, one a line. Raises DataError."""
+    splits = {}
+    for spec in specs:
+        name, separator, file = spec.partition("=")
+        if not separator:
+            raise DataError(f"--split: expected NAME=FILE, got {spec}")
+        try:
+            splits[name] = set(Path(file).read_text().split())
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"--split: cannot read {file}: {error}") from error
+    return splits
+
+
+def _judge(sequence: Sequence, found: list[Tracks2D], iou: float) -> tuple[Floats, Floats, int]:
+    """Scores of the detections that count, whether each is a hit, and the number of objects."""
+    scores: list[Floats] = [np.zeros(0)]
+    hits: list[np.ndarray] = [np.zeros(0, bool)]
+    count = 0
+    for truth, boxes in zip(truth_of(sequence), found, strict=True):
+        if truth.labels is None:
+            continue
+        labels, classless = truth.labels, np.zeros(len(truth.labels), np.int64)
+        image = ImageTruth(labels.xyxy, classless, truth.ignored)
+        score, hit = judge(image, Boxes2D(boxes.xyxy, boxes.scores, boxes.class_ids), iou)
+        scores.append(score)
+        hits.append(hit)
+        count += len(labels)
+    return np.concatenate(scores), np.concatenate(hits), count
+
+
+def _curve(parts: list[tuple[Floats, Floats, int]]) -> uadetrac_pr.Curve:
+    """Precision and recall at every score, from none to all detections."""
+    scores, hits = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+    count = sum(part[2] for part in parts)
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.diff(scores[order]) != 0, True) if len(scores) else np.zeros(0, bool)
+    found = np.cumsum(hits[order])[last]
+    recall, precision = found / max(count, 1), found / (np.flatnonzero(last) + 1)
+    return uadetrac_pr.Curve(np.append(0.0, recall), np.append(precision[:1] if len(precision) else [0.0], precision))
+
+
+# ------------------------------------------------------------------------------------- along the PR curve
+
+
+def evaluate_along(predictions: Path, truth: list[str], curve: Path, rules: Rules) -> dict[str, float]:
+    """UA-DETRAC's PR scores of tracks at the thresholds of a detector.
+
+    Args:
+        predictions: a folder of folders named by their thresholds, like 0.0, 0.1 to 1.0, each as for evaluate_tracks.
+        truth: sources or data sets.
+        curve: recall and precision of the detector at these thresholds, a line each.
+        rules: what counts.
+
+    Raises:
+        DataError: a threshold's folder is missing, or as for evaluate_tracks.
+    """
+    points = uadetrac_pr.read_curve(curve)
+    folders = sorted(
+        (p for p in predictions.glob("*") if p.is_dir() and _is_number(p.name)), key=lambda p: float(p.name)
+    )
+    if len(folders) != len(points.recall):
+        found = ", ".join(p.name for p in folders) or "none"
+        raise DataError(f"{predictions}: expected {len(points.recall)} folders named by thresholds, found {found}")
+    rows = [uadetrac_pr.row(evaluate_tracks(folder, truth, rules).combined) for folder in folders]
+    values = uadetrac_pr.integrate(points, rows)
+    return {f"PR-{name}": float(value) for name, value in zip(uadetrac_pr.COLUMNS, values, strict=True)}
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).isdecimal()

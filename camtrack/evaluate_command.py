@@ -1,0 +1,94 @@
+"""What `camtrack evaluate` prints: tables, or JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from camtrack.evaluate import (
+    Evaluation,
+    Rules,
+    evaluate_along,
+    evaluate_detections,
+    evaluate_tracks,
+    read_splits,
+)
+from camtrack_core.errors import ConfigurationError
+
+WIDTH = 120  # columns that the table needs
+SHARES = {
+    "HOTA": "hota", "DetA": "det_a", "AssA": "ass_a", "MOTA": "mota", "IDF1": "idf1", "Rcll": "recall",
+    "Prcn": "precision", "MOTP": "motp",
+}  # fmt: skip
+COUNTS = {
+    "IDs": "id_switches", "Frag": "fragmentations", "FN": "misses", "FP": "false_positives", "MT": "mostly_tracked",
+    "ML": "mostly_lost",
+}  # fmt: skip
+
+
+def run_tracks(predictions: Path, truth: list[str], rules: Rules, as_json: bool) -> None:
+    """Scores of tracks."""
+    evaluation = evaluate_tracks(predictions, truth, rules)
+    if as_json:
+        _print_json(asdict(evaluation))
+        return
+    console = Console()
+    console.width = max(console.width, WIDTH)
+    console.print(_table(evaluation))
+    if evaluation.spatial is not None:
+        console.print("in space: " + ", ".join(f"{name} {_text(v)}" for name, v in asdict(evaluation.spatial).items()))
+
+
+def run_detections(predictions: Path, truth: list[str], iou: float, splits: list[str], as_json: bool) -> None:
+    """Average precision of detections."""
+    if not 0 < iou <= 1:
+        raise ConfigurationError(f"--iou: expected a fraction above 0, got {iou}")
+    results = evaluate_detections(predictions, truth, iou, read_splits(splits))
+    if as_json:
+        _print_json({name: {"ap": ap, "objects": count} for name, (ap, count) in results.items()})
+        return
+    table = Table("sequences", "objects", f"AP at IoU {iou:g}")
+    for name, (ap, count) in results.items():
+        table.add_row(name, str(count), f"{ap:.4f}")
+    Console().print(table)
+
+
+def run_along(predictions: Path, truth: list[str], curve: Path, rules: Rules, as_json: bool) -> None:
+    """UA-DETRAC's PR scores."""
+    scores = evaluate_along(predictions, truth, curve, rules)
+    if as_json:
+        _print_json(scores)
+        return
+    table = Table(*scores)
+    table.add_row(*(f"{value:.2f}" for value in scores.values()))
+    Console().print(table)
+
+
+def _table(evaluation: Evaluation) -> Table:
+    table = Table("sequence", *SHARES, *COUNTS)
+    rows = [*evaluation.sequences.items(), ("combined", evaluation.combined)]
+    for name, scores in rows if len(evaluation.sequences) > 1 else rows[:1]:
+        values = [f"{getattr(scores, share):.4f}" for share in SHARES.values()]
+        table.add_row(name, *values, *(str(getattr(scores, count)) for count in COUNTS.values()))
+    return table
+
+
+def _text(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(_finite(value), indent=1))
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows neither NaN nor infinity."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

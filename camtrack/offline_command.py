@@ -1,0 +1,53 @@
+"""`camtrack track`: the offline run with a progress bar, and what it says at the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import get_args
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from camtrack.offline import Method, Result, Run, as_records, track_sources
+from camtrack_core.datasets.sources import list_sources
+from camtrack_core.errors import ConfigurationError
+from camtrack_core.runtime import Device
+from gcnet_tracker.tracker import DEMO_MODEL
+
+
+def run_track(
+    sources: list[str], out: Path, method: Method, model: Path | None, device: str, jobs: int, as_json: bool
+) -> int:
+    """Runs it; returns the exit code, 2 where a sequence failed. Raises CamtrackError for what a user can mend."""
+    if device not in get_args(Device):
+        raise ConfigurationError(f"--device: expected one of {', '.join(get_args(Device))}, got {device}")
+    run = Run(method, model or DEMO_MODEL, device)  # type: ignore[arg-type]
+    specs = [spec for source in sources for spec in list_sources(source)]
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(f"{len(specs)} sequences" if len(specs) > 1 else "frames", total=None)
+        results = track_sources(
+            specs, out, run, jobs, lambda done, total: progress.update(task, completed=done, total=total)
+        )
+    if as_json:
+        print(json.dumps(as_records(results), indent=1))
+    else:
+        Console().print(_table(results))
+    failed = [result for result in results if result.error]
+    for result in failed:
+        console.print(f"[red]error:[/] {result.name}: {result.error}", highlight=False, soft_wrap=True)
+    return 2 if failed else 0
+
+
+def _table(results: list[Result]) -> Table:
+    table = Table("sequence", "frames", "tracks", "frames/s")
+    for result in results:
+        if result.kept:
+            table.add_row(result.name, "", "", "done before")
+        elif not result.error:
+            rate = result.frames / max(result.seconds, 1e-9)
+            table.add_row(result.name, str(result.frames), str(result.tracks), f"{rate:.1f}")
+    return table

@@ -1,0 +1,175 @@
+"""MOTChallenge sequences (2015, 2016, 2017, 2020, DanceTrack) in the official layout.
+
+    MOT17-02-FRCNN/seqinfo.ini  img1/000001.jpg  gt/gt.txt  det/det.txt
+
+Images are needed to play a sequence, not to read its truth or its public detections.
+"""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from camtrack_core.boxes import Boxes2D, Floats, clip
+from camtrack_core.datasets.frames import Frame, Labels, Truth
+from camtrack_core.datasets.video import DEFAULT_FRAME_RATE, IMAGE_SUFFIXES, read_image, stamp_ns
+from camtrack_core.errors import DataError
+
+# What is to be found, what may be tracked or not, and what is annotated for no more than completeness.
+CLASS_NAMES = ("pedestrian", "distractor", "other")
+PEDESTRIAN, DISTRACTOR, OTHER = range(3)
+DISTRACTORS = (2, 7, 8, 12)  # person on a vehicle, static person, distractor, reflection
+NON_MOT_VEHICLE = 6  # a distractor in MOT20 only
+COLUMNS = 9  # of a truth row from 2016 on: the eighth is the class, the ninth the share that is seen
+
+
+class MotChallengeSequence:
+    """One sequence, lazily.
+
+    Attributes:
+        name: of the folder.
+        class_names: CLASS_NAMES where there is a truth, else empty.
+        frame_rate: frames per second.
+
+    Raises:
+        DataError: there are neither images nor truth nor detections, or a file is broken; names the file.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder)
+        if not self._folder.is_dir():
+            raise DataError(f"MOTChallenge sequence {self._folder} does not exist")
+        self.name = self._folder.resolve().name
+        info = read_info(self._folder / "seqinfo.ini")
+        self.frame_rate = float(info.get("framerate", DEFAULT_FRAME_RATE))
+        self._images = _images(self._folder / info.get("imdir", "img1"))
+        truth = self._folder / "gt" / "gt.txt"
+        self._rows = read_rows(truth) if truth.is_file() else None
+        self.class_names: tuple[str, ...] = () if self._rows is None else CLASS_NAMES
+        if self._rows is not None:
+            _check_ids(self._rows, truth)
+        self._has_classes = self._rows is not None and _has_classes(self._rows)
+        last = 0 if self._rows is None else int(self._rows[:, 0].max(initial=0))
+        self._length = int(info.get("seqlength", max(last, len(self._images))))
+        if last > self._length:
+            raise DataError(f"{truth}: expected at most {self._length} frames, got frame {last}")
+        if not self._length and not (self._folder / "det" / "det.txt").is_file():
+            raise DataError(f"folder {self._folder}: expected img1/*.jpg, gt/gt.txt or det/det.txt, found none")
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Frame]:
+        for number in range(1, self._length + 1):
+            if number not in self._images:
+                missing = self._folder / "img1" / f"{number:06d}.jpg"
+                raise DataError(f"MOTChallenge sequence {self.name} lacks the image {missing}")
+            image = read_image(self._images[number])
+            labels = self._labels(number)
+            if labels is not None:
+                xyxy = clip(labels.xyxy, image.shape[1], image.shape[0])
+                labels = Labels(labels.ids, xyxy, labels.class_ids, labels.visible)
+            yield Frame(stamp_ns(number - 1, self.frame_rate), image, labels)
+
+    def truth(self) -> Iterator[Truth]:
+        for number in range(1, self._length + 1):
+            yield Truth(number, stamp_ns(number - 1, self.frame_rate), self._labels(number))
+
+    def detections(self) -> list[Boxes2D]:
+        """The public detections, per frame. Raises DataError where they are missing or broken."""
+        rows = read_rows(self._folder / "det" / "det.txt")
+        count = max(self._length, int(rows[:, 0].max(initial=0)))
+        frames = [rows[rows[:, 0] == number] for number in range(1, count + 1)]
+        return [Boxes2D(_corners(r), r[:, 6], np.zeros(len(r), np.int64)) for r in frames]
+
+    def _labels(self, number: int) -> Labels | None:
+        """Boxes reach beyond the image, as they are annotated."""
+        if self._rows is None:
+            return None
+        rows = self._rows[self._rows[:, 0] == number]
+        visible = rows[:, 8] if self._has_classes else np.ones(len(rows))
+        return Labels(rows[:, 1].astype(np.int64), _corners(rows), self._class_ids(rows), visible.clip(0, 1))
+
+    def _class_ids(self, rows: Floats) -> np.ndarray:
+        """In 2015 there are pedestrians only; a zero mark takes an object out everywhere."""
+        class_ids = np.where(rows[:, 6] != 0, PEDESTRIAN, OTHER)
+        if self._has_classes:
+            class_ids[rows[:, 7] != 1] = OTHER
+            absorbing = (*DISTRACTORS, NON_MOT_VEHICLE) if self.name.startswith("MOT20") else DISTRACTORS
+            class_ids[np.isin(rows[:, 7], absorbing)] = DISTRACTOR
+        return class_ids
+
+
+def list_sequences(root: str | Path) -> list[str]:
+    """Names of the folders under `root` that look like sequences, sorted."""
+    return sorted(p.name for p in Path(root).iterdir() if is_sequence(p))
+
+
+def is_sequence(folder: Path) -> bool:
+    return any((folder / part).is_file() for part in ("seqinfo.ini", "gt/gt.txt", "det/det.txt"))
+
+
+def read_info(path: Path) -> dict[str, str]:
+    """Entries of a seqinfo.ini by lower-case name; empty where there is no such file.
+
+    Raises DataError where it is broken or its numbers are not positive.
+    """
+    if not path.is_file():
+        return {}
+    parser = configparser.ConfigParser()
+    try:
+        parser.read_string(path.read_text())
+        info = dict(parser["Sequence"])
+        for name in ("framerate", "seqlength"):
+            if name in info and not float(info[name]) > 0:
+                raise ValueError(f"expected a positive {name}, got {info[name]}")
+    except (OSError, UnicodeDecodeError, configparser.Error, KeyError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    return info
+
+
+def read_rows(path: Path) -> Floats:
+    """(N, 7 or more) rows frame, id, left, top, width, height, mark or score, ...
+
+    Raises DataError where the file is missing or a row is broken; names the line.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    rows: list[list[float]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append([float(value) for value in line.split(",")])
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: {error}") from error
+        row = rows[-1]
+        if len(row) < 7 or len(row) != len(rows[0]) or not np.isfinite(row).all() or row[0] < 1 or row[0] % 1:
+            raise DataError(f"{path}, line {number}: expected a frame from 1 and as many finite numbers, got {line!r}")
+    return np.array(rows, float).reshape(len(rows), -1) if rows else np.zeros((0, 7))
+
+
+def _has_classes(rows: Floats) -> bool:
+    """Rows of 2015 hold a place in space, or -1, where later ones hold class and visibility."""
+    return rows.shape[1] >= COLUMNS and bool(np.isin(rows[:, 7], range(1, 14)).all())
+
+
+def _corners(rows: Floats) -> Floats:
+    return np.concatenate([rows[:, 2:4], rows[:, 2:4] + rows[:, 4:6]], 1)
+
+
+def _images(folder: Path) -> dict[int, Path]:
+    paths = (p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.stem.isdecimal())
+    return {int(p.stem): p for p in paths}
+
+
+def _check_ids(rows: Floats, path: Path) -> None:
+    pairs, counts = np.unique(rows[:, :2], axis=0, return_counts=True)
+    if counts.max(initial=0) > 1:
+        frame, identity = pairs[counts.argmax()]
+        raise DataError(f"{path}: the id {identity:.0f} occurs twice in frame {frame:.0f}")

@@ -1,0 +1,321 @@
+"""nuScenes: one camera of one scene as a sequence, read straight from the official tables.
+
+    v1.0-mini/*.json  samples/CAM_FRONT/*.jpg  sweeps/CAM_FRONT/*.jpg
+
+The fixed frame is the map; key frames (2 Hz) are labelled, the sweeps between them are not. Boxes in the image are
+projections of the boxes in space.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from camtrack_core.boxes import Boxes3D, Floats
+from camtrack_core.camera import Camera, Pose
+from camtrack_core.datasets.frames import Frame, Labels, Truth
+from camtrack_core.datasets.projected import project_boxes
+from camtrack_core.datasets.video import read_image
+from camtrack_core.errors import DataError
+
+# The ten classes of the detection task, and what belongs to each; all else is not labelled.
+CATEGORIES = {
+    "vehicle.car": "car",
+    "vehicle.truck": "truck",
+    "vehicle.bus.bendy": "bus",
+    "vehicle.bus.rigid": "bus",
+    "vehicle.trailer": "trailer",
+    "vehicle.construction": "construction_vehicle",
+    "human.pedestrian.adult": "pedestrian",
+    "human.pedestrian.child": "pedestrian",
+    "human.pedestrian.construction_worker": "pedestrian",
+    "human.pedestrian.police_officer": "pedestrian",
+    "vehicle.motorcycle": "motorcycle",
+    "vehicle.bicycle": "bicycle",
+    "movable_object.trafficcone": "traffic_cone",
+    "movable_object.barrier": "barrier",
+}
+CLASS_NAMES = tuple(dict.fromkeys(CATEGORIES.values()))
+VISIBILITY = {"v0-40": 0.2, "v40-60": 0.5, "v60-80": 0.7, "v80-100": 0.9}  # middle of each level
+MAX_VELOCITY_GAP = 1.5  # seconds between the two annotations that a velocity is made of
+TABLES = (
+    "scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor", "sample_annotation", "instance",
+    "category", "visibility",
+)  # fmt: skip
+
+Record = dict[str, Any]
+
+
+class Tables:
+    """The tables of one version.
+
+    Attributes:
+        folder: where they lie.
+        samples: records of `sample` by token of their scene.
+        data, annotations: records of `sample_data` and `sample_annotation` by token of their sample.
+
+    Raises:
+        DataError: a table is missing or broken; names the file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._tables = {name: _read_table(folder / f"{name}.json") for name in TABLES}
+        with _sound(f"{folder}: sample, sample_data or sample_annotation"):
+            self.samples = self._grouped("sample", "scene_token")
+            self.data = self._grouped("sample_data", "sample_token")
+            self.annotations = self._grouped("sample_annotation", "sample_token")
+
+    def _grouped(self, table: str, name: str) -> dict[str, list[Record]]:
+        groups: dict[str, list[Record]] = {}
+        for record in self._tables[table].values():
+            groups.setdefault(self.field(table, record, name), []).append(record)
+        return groups
+
+    def records(self, table: str) -> list[Record]:
+        return list(self._tables[table].values())
+
+    def get(self, table: str, token: str) -> Record:
+        """Raises DataError where the table has no such record."""
+        try:
+            return self._tables[table][token]
+        except (KeyError, TypeError):
+            raise DataError(f"{self.folder / table}.json: expected a record with the token {token!r}") from None
+
+    def field(self, table: str, record: Record, name: str) -> Any:
+        """Raises DataError where the record lacks the field."""
+        try:
+            return record[name]
+        except KeyError:
+            token = record.get("token")
+            raise DataError(f"{self.folder / table}.json: the record {token!r} has no field {name!r}") from None
+
+    def follow(self, table: str, record: Record, name: str) -> Record:
+        """The record of the table `name` that `record` refers to."""
+        return self.get(name, self.field(table, record, f"{name}_token"))
+
+
+class NuScenesSequence:
+    """One camera of one scene, lazily.
+
+    Attributes:
+        name: scene and camera, like scene-0103-CAM_FRONT.
+        class_names: CLASS_NAMES.
+        camera_name: like CAM_FRONT.
+
+    Args:
+        root: holds the folders of a version, samples and sweeps.
+        scene: name of a scene; may be empty where there is only one.
+        camera: name of a camera.
+        sweeps: the images between key frames, too; those have no labels.
+        version: folder of the tables; may be empty where there is only one.
+
+    Raises:
+        DataError: a table is missing or broken, or it has no such scene or camera.
+    """
+
+    class_names: tuple[str, ...] = CLASS_NAMES
+
+    def __init__(
+        self, root: str | Path, scene: str = "", camera: str = "CAM_FRONT", sweeps: bool = False, version: str = ""
+    ) -> None:
+        self._root = Path(root)
+        self._tables = read_tables(find_version(self._root, version))
+        self._ids: dict[str, int] = {}  # by token of the instance, in order of appearance
+        with _sound(f"{self._tables.folder}: scene, sample, sample_data or sensor"):
+            self._find(scene, camera, sweeps)
+
+    def _find(self, scene: str, camera: str, sweeps: bool) -> None:
+        record = _find_scene(self._tables, scene)
+        self.camera_name = camera
+        self.name = f"{record['name']}-{camera}"
+        self._images = _camera_images(self._tables, record["token"], camera, sweeps)
+        if not self._images:
+            known = ", ".join(list_cameras(self._tables, record["token"])) or "no camera at all"
+            raise DataError(f"scene {record['name']} in {self._root}: expected images of {camera}, found {known}")
+        for token in _scene_samples(self._tables, record["token"]):
+            for annotation in self._tables.annotations.get(token, ()):
+                instance = self._tables.field("sample_annotation", annotation, "instance_token")
+                self._ids.setdefault(instance, len(self._ids) + 1)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for record in self._images:
+            with _sound(self._where(record)):
+                frame = self._frame(record)
+            yield frame
+
+    def truth(self) -> Iterator[Truth]:
+        for number, record in enumerate(self._images, start=1):
+            with _sound(self._where(record)):
+                ego, mounting, camera = self._geometry(record)
+                labels, boxes = self._objects(record, camera, ego @ mounting)
+                truth = Truth(number, _time_ns(record), labels, boxes3d=boxes)
+            yield truth
+
+    def _where(self, record: Record) -> str:
+        return f"{self._tables.folder}: the image {record.get('token')} of sample_data or what belongs to it"
+
+    def _frame(self, record: Record) -> Frame:
+        file = self._root / self._tables.field("sample_data", record, "filename")
+        image = read_image(file)
+        ego, mounting, camera = self._geometry(record)
+        size = (camera.width, camera.height)
+        if image.shape[1::-1] != size:
+            raise DataError(f"image {file}: the tables state {size} pixels, it has {image.shape[1::-1]}")
+        pose = ego @ mounting
+        labels, boxes = self._objects(record, camera, pose)
+        return Frame(_time_ns(record), image, labels, camera=camera, camera_pose=pose, ego_pose=ego, boxes3d=boxes)
+
+    def _geometry(self, record: Record) -> tuple[Pose, Pose, Camera]:
+        """Vehicle in the map, camera in the vehicle, and intrinsics, at the time of the image."""
+        tables = self._tables
+        ego = _pose(tables, "ego_pose", tables.follow("sample_data", record, "ego_pose"))
+        mounting = tables.follow("sample_data", record, "calibrated_sensor")
+        k = np.array(tables.field("calibrated_sensor", mounting, "camera_intrinsic"), float)
+        return ego, _pose(tables, "calibrated_sensor", mounting), Camera(k, int(record["width"]), int(record["height"]))
+
+    def _objects(self, record: Record, camera: Camera, pose: Pose) -> tuple[Labels | None, Boxes3D | None]:
+        """The objects of a key frame that its image shows."""
+        if not record["is_key_frame"]:
+            return None, None
+        with _sound(f"{self._tables.folder / 'sample_annotation.json'}, sample {record['sample_token']}"):
+            return self._visible_objects(record, camera, pose)
+
+    def _visible_objects(self, record: Record, camera: Camera, pose: Pose) -> tuple[Labels, Boxes3D]:
+        rows = [a for a in self._tables.annotations.get(record["sample_token"], ()) if self._class_name(a)]
+        boxes = Boxes3D(
+            np.array([a["translation"] for a in rows], float).reshape(-1, 3),
+            np.array([a["size"] for a in rows], float).reshape(-1, 3)[:, [1, 0, 2]],  # from width, length, height
+            np.array([_yaw(a["rotation"]) for a in rows], float),
+            np.array([self._velocity(a) for a in rows], float).reshape(-1, 3),
+        )
+        xyxy, inside, seen = project_boxes(boxes, camera, pose)
+        levels = [self._tables.follow("sample_annotation", a, "visibility")["level"] for a in rows]
+        labels = Labels(
+            np.array([self._ids[a["instance_token"]] for a in rows], np.int64),
+            xyxy,
+            np.array([CLASS_NAMES.index(self._class_name(a)) for a in rows], np.int64),
+            np.array([VISIBILITY.get(level, 1.0) for level in levels], float) * inside,
+        )
+        return labels[seen], boxes[seen]
+
+    def _class_name(self, annotation: Record) -> str:
+        """Class of the detection task; empty for what is not part of it."""
+        instance = self._tables.follow("sample_annotation", annotation, "instance")
+        return CATEGORIES.get(self._tables.follow("instance", instance, "category")["name"], "")
+
+    def _velocity(self, annotation: Record) -> Floats:
+        """(3,) metres per second from the annotations before and after; NaN where neither is near."""
+        neighbours = [annotation[side] for side in ("prev", "next") if annotation.get(side)]
+        ends = [self._tables.get("sample_annotation", token) for token in neighbours]
+        first, last = [ends[0], ends[-1]] if len(ends) == 2 else [annotation, *ends] if ends else [annotation] * 2
+        times = [self._tables.follow("sample_annotation", a, "sample")["timestamp"] / 1e6 for a in (first, last)]
+        gap = times[1] - times[0]
+        if gap == 0 or abs(gap) > MAX_VELOCITY_GAP * max(len(ends), 1):
+            return np.full(3, np.nan)
+        return (np.array(last["translation"], float) - np.array(first["translation"], float)) / gap
+
+
+@contextmanager
+def _sound(where: str) -> Iterator[None]:
+    """What a record of the wrong form raises becomes a DataError."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise DataError(f"{where}: a record is broken: {type(error).__name__} {error}") from error
+
+
+@lru_cache(maxsize=2)
+def read_tables(folder: Path) -> Tables:
+    """The tables in a folder; the full data set's take gigabytes, so that few are kept."""
+    return Tables(folder)
+
+
+def find_version(root: Path, version: str = "") -> Path:
+    """The folder of the tables. Raises DataError where it is missing or not the only one."""
+    folders = [root / version] if version else sorted(p for p in root.glob("v1.0-*") if p.is_dir())
+    if len(folders) != 1 or not (folders[0] / "scene.json").is_file():
+        found = ", ".join(p.name for p in root.glob("v1.0-*")) or "none"
+        raise DataError(f"nuScenes folder {root}: expected tables in {version or 'one folder v1.0-*'}, found {found}")
+    return folders[0]
+
+
+def list_cameras(tables: Tables, scene_token: str) -> list[str]:
+    """Names of the cameras that have images of a scene."""
+    records = (r for token in _scene_samples(tables, scene_token) for r in tables.data.get(token, ()))
+    sensors = (_sensor(tables, r) for r in records)
+    return sorted({s["channel"] for s in sensors if s["modality"] == "camera"})
+
+
+def list_sequences(root: str | Path, version: str = "") -> list[tuple[str, str]]:
+    """Scene and camera of every sequence. Raises DataError as NuScenesSequence does."""
+    tables = read_tables(find_version(Path(root), version))
+    with _sound(f"{tables.folder}: scene, sample, sample_data or sensor"):
+        return [(s["name"], camera) for s in tables.records("scene") for camera in list_cameras(tables, s["token"])]
+
+
+def _find_scene(tables: Tables, name: str) -> Record:
+    scenes = {record["name"]: record for record in tables.records("scene")}
+    if not name and len(scenes) == 1:
+        return next(iter(scenes.values()))
+    if name not in scenes:
+        some = ", ".join(sorted(scenes)[:10])
+        raise DataError(f"{tables.folder / 'scene.json'}: expected the name of a scene ({some}, ...), got {name!r}")
+    return scenes[name]
+
+
+def _scene_samples(tables: Tables, scene_token: str) -> list[str]:
+    return [r["token"] for r in sorted(tables.samples.get(scene_token, ()), key=lambda r: r["timestamp"])]
+
+
+def _camera_images(tables: Tables, scene_token: str, camera: str, sweeps: bool) -> list[Record]:
+    records = (r for token in _scene_samples(tables, scene_token) for r in tables.data.get(token, ()))
+    images = [r for r in records if (sweeps or r["is_key_frame"]) and _sensor(tables, r)["channel"] == camera]
+    return sorted(images, key=lambda r: r["timestamp"])
+
+
+def _sensor(tables: Tables, record: Record) -> Record:
+    mounting = tables.follow("sample_data", record, "calibrated_sensor")
+    return tables.follow("calibrated_sensor", mounting, "sensor")
+
+
+def _time_ns(record: Record) -> int:
+    return int(record["timestamp"]) * 1000
+
+
+def _pose(tables: Tables, table: str, record: Record) -> Pose:
+    rotation, translation = (np.array(tables.field(table, record, name), float) for name in ("rotation", "translation"))
+    if rotation.shape != (4,) or translation.shape != (3,) or not np.isfinite([*rotation, *translation]).all():
+        token = record["token"]
+        raise DataError(f"{tables.folder / table}.json: the record {token!r} needs four and three finite numbers")
+    return Pose(rotation_matrix(rotation), translation)
+
+
+def rotation_matrix(quaternion: Floats) -> Floats:
+    """(3, 3) of a unit quaternion (4,) given as w, x, y, z."""
+    w, vector = quaternion[0], quaternion[1:]
+    cross = np.cross(np.eye(3), vector)  # cross @ p is vector x p
+    return np.eye(3) + 2 * w * cross + 2 * cross @ cross
+
+
+def _yaw(quaternion: list[float]) -> float:
+    forward = rotation_matrix(np.array(quaternion, float))[:, 0]
+    return float(np.arctan2(forward[1], forward[0]))
+
+
+def _read_table(path: Path) -> dict[str, Record]:
+    try:
+        return {record["token"]: record for record in json.loads(path.read_text())}
+    except OSError as error:
+        raise DataError(f"cannot read nuScenes table {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"nuScenes table {path} is broken: {error}") from error

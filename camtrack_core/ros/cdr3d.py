@@ -1,0 +1,140 @@
+"""Detection3DArray and MultiDOFJointTrajectory in serialised form; see `cdr`, which does the same for 2D."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from struct import Struct
+from struct import error as StructError
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from rclpy.serialization import deserialize_message, serialize_message
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection3DArray
+
+from camtrack_core.boxes import Floats, Integers
+from camtrack_core.errors import DataError
+from camtrack_core.ros.cdr import _COUNT, _STAMP, LITTLE_ENDIAN, _align, _Reader, _string
+from camtrack_core.ros.stamps import NANOSECONDS
+
+_POSE = 7  # position x, y, z and orientation x, y, z, w
+_RESULT = 1 + _POSE + 36  # score, pose, its covariance
+_BOX = Struct("<10d")  # pose and size
+
+
+@dataclass(frozen=True)
+class Detections3DMessage:
+    """A Detection3DArray as arrays, a row each; results other than the best of a detection are left out.
+
+    Attributes:
+        header: of the message.
+        ids: N strings.
+        names: N class names of the best result by score, None where a detection has no result.
+        scores: (N,) float64, of the best result, NaN where there is none.
+        poses: (N, 7) float64, of the box: centre in metres and orientation x, y, z, w.
+        sizes: (N, 3) float64, metres, along the box's own axes.
+    """
+
+    header: Header
+    ids: list[str]
+    names: list[str | None]
+    scores: Floats
+    poses: Floats
+    sizes: Floats
+
+
+def pack_detections(
+    header: Header,
+    ids: Sequence[str],
+    names: Sequence[str],
+    scores: Floats,
+    poses: Floats,
+    covariances: Floats,
+    sizes: Floats,
+) -> bytes:
+    """Serialised Detection3DArray of N boxes, each with one result of the same pose, all with `header`.
+
+    Args:
+        scores: (N,), poses: (N, 7), sizes: (N, 3), as in Detections3DMessage.
+        covariances: (N, 6, 6) of x, y, z and the rotations about them.
+    """
+    count = len(scores)
+    numbers = np.concatenate([scores[:, None], poses, covariances.reshape(count, 36), poses, sizes], 1, dtype="<f8")
+    out = bytearray(_head(header))
+    head = bytes(out)
+    _align(out, 4)
+    out += _COUNT.pack(count)
+    results = {name: _COUNT.pack(1) + _string(name) for name in set(names)}
+    for identity, name, row in zip(ids, names, numbers, strict=True):
+        _align(out, 4)
+        out += head
+        _align(out, 4)
+        out += results[name]
+        _align(out, 8)
+        out += row.tobytes()
+        out += _string(identity)
+    return LITTLE_ENDIAN + bytes(out)
+
+
+def unpack_detections(data: bytes) -> Detections3DMessage:
+    """What a serialised Detection3DArray says. Raises DataError where the bytes break off."""
+    if data[:4] != LITTLE_ENDIAN:  # a big-endian peer, or another encoding of the middleware
+        data = bytes(serialize_message(deserialize_message(data, Detection3DArray)))
+    try:
+        return _Reader3D(data).read()
+    except (ValueError, IndexError, StructError) as error:
+        raise DataError(f"expected a serialised Detection3DArray, got {len(data)} bytes: {error}") from error
+
+
+class _Reader3D(_Reader):
+    def read(self) -> Detections3DMessage:
+        header = Header(stamp=Time(), frame_id="")
+        header.stamp.sec, header.stamp.nanosec = self._take(_STAMP, 4)
+        header.frame_id = self._string()
+        ids, names, rows = [], [], []
+        for _ in range(self._count()):
+            self._take(_STAMP, 4)
+            self._skip_string()
+            name, score = self._best_result()
+            rows.append((score, *self._take(_BOX, 8)))
+            names.append(name)
+            ids.append(self._string())
+        table = np.array(rows, np.float64).reshape(-1, 11)
+        return Detections3DMessage(header, ids, names, table[:, 0], table[:, 1:8], table[:, 8:])
+
+
+def pack_trajectories(
+    header: Header, names: Sequence[str], offsets: Integers, transforms: Floats, twists: Floats
+) -> bytes:
+    """Serialised MultiDOFJointTrajectory of N joints over T points.
+
+    Args:
+        names: N joint names.
+        offsets: (T,) nanoseconds of the points from the header's stamp.
+        transforms: (T, N, 7) translation and rotation x, y, z, w.
+        twists: (T, N, 6) linear and angular velocity.
+    """
+    out = bytearray(_head(header))
+    _align(out, 4)
+    out += _COUNT.pack(len(names))
+    for name in names:
+        _align(out, 4)
+        out += _string(name)
+    _align(out, 4)
+    out += _COUNT.pack(len(offsets))
+    for offset, poses, velocities in zip(offsets.tolist(), transforms, twists, strict=True):
+        for table in (poses, velocities):
+            _align(out, 4)
+            out += _COUNT.pack(len(table))
+            if len(table):
+                _align(out, 8)
+                out += np.ascontiguousarray(table, "<f8").tobytes()
+        _align(out, 4)
+        out += _COUNT.pack(0)  # accelerations
+        out += _STAMP.pack(*divmod(offset, NANOSECONDS))
+    return LITTLE_ENDIAN + bytes(out)
+
+
+def _head(header: Header) -> bytes:
+    return _STAMP.pack(header.stamp.sec, header.stamp.nanosec) + _string(header.frame_id)

@@ -1,0 +1,146 @@
+"""What a sensor saw at one time, as the tracker in space needs it: boxes in space, or boxes in an image.
+
+Both say how they look from the tracks (`linearised`) and how dense false detections are (`log_clutter`). Only boxes in
+space tell where a new track starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camtrack_core.boxes import Boxes2D, Detections3D, Floats, Integers
+from camtrack_core.camera import Camera, Pose
+from pkf_filter import models, projection, world
+from pkf_filter.world_config import EVERYWHERE, SensorModel
+
+HEIGHTS = 4.0  # metres over which the centres of false detections spread
+RELATIVE_SIZES = 1.0  # range of the sizes of false detections, relative to the size itself
+MIN_EXTENT = 10.0  # pixels; smaller boxes are measured no better
+SMALLEST_ODDS = 1e-6  # a score of 0 or 1 is not taken for certain
+
+
+class Linearisation(NamedTuple):
+    """M measurements as N tracks see them.
+
+    Attributes:
+        innovation: (M, N, m), H: (N, m, 10), V: (N, m, m), as in `linearised`.
+        facing: (M, N) 1 where a measurement faces as the track does, -1 the opposite way, 0 where it does not tell.
+        in_view: (N,) bool, whether the sensor can be expected to see the track.
+    """
+
+    innovation: Floats
+    H: Floats
+    V: Floats
+    facing: Floats
+    in_view: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class SpaceView:
+    """Boxes in the fixed frame, seen by a sensor at `pose` in it (x forward)."""
+
+    detections: Detections3D
+    sensor: SensorModel
+    pose: Pose
+
+    @property
+    def scores(self) -> Floats:
+        return self.detections.scores
+
+    @property
+    def class_ids(self) -> Integers:
+        return self.detections.class_ids
+
+    def usable(self) -> NDArray[np.bool_]:
+        return world.measurable(self.detections.boxes)
+
+    def kept(self, usable: NDArray[np.bool_]) -> SpaceView:
+        return self if usable.all() else SpaceView(self.detections[usable], self.sensor, self.pose)
+
+    def linearised(self, states: Floats, parameters: Floats) -> Linearisation:
+        innovation, turned = world.innovations(world.to_measurements(self.detections.boxes), states)
+        H = np.empty((len(states), *world.MEASUREMENT_MATRIX.shape))
+        H[:] = world.MEASUREMENT_MATRIX
+        V = self._noise(states, parameters)
+        return Linearisation(innovation, H, V, np.where(turned, -1.0, 1.0), self._in_view(states))
+
+    def log_clutter(self) -> Floats:
+        """(M,) log density of false detections of even score, in the units of the measurements."""
+        sizes = np.log(RELATIVE_SIZES * self.detections.boxes.size).sum(1)
+        return np.asarray(np.log(self.sensor.clutter_density / HEIGHTS / np.pi) - sizes)
+
+    def new_states(self, rows: Integers, parameters: Floats) -> tuple[Floats, Floats]:
+        """Mean (R, 10) and covariance (R, 10, 10) of tracks that start at these detections."""
+        z = world.to_measurements(self.detections.boxes[rows])
+        mean, covariance = world.initial_state(z, self._noise(z, parameters), parameters)
+        return mean, covariance
+
+    def _in_view(self, states: Floats) -> NDArray[np.bool_]:
+        """(N,) within the sensor's range and field of view."""
+        if self.sensor.field_of_view == 360 and self.sensor.range == EVERYWHERE:
+            return np.ones(len(states), bool)
+        offset = (states[:, :3] - self.pose.translation) @ self.pose.rotation
+        angle = np.abs(np.arctan2(offset[:, 1], offset[:, 0]))
+        near = np.hypot(offset[:, 0], offset[:, 1]) <= self.sensor.range
+        return np.asarray(near & (angle <= np.radians(self.sensor.field_of_view) / 2))
+
+    def _noise(self, states: Floats, parameters: Floats) -> Floats:
+        sensor = self.sensor
+        V = world.measurement_noise(states, parameters, sensor.noise, sensor.depth_noise, self.pose.translation)
+        return np.asarray(V)
+
+
+@dataclass(frozen=True)
+class ImageView:
+    """Boxes in the image of a camera at `pose` in the fixed frame (optical frame)."""
+
+    detections: Boxes2D
+    sensor: SensorModel
+    camera: Camera
+    pose: Pose
+
+    @property
+    def scores(self) -> Floats:
+        return self.detections.scores
+
+    @property
+    def class_ids(self) -> Integers:
+        return self.detections.class_ids
+
+    def usable(self) -> NDArray[np.bool_]:
+        return models.measurable(self.detections.xyxy)
+
+    def kept(self, usable: NDArray[np.bool_]) -> ImageView:
+        return self if usable.all() else ImageView(self.detections[usable], self.sensor, self.camera, self.pose)
+
+    def linearised(self, states: Floats, parameters: Floats) -> Linearisation:
+        camera, pose = self.camera, self.pose
+        size = np.array([camera.width, camera.height], np.float64)
+        sides, H, in_view = projection.project(states, camera.intrinsics, pose.rotation, pose.translation, size)
+        extent = np.tile(np.maximum(sides[:, 2:] - sides[:, :2], MIN_EXTENT), 2)
+        V = (self.sensor.pixel_noise * extent)[:, :, None] ** 2 * np.eye(projection.SIDES)
+        innovation = self.detections.xyxy[:, None] - sides
+        innovation[:, ~in_view] = np.inf  # beyond every gate
+        return Linearisation(innovation, H, V, np.zeros(innovation.shape[:2]), in_view)
+
+    def log_clutter(self) -> Floats:
+        """(M,) log density of false detections of even score, in the units of the measurements."""
+        extent = self.detections.xyxy[:, 2:] - self.detections.xyxy[:, :2]
+        everywhere = self.sensor.clutter_boxes / (self.camera.width * self.camera.height)
+        return np.asarray(np.log(everywhere) - np.log(RELATIVE_SIZES * extent).sum(1))
+
+
+def evidence(scores: Floats, sensor: SensorModel) -> Floats:
+    """(M,) log of how much likelier each score is of a true than of a false detection."""
+    even = np.log(sensor.score_offset / (1 - sensor.score_offset))
+    return np.asarray(sensor.score_slope * (log_odds(scores) - even))
+
+
+def log_odds(scores: Floats) -> Floats:
+    """log(p / (1 - p)) of scores in [0, 1]."""
+    p = np.minimum(np.maximum(scores, SMALLEST_ODDS), 1 - SMALLEST_ODDS)
+    return np.asarray(np.log(p / (1 - p)))

@@ -1,0 +1,364 @@
+"""The tracker around PKF in space: predict to the measurement's time, weigh, update, existence, births and deaths.
+
+Existence follows joint integrated probabilistic data association (D. Musicki and R. Evans, IEEE Trans. Aerospace and
+Electronic Systems 40(3), 2004): every track carries the probability that it is an object at all, which takes part in
+the association and follows from it. It decides on births, on what is shown and on deaths.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from camtrack_core.boxes import Boxes2D, Detections3D, Floats, Integers
+from camtrack_core.camera import Camera, Pose
+from camtrack_core.errors import ConfigurationError
+from camtrack_core.tracks import Tracks3D
+from pkf_filter import existence as life
+from pkf_filter import world
+from pkf_filter.compiled import compiled
+from pkf_filter.linearised import gaussian, linearised_update
+from pkf_filter.tracker import TimeError
+from pkf_filter.views import ImageView, Linearisation, SpaceView, evidence, log_odds
+from pkf_filter.weights import AssociationWeights, association_weights
+from pkf_filter.world_config import SensorModel, WorldConfig
+from pkf_filter.world_state import MAX_CLASSES, WorldState, no_tracks
+
+SECOND = 1_000_000_000  # nanoseconds
+MAX_STATES = 2.0**18  # of exact association: a component above some 10 ms is approximated
+MAX_BUFFERED = 256  # measurements that late ones can be sorted into
+VOTE_MEMORY = 0.95  # share of its old votes that a track keeps at each measurement
+SEEN = 0.5  # probability of a measurement from which a track counts as measured
+AGREEMENT_RATE = 0.05  # weight of the newest measurement
+OUT_OF_VIEW = 0.05  # factor on the detection probability: the edge of the view is not sharp
+View = SpaceView | ImageView
+HERE = Pose(np.eye(3), np.zeros(3))
+
+
+@dataclass
+class _Entry:
+    """One measurement and the tracks just before it.
+
+    `ids` are those of the tracks that its rows have started, `agreement` is the share of the shown tracks in view that
+    it confirms.
+    """
+
+    time_ns: int
+    view: View
+    before_ns: int | None
+    before: WorldState
+    ids: dict[int, int] = field(default_factory=dict)
+    agreement: float = 1.0
+
+
+class WorldTracker:
+    """Detections of any number of sensors to tracks in one fixed frame.
+
+    Attributes:
+        class_names: what class ids mean, in the order in which `class_id` was asked for them.
+        dropped: detections so far that no track can be made of (not finite, of impossible size, of an unknown
+            class) and that were left out.
+        approximated: steps so far whose association was too ambiguous for exact weights.
+        time_ns: stamp of the newest measurement, nanoseconds; None before the first.
+        agreement: by sensor, the fading share of the shown tracks in its view that its detections confirm; low for a
+            sensor whose calibration is wrong.
+    """
+
+    def __init__(self, config: WorldConfig | None = None, sensors: Mapping[str, SensorModel] | None = None) -> None:
+        self.config = config or WorldConfig()
+        self.sensors = dict(sensors or {"": SensorModel()})
+        self.class_names: list[str] = []
+        self.dropped = 0
+        self.approximated = 0
+        self._groups = np.zeros(0, np.int64)  # of the class names
+        self._table = world.group_table(self.config.groups())
+        self._next_id = 1
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all tracks; their ids are not used again."""
+        self.time_ns: int | None = None
+        self.agreement = dict.fromkeys(self.sensors, 1.0)
+        self._state = no_tracks()
+        self._entries: deque[_Entry] = deque()
+
+    def class_id(self, name: str) -> int:
+        """The id of a class name, a new one if need be; -1 when there are MAX_CLASSES already."""
+        if name in self.class_names:
+            return self.class_names.index(name)
+        if len(self.class_names) == MAX_CLASSES:
+            return -1
+        self.class_names.append(name)
+        self._groups = np.array([self.config.group_of(known) for known in self.class_names])
+        return len(self.class_names) - 1
+
+    def step(self, time_ns: int, detections: Detections3D, sensor: str = "", pose: Pose = HERE) -> Tracks3D:
+        """Tracks at the newest time, after the detections of one frame of one sensor; an empty frame is a frame too.
+
+        Args:
+            time_ns: stamp of the detections, nanoseconds. One up to `max_lag` older than the newest is sorted in, as
+                if it had come in time.
+            detections: M detections in the fixed frame; unusable ones are counted in `dropped`.
+            sensor: name of the sensor.
+            pose: of the sensor (x forward) in the fixed frame, at `time_ns`.
+
+        Raises:
+            TimeError: `time_ns` is older than that.
+            ConfigurationError: no sensor of that name.
+        """
+        return self._observe(time_ns, sensor, SpaceView(detections, self._sensor(sensor), pose))
+
+    def step_image(self, time_ns: int, detections: Boxes2D, camera: Camera, pose: Pose, sensor: str = "") -> Tracks3D:
+        """As `step`, for boxes in an image: they correct tracks in space, but start none.
+
+        Args:
+            time_ns: stamp of the image, nanoseconds.
+            detections: M boxes in pixels.
+            camera: that took the image.
+            pose: of its optical frame in the fixed frame, at `time_ns`.
+            sensor: name of the sensor.
+        """
+        return self._observe(time_ns, sensor, ImageView(detections, self._sensor(sensor), camera, pose))
+
+    def predicted(self, time_ns: int) -> Tracks3D:
+        """The tracks as they are expected at a time not before the newest measurement's; nothing is changed.
+
+        Raises:
+            TimeError: `time_ns` lies before it.
+        """
+        if self.time_ns is not None and time_ns < self.time_ns:
+            raise TimeError(f"expected a time of at least {self.time_ns} ns, got {time_ns} ns")
+        return self._tracks(self._at(time_ns))
+
+    def _sensor(self, name: str) -> SensorModel:
+        if name not in self.sensors:
+            raise ConfigurationError(f"expected one of the sensors {sorted(self.sensors)}, got '{name}'")
+        return self.sensors[name]
+
+    def _observe(self, time_ns: int, sensor: str, view: View) -> Tracks3D:
+        usable = view.usable() & np.isfinite(view.scores)
+        usable &= (view.class_ids >= 0) & (view.class_ids < len(self.class_names))
+        self.dropped += int((~usable).sum())
+        later = self._later_than(time_ns)
+        fresh = self._next_id
+        entry = _Entry(time_ns, view.kept(usable), self.time_ns, self._state, agreement=self.agreement[sensor])
+        for each in [entry, *later]:
+            self._process(each, fresh)
+        self.agreement[sensor] += AGREEMENT_RATE * (entry.agreement - self.agreement[sensor])
+        self._forget()
+        return self._tracks(self._state)
+
+    # --- Late measurements
+
+    def _later_than(self, time_ns: int) -> list[_Entry]:
+        """The measurements newer than this stamp, after going back to the tracks before them."""
+        if self.time_ns is None or time_ns >= self.time_ns:
+            return []
+        lag = (self.time_ns - time_ns) / SECOND
+        later = [entry for entry in self._entries if entry.time_ns > time_ns]
+        oldest = later[0].before_ns if later else None
+        if lag > self.config.max_lag or not later or (oldest is not None and time_ns < oldest):
+            raise TimeError(f"expected a stamp at most {self.config.max_lag} s older than the newest, got {lag:.3f} s")
+        for _ in later:
+            self._entries.pop()
+        self.time_ns, self._state = later[0].before_ns, later[0].before
+        return later
+
+    def _forget(self) -> None:
+        """Drop what no late measurement can reach any more."""
+        assert self.time_ns is not None
+        oldest = self.time_ns - self.config.max_lag * SECOND
+        while len(self._entries) > MAX_BUFFERED or (len(self._entries) > 1 and self._entries[1].time_ns < oldest):
+            self._entries.popleft()
+
+    # --- One measurement
+
+    def _process(self, entry: _Entry, fresh: int) -> None:
+        """`fresh` is the first id that nobody has seen before the measurement which is being sorted in."""
+        entry.before_ns, entry.before = self.time_ns, self._state
+        self._entries.append(entry)
+        self._state, self.time_ns = self._at(entry.time_ns), entry.time_ns
+        association = self._correct(entry)
+        self._rename(entry, association, fresh)
+        self._end()
+        self._start(entry, association)
+
+    def _at(self, time_ns: int) -> WorldState:
+        """Eq. 15 over the time since the last measurement."""
+        state = self._state
+        dt = 0.0 if self.time_ns is None else (time_ns - self.time_ns) / SECOND
+        if not dt or not len(state.ids):
+            return state
+        mean, covariance = world.predict(state.mean, state.covariance, dt, self._table[state.groups])
+        existence = life.survive(state.existence, self.config.half_life, dt)
+        return state._replace(mean=mean, covariance=covariance, existence=existence)
+
+    def _correct(self, entry: _Entry) -> AssociationWeights:
+        """Weights over all joint events of M detections and N tracks, and Eq. 16-17 with them.
+
+        A pair weighs r P_D f(score) N(z; h(x), S), a false detection its density, a missed track 1 - r P_D.
+        """
+        config, state, view = self.config, self._state, entry.view
+        seen = view.linearised(state.mean, self._table[state.groups])
+        _, log_density = gaussian(seen.innovation, seen.H, seen.V, state.covariance, config.gate)
+        in_view = np.where(seen.in_view, 1.0, OUT_OF_VIEW)
+        detection_probability = view.sensor.detection_probability * in_view
+        log_detected = np.log(detection_probability * state.existence)
+        log_likelihood = _pairs(
+            log_density, log_detected, config.class_mismatch, view.class_ids, state.classes, self._groups
+        )
+        log_clutter = view.log_clutter() - evidence(view.scores, view.sensor)
+        log_missed = life.log_missed(state.existence, detection_probability)
+        association = association_weights(log_likelihood, log_clutter, log_missed, MAX_STATES)
+        self.approximated += not association.exact
+        if len(state.ids):
+            expected = state.shown & seen.in_view
+            if expected.any():
+                entry.agreement = 1.0 - float(association.missed[expected].mean())
+            existence = life.posterior(state.existence, detection_probability, association.missed)
+            self._update(entry, seen, association, existence)
+        return association
+
+    def _update(self, entry: _Entry, seen: Linearisation, association: AssociationWeights, existence: Floats) -> None:
+        config, state, view, weights = self.config, self._state, entry.view, association.weights
+        mean, covariance = linearised_update(
+            state.mean, state.covariance, seen.innovation, seen.H, seen.V, weights, config.spread
+        )
+        facing = VOTE_MEMORY * state.facing + (weights * seen.facing).sum(0)
+        mean[:, world.YAW] += np.where(facing < 0, np.pi, 0.0)
+        world.keep_plausible(mean)
+        measured = association.missed < SEEN
+        columns = measured.nonzero()[0]
+        scores, votes, classes = state.scores.copy(), state.votes, state.classes
+        if len(columns):
+            rows = weights[:, columns].argmax(0)
+            memory = np.minimum(state.hits[columns] / (state.hits[columns] + 1), config.score_memory)
+            scores[columns] = memory * scores[columns] + (1 - memory) * log_odds(view.scores[rows])
+            votes = votes.copy()
+            votes[columns] *= VOTE_MEMORY
+            votes[columns, view.class_ids[rows]] += view.scores[rows]
+            classes = votes.argmax(1)
+        confirmed = state.confirmed | (existence >= config.confirmation)
+        self._state = WorldState(
+            mean=mean,
+            covariance=covariance,
+            ids=state.ids,
+            classes=classes,
+            groups=state.groups,
+            existence=existence,
+            confirmed=confirmed,
+            shown=confirmed & (measured | (existence >= config.hold)),
+            seen_ns=np.where(measured, entry.time_ns, state.seen_ns),
+            hits=state.hits + measured,
+            scores=scores,
+            facing=np.abs(facing),
+            votes=votes,
+        )
+
+    # --- Births and deaths
+
+    def _end(self) -> None:
+        """Deaths: hardly likely to exist, or silent for too long."""
+        assert self.time_ns is not None
+        state, config = self._state, self.config
+        silent = self.time_ns - state.seen_ns > config.max_silence * SECOND
+        over = silent | (state.existence < config.deletion)
+        if over.any():
+            self._state = state.rows(~over)
+
+    def _start(self, entry: _Entry, association: AssociationWeights) -> None:
+        """Births: detections exist, as tracks, with the probability that they are true and of no track yet."""
+        view, config = entry.view, self.config
+        if not isinstance(view, SpaceView):  # an image does not tell how far away an object is
+            return
+        odds = config.birth_existence / (1 - config.birth_existence) * np.exp(evidence(view.scores, view.sensor))
+        existence = association.clutter * odds / (1 + odds)
+        rows = (existence >= config.min_birth).nonzero()[0]
+        if not len(rows):
+            return
+        classes = view.class_ids[rows]
+        groups = self._groups[classes]
+        mean, covariance = view.new_states(rows, self._table[groups])
+        votes = np.zeros((len(rows), MAX_CLASSES))
+        votes[np.arange(len(rows)), classes] = view.scores[rows]
+        ids = np.array([self._id(entry, row) for row in rows.tolist()])
+        confirmed = existence[rows] >= config.confirmation
+        seen_ns = np.full(len(rows), entry.time_ns)
+        once, scores = np.ones(len(rows)), log_odds(view.scores[rows])
+        born = WorldState(
+            mean,
+            covariance,
+            ids,
+            classes,
+            groups,
+            existence[rows],
+            confirmed,
+            confirmed,
+            seen_ns,
+            once,
+            scores,
+            once,
+            votes,
+        )
+        self._state = self._state.joined(born)
+
+    def _id(self, entry: _Entry, row: int) -> int:
+        """The id of the track that a detection starts: the same one when the measurement is processed again."""
+        if row not in entry.ids:
+            entry.ids[row] = self._next_id
+            self._next_id += 1
+        return entry.ids[row]
+
+    def _rename(self, entry: _Entry, association: AssociationWeights, fresh: int) -> None:
+        """Where a late measurement has just started the track that this one had started before, the old id stays."""
+        for row, known in entry.ids.items():
+            column = association.assignment[row]
+            if column < 0 or known in self._state.ids or self._state.ids[column] < fresh:
+                continue
+            ids = self._state.ids.copy()
+            renamed, ids[column] = ids[column], known
+            self._state = self._state._replace(ids=ids)
+            for other in self._entries:
+                other.ids = {r: known if track == renamed else track for r, track in other.ids.items()}
+
+    def _tracks(self, state: WorldState) -> Tracks3D:
+        shown = state.rows(state.shown)
+        scores = shown.existence / (1 + np.exp(-shown.scores))  # that there is an object, and what it is
+        pose = slice(world.X, world.YAW + 1)
+        return Tracks3D(
+            shown.ids,
+            world.to_boxes(shown.mean),
+            shown.covariance[:, pose, pose],
+            scores,
+            shown.classes,
+            shown.mean[:, world.RATE] * self._table[shown.groups, world.TURNING],
+        )
+
+
+@compiled
+def _pairs(
+    log_density: Floats,
+    log_detected: Floats,
+    class_mismatch: float,
+    seen: Integers,
+    classes: Integers,
+    groups: Integers,
+) -> Floats:
+    """(M, N) log likelihoods of detections of classes `seen` (M,) and tracks of `classes` (N,), -inf where impossible.
+
+    Args:
+        log_density: (M, N), -inf beyond the gate.
+        log_detected: (N,) log probability of a track to exist and be detected.
+        class_mismatch: factor where the classes differ; classes of different `groups` (C,) never pair.
+    """
+    log_likelihood = np.full(log_density.shape, -np.inf)
+    for k in range(len(seen)):
+        for j in range(len(classes)):
+            if log_density[k, j] > -np.inf and groups[seen[k]] == groups[classes[j]]:
+                log_likelihood[k, j] = log_density[k, j] + log_detected[j]
+                if seen[k] != classes[j]:
+                    log_likelihood[k, j] += np.log(class_mismatch)
+    return log_likelihood

@@ -1,0 +1,263 @@
+"""Bags: what is written is read back message by message, by this project and by rosbags; broken ones are named."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from rosbags.rosbag2 import Reader
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from camtrack.bag import BagOptions, bag_messages, write_bag
+from camtrack_core.boxes import Boxes3D
+from camtrack_core.camera import OPTICAL_IN_VEHICLE, Camera, Pose
+from camtrack_core.datasets import rosbag_types as types
+from camtrack_core.datasets.frames import Frame, Labels
+from camtrack_core.datasets.rosbag import BagSequence, list_topics, read_messages
+from camtrack_core.datasets.rosbag_tf import TransformTree
+from camtrack_core.datasets.sources import open_cameras, open_source
+from camtrack_core.errors import DataError
+
+INTERFACES = Path(__file__).parents[1] / "interfaces" / "vision_msgs" / "msg"
+SECOND = 1_000_000_000
+CAMERA = Camera.from_field_of_view(64, 48, 90)
+BOTH = pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+
+
+def about_z(angle: float) -> np.ndarray:
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
+
+
+class Trip:
+    """A camera that looks to one side of a vehicle in a curve; the second frame has no labels."""
+
+    name, class_names = "trip", ("car", "person")
+
+    def __init__(self, side: float = 0.0, delay_ns: int = 0, count: int = 4, breaks_at: int | None = None) -> None:
+        self.mounting = Pose(about_z(side) @ OPTICAL_IN_VEHICLE, np.array([1.5, side, 1.2]))
+        self.delay_ns, self.count, self.breaks_at = delay_ns, count, breaks_at
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        for k in range(self.count):
+            if k == self.breaks_at:
+                raise DataError("image 3 is cut off")
+            ego = Pose(about_z(0.1 * k), np.array([2.0 * k, 0.1 * k, 0]))
+            image = np.random.default_rng(k).integers(0, 256, (48, 64, 3), np.uint8)
+            flat = np.array([[1.0, 2, 30, 40], [5, 5, 9.5, 11]])
+            labels = Labels(np.array([4, 9]), flat, np.array([1, 0]), np.array([1, 0.5]))
+            centre, size = np.array([[9.0, 1, 0.5], [20, -3, 1]]), np.array([[4.0, 2, 1.5], [0.5, 0.6, 1.7]])
+            boxes = Boxes3D(centre, size, np.array([0.3, -2]), np.full((2, 3), np.nan))
+            known = {"labels": labels, "boxes3d": boxes} if k != 1 else {}
+            time_ns = SECOND + k * SECOND // 10 + self.delay_ns
+            yield Frame(time_ns, image, camera=CAMERA, camera_pose=ego @ self.mounting, ego_pose=ego, **known)
+
+
+def official_store():  # type: ignore[no-untyped-def]
+    """The types as the .msg files of the interfaces say, not as the writer believes."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    found = {}
+    for path in INTERFACES.glob("*.msg"):
+        found.update(get_types_from_msg(path.read_text(), f"vision_msgs/msg/{path.stem}"))
+    store.register(found)
+    return store
+
+
+@BOTH
+@pytest.mark.parametrize("quality", [0, 90])
+def test_every_message_comes_back(tmp_path: Path, storage: str, quality: int) -> None:
+    cameras = {"left": Trip(0.5), "right": Trip(-0.5, delay_ns=30_000_000)}
+    options = BagOptions(storage, quality, truth=True)  # type: ignore[arg-type]
+    count = write_bag(cameras, tmp_path / "trip", options)
+    expected = [entry for step in bag_messages(cameras, options) for entry in step]
+    store = official_store()
+    with Reader(tmp_path / "trip") as reader:
+        found = [(c.topic, t, data, c.msgtype, c.digest) for c, t, data in reader.messages()]
+    assert len(found) == len(expected) == count
+    key = lambda entry: (entry[1], entry[0])  # noqa: E731 - messages of one time lie in any order
+    for (topic, time_ns, message), (there, then, data, kind, digest) in zip(
+        sorted(expected, key=key), sorted(found, key=key), strict=True
+    ):
+        assert (topic, time_ns, message.__msgtype__) == (there, then, kind)
+        assert digest in ("", store.hash_rihs01(kind))
+        assert bytes(store.serialize_cdr(store.deserialize_cdr(data, kind), kind)) == bytes(types.serialise(message))
+
+
+@BOTH
+def test_a_bag_is_a_source_like_the_recording(tmp_path: Path, storage: str) -> None:
+    write_bag({"left": Trip(0.5)}, tmp_path / "trip", BagOptions(storage, truth=True))  # type: ignore[arg-type]
+    sequence = open_source(str(tmp_path / "trip"))
+    assert (sequence.name, len(sequence), sequence.class_names) == ("trip-left", 4, ("car", "person"))
+    for found, frame in zip(sequence, Trip(0.5), strict=True):
+        assert found.time_ns == frame.time_ns and np.array_equal(found.image, frame.image)
+        np.testing.assert_allclose(found.camera.intrinsics, frame.camera.intrinsics)
+        for a, b in ((found.camera_pose, frame.camera_pose), (found.ego_pose, frame.ego_pose)):
+            np.testing.assert_allclose(a.rotation, b.rotation, atol=1e-12)
+            np.testing.assert_allclose(a.translation, b.translation, atol=1e-12)
+        assert (found.labels is None) == (frame.labels is None)
+        if frame.labels is not None:
+            assert found.labels.ids.tolist() == [4, 9] and found.labels.class_ids.tolist() == [1, 0]
+            np.testing.assert_allclose(found.labels.xyxy, frame.labels.xyxy)
+            np.testing.assert_allclose(found.labels.visible, frame.labels.visible)
+            np.testing.assert_allclose(found.boxes3d.centre, frame.boxes3d.centre)
+            np.testing.assert_allclose(found.boxes3d.size, frame.boxes3d.size)
+            np.testing.assert_allclose(found.boxes3d.yaw, frame.boxes3d.yaw)
+
+
+def test_metadata_are_those_of_jazzy(tmp_path: Path) -> None:
+    write_bag({"left": Trip()}, tmp_path / "trip", BagOptions())
+    metadata = yaml.safe_load((tmp_path / "trip/metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    assert metadata["version"] == 9 and metadata["storage_identifier"] == "mcap"
+    assert metadata["message_count"] == 4 * 3 + 1 and metadata["duration"]["nanoseconds"] == 3 * SECOND // 10
+    assert metadata["starting_time"]["nanoseconds_since_epoch"] == SECOND
+    topics = {t["topic_metadata"]["name"]: t for t in metadata["topics_with_message_count"]}
+    assert {name: t["message_count"] for name, t in topics.items()} == {
+        "/tf_static": 1, "/tf": 4, "/left/camera_info": 4, "/left/image": 4,
+    }  # fmt: skip
+    (qos,) = topics["/tf_static"]["topic_metadata"]["offered_qos_profiles"]
+    assert (qos["durability"], qos["reliability"], qos["history"]) == ("transient_local", "reliable", "keep_last")
+    assert topics["/tf"]["topic_metadata"]["offered_qos_profiles"][0]["durability"] == "volatile"
+    assert topics["/tf"]["topic_metadata"]["type_description_hash"].startswith("RIHS01_e369d0f0")
+
+
+def test_cameras_of_one_vehicle_share_its_pose(tmp_path: Path) -> None:
+    write_bag({"left": Trip(0.5), "right": Trip(-0.5)}, tmp_path / "trip", BagOptions())
+    topics = list_topics(tmp_path / "trip")
+    assert topics["/tf"][1] == 4 and topics["/tf_static"][1] == 2
+    for name, side in (("left", 0.5), ("right", -0.5)):
+        found = list(BagSequence(tmp_path / "trip", f"/{name}/image"))
+        for a, b in zip(found, Trip(side), strict=True):
+            np.testing.assert_allclose(a.camera_pose.translation, b.camera_pose.translation, atol=1e-12)
+    with pytest.raises(DataError, match=r"one topic of images; add which.*/left/image, /right/image"):
+        open_source(str(tmp_path / "trip"))
+    assert open_source(str(tmp_path / "trip") + "?topic=/right/image").name == "trip-right"
+
+
+def test_transforms_are_interpolated_and_end_with_the_recording() -> None:
+    tree = TransformTree()
+    tree.add_static("base", "camera", Pose(np.eye(3), np.array([1.0, 0, 0])))
+    tree.add("map", "base", 2 * SECOND, Pose(about_z(0.4), np.array([4.0, 2, 0])))
+    tree.add("map", "base", 0, Pose(np.eye(3), np.zeros(3)))
+    pose = tree.lookup("map", "camera", SECOND)
+    np.testing.assert_allclose(pose.rotation, about_z(0.2), atol=1e-12)
+    np.testing.assert_allclose(pose.translation, [2 + np.cos(0.2), 1 + np.sin(0.2), 0])
+    assert tree.lookup("map", "camera", -1) is None and tree.lookup("map", "camera", 3 * SECOND) is None
+    assert tree.lookup("odom", "camera", SECOND) is None
+
+
+def test_a_broken_recording_leaves_a_bag_of_what_came_before(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"image 3 is cut off; .*trip ends before it, after 7 messages"):
+        write_bag({"left": Trip(breaks_at=2)}, tmp_path / "trip", BagOptions())
+    assert len(list(open_source(str(tmp_path / "trip")))) == 2
+
+
+@BOTH
+def test_a_full_disk_is_a_sentence(tmp_path: Path, storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(Trip):
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            yield from super().__iter__()
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(DataError, match=r"cannot write the bag .*trip: No space left on device"):
+        write_bag({"left": Full()}, tmp_path / "trip", BagOptions(storage))  # type: ignore[arg-type]
+
+
+def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(DataError, match="is there already"):
+        write_bag({"left": Trip()}, tmp_path / "mine", BagOptions())
+    with pytest.raises(DataError, match="cannot write the bag"):
+        (tmp_path / "file").write_text("")
+        write_bag({"left": Trip()}, tmp_path / "file" / "bag", BagOptions())
+
+
+# --- broken bags
+
+
+@BOTH
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.6, 0.9, 0.999])
+def test_truncated_bags_are_a_sentence(tmp_path: Path, storage: str, share: float) -> None:
+    write_bag({"left": Trip(count=12)}, tmp_path / "trip", BagOptions(storage, truth=True))  # type: ignore[arg-type]
+    (file,) = [p for p in (tmp_path / "trip").iterdir() if p.suffix != ".yaml"]
+    data = file.read_bytes()
+    file.write_bytes(data[: int(share * len(data))])
+    try:
+        frames = list(open_source(str(tmp_path / "trip")))
+    except DataError as error:
+        assert "trip" in str(error)
+    else:  # sqlite3 does without its last page where that holds no messages
+        assert storage == "sqlite3" and share > 0.9 and len(frames) == 12
+
+
+@BOTH
+def test_noise_anywhere_in_a_bag_is_a_sentence_or_frames(tmp_path: Path, storage: str) -> None:
+    """No byte that is changed makes anything but frames of the right form, or a sentence."""
+    write_bag({"left": Trip(count=3)}, tmp_path / "trip", BagOptions(storage, 80, truth=True))  # type: ignore[arg-type]
+    (file,) = [p for p in (tmp_path / "trip").iterdir() if p.suffix != ".yaml"]
+    whole = file.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(60):
+        data = bytearray(whole)
+        begin = int(rng.integers(0, len(data) - 40))
+        data[begin : begin + 40] = rng.integers(0, 256, 40, np.uint8).tobytes()
+        file.write_bytes(data)
+        try:
+            frames = list(open_source(str(tmp_path / "trip")))
+        except DataError as error:
+            refused += 1
+            assert "trip" in str(error)
+        else:
+            assert all(f.image.ndim == 3 for f in frames)
+    assert refused > 5
+
+
+def test_a_corrupt_chunk_is_named_and_what_came_before_is_given(tmp_path: Path) -> None:
+    """Images of more than a chunk each, so that every one lies in a chunk of its own."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for k in range(5):
+        cv2.imwrite(str(pictures / f"{k}.png"), np.full((700, 700, 3), 40 * k, np.uint8))
+    write_bag(open_cameras(str(pictures)), tmp_path / "trip", BagOptions())
+    file = tmp_path / "trip/trip.mcap"
+    data = bytearray(file.read_bytes())
+    begin = data.find(b"\x06", 3 * 1_470_000)  # somewhere in the fourth
+    chunk = data.rfind(b"bgr8", 0, begin) - 300
+    data[chunk : chunk + 300] = b"\xff" * 300
+    file.write_bytes(data)
+    frames = []
+    with pytest.raises(DataError, match="trip"):
+        for _, _, message in read_messages(tmp_path / "trip", {"/camera/image"}):
+            frames.append(message)
+    assert 1 <= len(frames) < 5
+
+
+def test_metadata_that_are_missing_or_broken(tmp_path: Path) -> None:
+    write_bag({"left": Trip()}, tmp_path / "trip", BagOptions())
+    metadata = tmp_path / "trip/metadata.yaml"
+    text = metadata.read_text()
+    metadata.unlink()
+    assert len(list(open_source(str(tmp_path / "trip")))) == 4  # as after a recorder that was killed
+    metadata.write_text(text[: len(text) // 3])
+    with pytest.raises(DataError, match=r"bag .*trip cannot be read"):
+        open_source(str(tmp_path / "trip"))
+    shutil.rmtree(tmp_path / "trip")
+    with pytest.raises(DataError, match="does not exist"):
+        BagSequence(tmp_path / "trip")
+
+
+def test_real_nuscenes_survives_a_bag(data_root: Path, tmp_path: Path) -> None:
+    cameras = open_cameras(str(data_root / "nuscenes"))
+    assert write_bag(cameras, tmp_path / "scene", BagOptions(truth=True)) == 5 * 40 + 1
+    (original,) = cameras.values()
+    for found, frame in zip(open_source(str(tmp_path / "scene")), original, strict=True):
+        assert np.array_equal(found.image, frame.image) and found.labels.ids.tolist() == frame.labels.ids.tolist()
+        np.testing.assert_allclose(found.camera_pose.translation, frame.camera_pose.translation, atol=1e-9)
+        np.testing.assert_allclose(found.boxes3d.yaw % (2 * np.pi), frame.boxes3d.yaw % (2 * np.pi), atol=1e-9)

@@ -1,0 +1,263 @@
+"""The fusion node: messages and transforms in, tracks in the fixed frame out; a sensor's faults stay its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from ros_helpers import Diagnostics, Graph, collect, opened_graph
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
+from trajectory_msgs.msg import MultiDOFJointTrajectory
+from vision_msgs.msg import Detection2DArray, Detection3DArray
+from visualization_msgs.msg import MarkerArray
+
+from camtrack_core.boxes import Boxes2D, Boxes3D, Detections3D
+from camtrack_core.camera import OPTICAL_IN_VEHICLE, Camera, Pose
+from camtrack_core.ros import messages, messages3d
+from camtrack_core.ros.qos import RESULTS, SENSOR_DATA, TRANSFORMS
+from camtrack_core.ros.stamps import fill_stamp, to_nanoseconds
+from camtrack_core.ros.transforms import STATIC_TRANSFORMS, to_transform
+from pkf_filter.node import PkfNode
+
+SECOND = 1_000_000_000
+FRAME = SECOND // 10
+CAMERA = Camera.from_field_of_view(1280, 720, 70.0)
+MOUNT = Pose(OPTICAL_IN_VEHICLE, np.array([1.0, 0.0, 1.5]))  # of the camera on the vehicle
+UPRIGHT = OPTICAL_IN_VEHICLE.T
+
+
+def header(frame: str, time_ns: int) -> Header:
+    made = Header(frame_id=frame)
+    fill_stamp(made.stamp, time_ns)
+    return made
+
+
+def vehicle(time_ns: int) -> Pose:
+    """The vehicle drives along x at 10 m/s."""
+    return Pose(np.eye(3), np.array([10.0 * time_ns / SECOND, 0, 0]))
+
+
+class Bench:
+    """A running node and a peer that plays vehicle, sensors and user."""
+
+    def __init__(self, graph: Graph, **parameters: Any) -> None:
+        self.graph = graph
+        self.node = graph.start(PkfNode, **{"fixed_frame": "odom", **parameters})
+        self.peer = graph.peer()
+        self.diagnostics = Diagnostics(self.peer)
+        self.heard = collect(self.peer, Detection3DArray, "pkf_filter/tracks", RESULTS)
+        self._publishers: dict[str, Any] = {}
+        self._static(TFMessage(transforms=[to_transform(MOUNT, "base_link", "camera", header("", 0).stamp)]))
+        graph.spin_until(lambda: self.peer.count_publishers("pkf_filter/tracks"))
+
+    def _static(self, message: TFMessage) -> None:
+        self._publisher(TFMessage, "/tf_static", STATIC_TRANSFORMS).publish(message)
+
+    def _publisher(self, kind: type, topic: str, qos: Any) -> Any:
+        if topic not in self._publishers:
+            publisher = self._publishers[topic] = self.peer.create_publisher(kind, topic, qos)
+            self.graph.spin_until(publisher.get_subscription_count)
+        return self._publishers[topic]
+
+    def move(self, time_ns: int) -> None:
+        pose = to_transform(vehicle(time_ns), "odom", "base_link", header("", time_ns).stamp)
+        self._publisher(TFMessage, "/tf", TRANSFORMS).publish(TFMessage(transforms=[pose]))
+
+    def detect(self, time_ns: int, *places: tuple[float, float], topic: str = "front/tracks", frame: str = "camera"):  # type: ignore[no-untyped-def]
+        """Cars at places x, y in the fixed frame, as the camera's 3D detector says."""
+        centre = np.array([(x, y, 0.75) for x, y in places]).reshape(-1, 3)
+        placed = vehicle(time_ns).apply(MOUNT.translation)
+        count = len(places)
+        boxes = Boxes3D(centre - placed, np.tile([4.0, 1.8, 1.5], (count, 1)), np.zeros(count), np.zeros((count, 3)))
+        detections = Detections3D(boxes, np.full(count, 0.95), np.zeros(count, np.int64))
+        data = messages3d.pack_boxes(detections, ("car",), header(frame, time_ns), UPRIGHT)
+        self._publisher(Detection3DArray, topic, RESULTS).publish(data)
+
+    def see(self, time_ns: int, x: float, y: float) -> None:
+        """The same as the camera's 2D detector says."""
+        boxes = Boxes3D(np.array([[x, y, 0.75]]), np.array([[4.0, 1.8, 1.5]]), np.zeros(1), np.zeros((1, 3)))
+        pose = vehicle(time_ns) @ MOUNT
+        pixels = CAMERA.project(pose.inverse().apply(boxes.corners()))[0]
+        xyxy = np.concatenate([pixels.min(0), pixels.max(0)])[None]
+        message = messages.from_boxes(
+            Boxes2D(xyxy, np.array([0.95]), np.zeros(1, np.int64)), ("car",), header("camera", time_ns)
+        )
+        self._publisher(Detection2DArray, "image/tracks", RESULTS).publish(message)
+
+    def calibrate(self) -> None:
+        info = CameraInfo(width=CAMERA.width, height=CAMERA.height, k=CAMERA.intrinsics.ravel().tolist())
+        publisher = self._publisher(CameraInfo, "image/camera_info", SENSOR_DATA)
+        publisher.publish(info)
+        self.graph.spin_for(0.2)
+
+    def answer(self, count: int) -> Detection3DArray:
+        """The newest tracks, once more than `count` messages came."""
+        self.graph.spin_until(lambda: len(self.heard) > count)
+        return self.heard[-1]
+
+    def drive(self, frames: range, *places: tuple[float, float]) -> Detection3DArray:
+        for i in frames:
+            count = len(self.heard)
+            self.move(SECOND + i * FRAME)
+            self.detect(SECOND + i * FRAME, *places)
+            found = self.answer(count)
+        return found
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    with opened_graph() as graph:
+        yield Bench(graph, sensors=["front"])
+
+
+def centre(detection: Any) -> tuple[float, float, float]:
+    position = detection.bbox.center.position
+    return position.x, position.y, position.z
+
+
+def test_tracks_lie_in_the_fixed_frame_at_the_measurements_time(bench: Bench) -> None:
+    found = bench.drive(range(8), (40.0, 2.0), (50.0, -3.0))
+    assert found.header.frame_id == "odom"
+    assert to_nanoseconds(found.header.stamp) == SECOND + 7 * FRAME
+    by_id = {detection.id: detection for detection in found.detections}
+    assert set(by_id) == {"1", "2"}
+    assert centre(by_id["1"]) == pytest.approx((40.0, 2.0, 0.75), abs=0.05)
+    (result,) = by_id["1"].results
+    assert result.hypothesis.class_id == "car"
+    covariance = result.pose.covariance.reshape(6, 6)
+    assert 0 < covariance[0, 0] < 0.2 and (np.linalg.eigvalsh(covariance) > 0).all()
+    assert by_id["1"].bbox.size.x == pytest.approx(4.0, abs=0.1)
+
+
+def test_detections_wait_for_their_transform(bench: Bench) -> None:
+    bench.drive(range(3), (40.0, 2.0))
+    count = len(bench.heard)
+    bench.detect(SECOND + 3 * FRAME, (40.0, 2.0))
+    bench.graph.spin_for(0.05)
+    assert len(bench.heard) == count
+    bench.move(SECOND + 3 * FRAME)
+    assert centre(bench.answer(count).detections[0]) == pytest.approx((40.0, 2.0, 0.75), abs=0.1)
+
+
+def test_without_transform_detections_are_dropped_and_the_reason_is_told(bench: Bench) -> None:
+    bench.drive(range(3), (40.0, 2.0))
+    count = len(bench.heard)
+    bench.detect(SECOND + 4 * FRAME, (40.0, 2.0), frame="unknown")
+    bench.graph.spin_until(lambda: bench.diagnostics.says("no transform=1"))
+    assert len(bench.heard) == count
+    assert bench.drive(range(5, 6), (40.0, 2.0)).detections[0].id == "1"
+
+
+def test_a_stamp_from_the_future_is_dropped(bench: Bench) -> None:
+    bench.drive(range(3), (40.0, 2.0))
+    now = bench.node.get_clock().now().nanoseconds
+    bench.detect(now + 100 * SECOND, (40.0, 2.0))
+    bench.graph.spin_until(lambda: bench.diagnostics.says("stamp from the future=1"))
+    assert bench.drive(range(3, 4), (40.0, 2.0)).detections[0].id == "1"
+
+
+def test_trajectories_and_markers_for_those_who_listen(bench: Bench) -> None:
+    motion = collect(bench.peer, MultiDOFJointTrajectory, "pkf_filter/trajectories", RESULTS)
+    markers = collect(bench.peer, MarkerArray, "pkf_filter/markers", RESULTS)
+    bench.graph.spin_until(lambda: bench.node.count_subscribers("pkf_filter/trajectories"))
+    for i in range(20):
+        count = len(bench.heard)
+        bench.move(SECOND + i * FRAME)
+        bench.detect(SECOND + i * FRAME, (20.0 + i * 1.0, 2.0))
+        bench.answer(count)
+    bench.graph.spin_until(lambda: len(motion) == 20 and len(markers) == 20)
+    newest = motion[-1]
+    assert newest.joint_names == ["1"] and newest.header.frame_id == "odom"
+    times = [point.time_from_start.sec + point.time_from_start.nanosec / 1e9 for point in newest.points]
+    assert times == pytest.approx(np.arange(-4, 7) * 0.5)
+    places = [point.transforms[0].translation.x for point in newest.points]
+    assert np.isnan(places[0])  # 2 s ago there was no track
+    assert places[4] == pytest.approx(39.0, abs=0.2)
+    assert np.diff(places[2:]) == pytest.approx(np.full(8, 5.0), abs=0.5)
+    assert newest.points[4].velocities[0].linear.x == pytest.approx(10.0, abs=0.5)
+    assert len(markers[-1].markers) == 3
+
+
+def test_boxes_in_the_image_correct_tracks_in_space() -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, **{"sensors": ["front", "image"], "image.kind": "boxes_2d", "front.noise": 5.0})
+        bench.calibrate()
+        for i in range(20):
+            for stamp, act in (
+                (SECOND + 2 * i * FRAME, lambda t: bench.detect(t, (80.0, 1.0))),
+                (SECOND + (2 * i + 1) * FRAME, lambda t: bench.see(t, 80.0, 0.0)),
+            ):
+                count = len(bench.heard)
+                bench.move(stamp)
+                act(stamp)
+                found = bench.answer(count)
+        assert [detection.id for detection in found.detections] == ["1"]
+        assert centre(found.detections[0])[1] == pytest.approx(0.0, abs=0.3)
+
+
+def test_an_image_without_calibration_is_a_drop_and_the_other_sensor_goes_on() -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, **{"sensors": ["front", "image"], "image.kind": "boxes_2d", "image.timeout": 0.5})
+        bench.drive(range(3), (40.0, 2.0))
+        bench.see(SECOND + 2 * FRAME, 40.0, 2.0)
+        bench.graph.spin_until(lambda: bench.diagnostics.says("no calibration=1"))
+        assert bench.drive(range(3, 5), (40.0, 2.0)).detections[0].id == "1"
+        bench.graph.spin_until(lambda: bench.diagnostics.says("no detections of 'image' on /image/tracks"))
+
+
+def test_late_sensors_are_sorted_in() -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, sensors=["fast", "slow"], **{"fast.topic": "a", "slow.topic": "b"})
+        for i in range(10):
+            count = len(bench.heard)
+            bench.move(SECOND + i * FRAME)
+            bench.detect(SECOND + i * FRAME, (60.0, 2.0), topic="a")
+            bench.answer(count)
+            if i:
+                bench.detect(SECOND + i * FRAME - FRAME // 2, (60.0, 2.0), topic="b")
+        bench.graph.spin_for(0.3)
+        newest = bench.heard[-1]
+        assert to_nanoseconds(newest.header.stamp) == SECOND + 9 * FRAME
+        assert [detection.id for detection in newest.detections] == ["1"]
+        assert not bench.diagnostics.says("older than the state")
+
+
+def test_at_a_fixed_rate_tracks_are_predicted() -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, sensors=["front"], publish_rate=20.0)
+        for i in range(10):
+            bench.move(SECOND + i * FRAME)
+            bench.detect(SECOND + i * FRAME, (20.0 + 1.0 * i, 2.0))
+            graph.spin_for(0.02)
+        graph.spin_until(lambda: any(to_nanoseconds(m.header.stamp) > SECOND + 10 * FRAME for m in bench.heard))
+        stamps = [to_nanoseconds(message.header.stamp) for message in bench.heard]
+        assert stamps == sorted(set(stamps))
+        newest = bench.heard[-1]
+        expected = 20.0 + 10.0 * (stamps[-1] - SECOND) / SECOND
+        assert centre(newest.detections[0])[0] == pytest.approx(expected, abs=0.5)
+
+
+def test_time_going_backwards_starts_afresh(bench: Bench) -> None:
+    bench.drive(range(100, 105), (150.0, 2.0))
+    found = bench.drive(range(5), (40.0, 2.0))
+    assert [detection.id for detection in found.detections] == ["2"]
+
+
+def test_parameters_of_sensors_are_checked() -> None:
+    with opened_graph() as graph:
+        node = graph.start(PkfNode, **{"sensors": ["left"], "left.noise": 3.0, "world.vehicle.acceleration": 1.5})
+        assert node.parameters.left.noise == 3.0 and node.parameters.world.vehicle.acceleration == 1.5
+        assert node.get_parameter("left.kind").value == "boxes_3d"
+    for wrong in (
+        {"sensors": ["two words"]},
+        {"sensors": ["world"]},
+        {"sensors": ["left"], "left.kind": "sonar"},
+        {"sensors": ["left"], "left.detection_probability": 1.5},
+        {"sensors": "left"},
+    ):
+        with opened_graph() as graph:
+            assert not graph.add(PkfNode(**graph.options(wrong))).start()
