@@ -55,6 +55,7 @@ def run_demo(demo: Demo, console: Console) -> int:
     source = demo.input or str(generate_drive(demo, console))
     truth = _open_truth(demo, source)
     console.print(f"replaying [bold]{source}[/] through replay, gcnet_tracker, pkf_filter and recorder")
+    console.print("(the first start compiles the filter, which takes up to a minute)")
     code = _run_nodes(demo, source, console)
     if code:
         console.print(f"[red]a node failed with exit code {code}; its words are in {demo.out / 'log.txt'}[/]")

@@ -52,7 +52,7 @@ class ReplayParameters(NodeParameters):
     fixed_frame: str = Field("map", description="frame that the poses are given in")
     wait_for_subscribers: int = Field(1, ge=0, description="start when so many listen to the images")
     wait_for_results: bool = Field(False, description="start when somebody publishes `results`, too")
-    subscriber_timeout: float = Field(60.0, gt=0, description="start without them after so long, seconds")
+    subscriber_timeout: float = Field(300.0, gt=0, description="start without them after so long, seconds")
     result_timeout: float = Field(5.0, gt=0, description="with rate 0: give a result up after this, seconds")
 
 

@@ -84,7 +84,7 @@ def a_video(path: Path, frames: int = 12) -> str:
 def test_demo_runs_real_processes_and_writes_the_video(tmp_path: Path) -> None:
     """Every frame of a clip goes through replay, gcnet_tracker, pkf_filter and the recorder."""
     source = a_video(tmp_path / "clip.mp4")
-    done = camtrack("demo", "--input", source, "--out", str(tmp_path / "out"), "--rate", "0", timeout=180)
+    done = camtrack("demo", "--input", source, "--out", str(tmp_path / "out"), "--rate", "0", timeout=450)
     log = (tmp_path / "out" / "log.txt").read_text()
     assert done.returncode == 0, done.stdout + done.stderr + log
     assert "annotated video" in done.stdout
