@@ -12,9 +12,11 @@ from rich.console import Console
 
 from camtrack_core.errors import CamtrackError
 from gcnet_tracker.cli import app as gcnet
+from time3d_tracker.cli import app as time3d
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Camera-only detection and tracking.")
 app.add_typer(gcnet, name="gcnet")
+app.add_typer(time3d, name="time3d")
 
 SOURCE = "video, VIDEO:LABELS, folder of images, bag, data set (ROOT?sequence=NAME) or drive:SEED"
 Source = Annotated[str, typer.Argument(help=SOURCE, show_default=False)]

@@ -34,7 +34,7 @@ class RecorderNode(CamtrackNode[RecorderParameters]):
         self._recording: Recording | None = None
 
     def configure(self, parameters: RecorderParameters) -> None:
-        self._joiner = Joiner(parameters.capacity)
+        self._joiner: Joiner[NamedTracks] = Joiner(parameters.capacity)
         self._recording = Recording(Path(parameters.folder))
         ImageInput(self, "image", self._on_image, parameters)
         self.subscribe_serialised(Detection2DArray, "tracks", self._on_tracks, qos.RESULTS)

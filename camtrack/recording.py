@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from camtrack_core.errors import DataError
 from camtrack_core.tracks import Tracks2D
 
 Image = NDArray[np.uint8]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class NamedTracks:
     class_names: tuple[str, ...]
 
 
-class Joiner:
+class Joiner(Generic[T]):
     """Joins images and tracks by their stamps.
 
     Images come out in order, each as soon as its tracks are there, or once newer tracks or too many newer
@@ -36,27 +38,27 @@ class Joiner:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._images: dict[int, Image] = {}
-        self._tracks: dict[int, NamedTracks] = {}
+        self._tracks: dict[int, T] = {}
 
-    def add_image(self, time_ns: int, image: Image) -> list[tuple[int, Image, NamedTracks | None]]:
+    def add_image(self, time_ns: int, image: Image) -> list[tuple[int, Image, T | None]]:
         """Take an image; returns those that are complete now, oldest first."""
         self._images[time_ns] = image
         return self._complete(self._capacity)
 
-    def add_tracks(self, time_ns: int, tracks: NamedTracks) -> list[tuple[int, Image, NamedTracks | None]]:
+    def add_tracks(self, time_ns: int, tracks: T) -> list[tuple[int, Image, T | None]]:
         """Take the tracks of an image; returns the images that are complete now, oldest first."""
         self._tracks[time_ns] = tracks
         while len(self._tracks) > self._capacity:
             del self._tracks[min(self._tracks)]
         return self._complete(self._capacity)
 
-    def flush(self) -> list[tuple[int, Image, NamedTracks | None]]:
+    def flush(self) -> list[tuple[int, Image, T | None]]:
         """All images that are left, oldest first; forgets everything."""
         rest = self._complete(0)
         self._tracks.clear()
         return rest
 
-    def _complete(self, capacity: int) -> list[tuple[int, Image, NamedTracks | None]]:
+    def _complete(self, capacity: int) -> list[tuple[int, Image, T | None]]:
         complete = []
         for time_ns in sorted(self._images):
             newest = max(self._tracks, default=0)

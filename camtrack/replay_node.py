@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from math import inf
-from typing import Any
+from typing import Any, Literal
 
 from builtin_interfaces.msg import Time
 from pydantic import Field
@@ -16,7 +16,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Bool, Header
 from tf2_msgs.msg import TFMessage
-from vision_msgs.msg import Detection2DArray
+from vision_msgs.msg import Detection2DArray, Detection3DArray
 
 from camtrack.replay import Pacer, excerpt, read_ahead
 from camtrack_core.config import NodeParameters
@@ -24,10 +24,10 @@ from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import open_source
 from camtrack_core.errors import CamtrackError, DataError
 from camtrack_core.ros import qos
-from camtrack_core.ros.cdr import unpack
+from camtrack_core.ros.cdr import unpack_stamp
 from camtrack_core.ros.image import fill_compressed, fill_image
 from camtrack_core.ros.node import CamtrackNode, run
-from camtrack_core.ros.stamps import fill_stamp, to_nanoseconds
+from camtrack_core.ros.stamps import fill_stamp
 from camtrack_core.ros.transforms import to_transform
 
 READ_AHEAD_BYTES = 256 * 2**20
@@ -52,6 +52,9 @@ class ReplayParameters(NodeParameters):
     fixed_frame: str = Field("map", description="frame that the poses are given in")
     wait_for_subscribers: int = Field(1, ge=0, description="start when so many listen to the images")
     wait_for_results: bool = Field(False, description="start when somebody publishes `results`, too")
+    result_type: Literal["Detection2DArray", "Detection3DArray"] = Field(
+        "Detection2DArray", description="of the topic `results`"
+    )
     subscriber_timeout: float = Field(300.0, gt=0, description="start without them after so long, seconds")
     result_timeout: float = Field(5.0, gt=0, description="with rate 0: give a result up after this, seconds")
 
@@ -89,7 +92,8 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
         if parameters.publish_tf:
             self._tf = self.advertise(TFMessage, "/tf", qos.TRANSFORMS)
         if parameters.rate == 0:
-            self.subscribe_serialised(Detection2DArray, "results", self._on_result, qos.RESULTS)
+            kind = {"Detection2DArray": Detection2DArray, "Detection3DArray": Detection3DArray}[parameters.result_type]
+            self.subscribe_serialised(kind, "results", self._on_result, qos.RESULTS)
         self._result_ns = 0
 
     def activate(self) -> None:
@@ -101,7 +105,7 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
         self.destroy_timer(self._timer)
 
     def _on_result(self, data: bytes) -> None:
-        self._result_ns = to_nanoseconds(unpack(data).header.stamp)
+        self._result_ns = unpack_stamp(data)
         self._resume_in(0.0)
 
     def _resume_in(self, seconds: float) -> None:

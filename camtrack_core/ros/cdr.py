@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from struct import Struct
+from struct import Struct, unpack_from
 from struct import error as StructError
 
 import numpy as np
@@ -20,6 +20,7 @@ from vision_msgs.msg import Detection2DArray
 
 from camtrack_core.boxes import Floats
 from camtrack_core.errors import DataError
+from camtrack_core.ros.stamps import NANOSECONDS
 
 LITTLE_ENDIAN = b"\x00\x01\x00\x00"  # the four bytes before the message; offsets count from behind them
 _STAMP = Struct("<iI")
@@ -51,6 +52,15 @@ class Detections:
     names: list[str | None]
     scores: Floats
     xyxy: Floats
+
+
+def unpack_stamp(data: bytes) -> int:
+    """The stamp, in nanoseconds, of any serialised message that begins with a header. Raises DataError without."""
+    try:
+        seconds, nanoseconds = unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
+    except (IndexError, StructError) as error:
+        raise DataError(f"expected a serialised message with a header, got {len(data)} bytes") from error
+    return int(seconds) * NANOSECONDS + int(nanoseconds)
 
 
 def pack(header: Header, ids: Sequence[str], names: Sequence[str], scores: Floats, xyxy: Floats) -> bytes:

@@ -61,15 +61,36 @@ def pack_boxes(detections: Detections3D, names: Sequence[str], header: Header, u
     )
 
 
-def pack_tracks(tracks: Tracks3D, names: Sequence[str], header: Header) -> bytes:
-    """Serialised tracks in a frame with z up, with ids and the covariance of the pose."""
+def pack_tracks(tracks: Tracks3D, names: Sequence[str], header: Header, upright: Floats | None = None) -> bytes:
+    """Serialised tracks with ids and the covariance of the pose.
+
+    Args:
+        tracks: in a frame with z up, at the place of the header's frame.
+        upright: (3, 3) rotation from that frame to the header's; None where the header's has z up.
+    """
     tracks = tracks[_finite(tracks.boxes, tracks.scores)]
     covariances = np.tile(np.diag([0.0, 0, 0, UNKNOWN, UNKNOWN, 0]), (len(tracks), 1, 1))
     known = [0, 1, 2, 5]  # x, y, z and the rotation about z
     covariances[:, np.array(known)[:, None], known] = tracks.covariance
+    if upright is not None:
+        turn = np.kron(np.eye(2), upright)
+        covariances = turn @ covariances @ turn.T
     labels = [names[row] for row in tracks.class_ids]
     ids = [str(track) for track in tracks.ids]
-    return pack_detections(header, ids, labels, tracks.scores, _poses(tracks.boxes), covariances, tracks.boxes.size)
+    poses = _poses(tracks.boxes, upright)
+    return pack_detections(header, ids, labels, tracks.scores, poses, covariances, tracks.boxes.size)
+
+
+def pack_velocities(tracks: Tracks3D, header: Header, upright: Floats) -> bytes:
+    """Serialised MultiDOFJointTrajectory of one point at the header's stamp: pose and velocity of each track.
+
+    The joint names are the ids of `pack_tracks`; a velocity that is not known is NaN. `upright` is as there.
+    """
+    tracks = tracks[_finite(tracks.boxes, tracks.scores)]
+    velocities = tracks.boxes.velocity @ upright.T
+    twists = np.concatenate([velocities, np.full_like(velocities, np.nan)], 1)
+    ids, now = [str(track) for track in tracks.ids], np.zeros(1, np.int64)
+    return pack_trajectories(header, ids, now, _poses(tracks.boxes, upright)[None], twists[None])
 
 
 def pack_motion(ids: Integers, header: Header, offsets: Integers, places: Floats, velocities: Floats) -> bytes:

@@ -1,0 +1,132 @@
+"""Records what is tracked in space: an annotated video and the tracks as text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+from trajectory_msgs.msg import MultiDOFJointTrajectory
+from vision_msgs.msg import Detection3DArray
+
+from camtrack.recording import Image, Joiner
+from camtrack.space_recording import SpaceRecording, SpaceTracks
+from camtrack_core.boxes import Floats
+from camtrack_core.camera import Camera, Pose
+from camtrack_core.config import ImageNodeParameters
+from camtrack_core.ros import messages3d
+from camtrack_core.ros.cdr3d import Detections3DMessage, unpack_detections
+from camtrack_core.ros.image import measurement_time
+from camtrack_core.ros.image_input import ImageInput
+from camtrack_core.ros.node import CamtrackNode, run
+from camtrack_core.ros.qos import RESULTS, SENSOR_DATA
+from camtrack_core.ros.transform_listener import TransformListener
+from camtrack_core.ros.transforms import TransformError
+from camtrack_core.tracks import Tracks3D
+
+HERE = Pose(np.eye(3), np.zeros(3))
+
+
+class SpaceRecorderParameters(ImageNodeParameters):
+    """What a recorder can be told."""
+
+    folder: str = Field("recording", description="where tracks.mp4 and tracks3d.jsonl go")
+    capacity: int = Field(32, ge=1, description="images that may wait for their tracks")
+
+
+class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
+    """Subscribes to `image`, `camera_info`, tf, `tracks` and `trajectories`, joins them by stamp and writes."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("recorder", SpaceRecorderParameters, **options)
+        self._recording: SpaceRecording | None = None
+
+    def configure(self, parameters: SpaceRecorderParameters) -> None:
+        self._joiner: Joiner[SpaceTracks] = Joiner(parameters.capacity)
+        self._recording = SpaceRecording(Path(parameters.folder))
+        self._camera: Camera | None = None
+        self._frame = ""
+        self._pending: Detections3DMessage | None = None
+        self._transforms = TransformListener(self, lambda: None)
+        self.subscribe(CameraInfo, "camera_info", self._on_camera, SENSOR_DATA)
+        self.subscribe_serialised(Detection3DArray, "tracks", self._on_tracks, RESULTS)
+        self.subscribe(MultiDOFJointTrajectory, "trajectories", self._on_trajectories, RESULTS)
+        ImageInput(self, "image", self._on_image, parameters)
+
+    def cleanup(self) -> None:
+        if self._recording is None:
+            return
+        self._transforms.close()
+        self._write(self._joiner.flush())
+        self._recording.close()
+        folder = Path(self.parameters.folder).resolve()
+        self.get_logger().info(f"recorded {self._recording.frames} images in {folder}")
+        self._recording = None
+
+    def reset(self) -> None:
+        assert self._recording is not None
+        self._write(self._joiner.flush())
+        self._recording.reset()
+
+    def _on_camera(self, message: Any) -> None:
+        self._camera = Camera(np.array(message.k, float).reshape(3, 3), message.width, message.height)
+
+    def _on_image(self, image: Image, time_ns: int, header: Header) -> None:
+        self._frame = header.frame_id.lstrip("/")
+        self._write(self._joiner.add_image(time_ns, image))
+
+    def _on_tracks(self, data: bytes) -> None:
+        self._pending = unpack_detections(data)
+
+    def _on_trajectories(self, message: Any) -> None:
+        """Trajectories follow the tracks of the same stamp, and tell their velocities."""
+        pending, self._pending = self._pending, None
+        if pending is None or pending.header.stamp != message.header.stamp or self._camera is None:
+            return
+        time_ns = measurement_time(pending)
+        try:
+            pose = self._transforms.lookup(pending.header.frame_id.lstrip("/"), self._frame, time_ns)
+        except TransformError as error:
+            self.drop(error.cause, str(error))
+            return
+        names = tuple(sorted({name for name in pending.names if name is not None}))
+        tracks = with_velocities(pending, names, velocities_now(message))
+        self._write(self._joiner.add_tracks(time_ns, SpaceTracks(tracks, names, self._camera, pose)))
+
+    def _write(self, complete: list[tuple[int, Image, SpaceTracks | None]]) -> None:
+        assert self._recording is not None
+        for time_ns, image, found in complete:
+            with self.monitor.stage("write"):
+                self._recording.write(time_ns, image, found)
+
+
+def velocities_now(message: Any) -> dict[str, Floats]:
+    """Velocity (3,) of each track at the stamp of a MultiDOFJointTrajectory."""
+    for point in message.points:
+        if point.time_from_start.sec == 0 and point.time_from_start.nanosec == 0:
+            linear = [twist.linear for twist in point.velocities]
+            return {name: np.array([v.x, v.y, v.z]) for name, v in zip(message.joint_names, linear, strict=True)}
+    return {}
+
+
+def with_velocities(message: Detections3DMessage, names: tuple[str, ...], velocities: dict[str, Floats]) -> Tracks3D:
+    """Tracks of a message in a frame with z up. Rows that are not finite are left out; covariances are zero."""
+    ids = dict(zip(map(tuple, message.poses[:, :3].tolist()), message.ids, strict=True))
+    found = messages3d.to_detections(message, names.index, HERE)
+    labels = [ids[tuple(centre)] for centre in found.boxes.centre.tolist()]
+    unknown = np.full(3, np.nan)
+    found.boxes.velocity[:] = [velocities.get(label, unknown) for label in labels]
+    nothing = np.zeros((len(labels), 4, 4))
+    numbers = np.array([int(label) for label in labels], np.int64)
+    return Tracks3D(numbers, found.boxes, nothing, found.scores, found.class_ids, np.zeros(len(labels)))
+
+
+def main() -> int:
+    return run(SpaceRecorderNode)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

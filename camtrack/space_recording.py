@@ -1,0 +1,88 @@
+"""Writing down what was tracked in space: a video of the camera's view beside the map, and the tracks as text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from camtrack.recording import Image, VideoFile
+from camtrack_core.camera import Camera, Pose
+from camtrack_core.drawing3d import BirdsEye, draw_tracks_3d
+from camtrack_core.errors import DataError
+from camtrack_core.tracks import Tracks3D
+
+VIEW_HEIGHT = 480  # pixels of the video
+REACH = 60.0  # metres of the map
+
+
+@dataclass(frozen=True)
+class SpaceTracks:
+    """The tracks of one image in the fixed frame, the class names that they index, and the camera's place."""
+
+    tracks: Tracks3D
+    class_names: tuple[str, ...]
+    camera: Camera
+    camera_pose: Pose
+
+
+class SpaceRecording:
+    """An annotated video and the tracks beside it, in one folder.
+
+    tracks.mp4: the images with boxes, and beside them the map with boxes, trails and velocities. tracks3d.jsonl: a
+    line a frame with tracks: its stamp in nanoseconds, the frame of the video, and the tracks with class names, in
+    the fixed frame: centre, size (length, width, height) in metres, yaw in radians, velocity in metres per second.
+
+    Raises DataError where the files cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lines = (folder / "tracks3d.jsonl").open("w")
+        except OSError as error:
+            raise DataError(f"cannot write to {folder}: {error.strerror}") from error
+        self._video = VideoFile(folder / "tracks.mp4")
+        self._map = BirdsEye((VIEW_HEIGHT, VIEW_HEIGHT), REACH)
+        self.frames = 0
+
+    def write(self, time_ns: int, image: Image, found: SpaceTracks | None) -> None:
+        """Append an image and its tracks; None where it was not tracked."""
+        self.frames += 1
+        width = round(image.shape[1] * VIEW_HEIGHT / image.shape[0])
+        view: Image = np.asarray(cv2.resize(image, (width, VIEW_HEIGHT)), np.uint8)
+        beside = np.zeros((VIEW_HEIGHT, VIEW_HEIGHT, 3), np.uint8)
+        if found is not None:
+            self._write_text(time_ns, found)
+            camera, scale = found.camera, VIEW_HEIGHT / image.shape[0]
+            scaled = Camera(camera.intrinsics * [[scale], [scale], [1.0]], view.shape[1], view.shape[0])
+            view = draw_tracks_3d(view, found.tracks, found.class_names, scaled, found.camera_pose.inverse())
+            beside = self._map.draw(time_ns, found.tracks, found.class_names, found.camera_pose, None)
+        self._video.write(time_ns, np.concatenate([view, beside], 1))
+
+    def reset(self) -> None:
+        """Time went backwards."""
+        self._map.reset()
+
+    def close(self) -> None:
+        self._video.close()
+        self._lines.close()
+
+    def _write_text(self, time_ns: int, found: SpaceTracks) -> None:
+        tracks, boxes = found.tracks, found.tracks.boxes
+        rows = [
+            {
+                "id": int(tracks.ids[row]),
+                "class": found.class_names[tracks.class_ids[row]],
+                "score": float(tracks.scores[row]),
+                "centre": boxes.centre[row].tolist(),
+                "size": boxes.size[row].tolist(),
+                "yaw": float(boxes.yaw[row]),
+                "velocity": [float(v) if np.isfinite(v) else None for v in boxes.velocity[row]],
+            }
+            for row in range(len(tracks))
+        ]
+        self._lines.write(json.dumps({"time_ns": time_ns, "frame": self.frames, "tracks": rows}) + "\n")

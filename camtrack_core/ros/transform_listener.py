@@ -1,0 +1,46 @@
+"""A node's view of the transforms: /tf and /tf_static into a buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tf2_msgs.msg import TFMessage
+
+from camtrack_core.camera import Pose
+from camtrack_core.ros.node import CamtrackNode
+from camtrack_core.ros.qos import TRANSFORMS
+from camtrack_core.ros.transforms import STATIC_TRANSFORMS, TransformBuffer, TransformError
+
+
+class TransformListener:
+    """Create it in the node's configure, and close it in its cleanup.
+
+    Args:
+        node: whose callbacks serve it; a broken transform is a drop of the node.
+        changed: called after new transforms while the node is active.
+    """
+
+    def __init__(self, node: CamtrackNode[Any], changed: Callable[[], None]) -> None:
+        self._node, self._changed = node, changed
+        self._buffer = TransformBuffer()
+        # Static transforms come once, perhaps while the node is inactive: no guarded subscription for them.
+        self._static = node.create_subscription(TFMessage, "/tf_static", self._on_static, STATIC_TRANSFORMS)
+        node.subscribe(TFMessage, "/tf", self._on_transforms, TRANSFORMS)
+
+    def lookup(self, target: str, source: str, time_ns: int) -> Pose:
+        """The pose of `source` in `target` at a time. Raises TooEarly, TransformError as TransformBuffer does."""
+        return self._buffer.lookup(target, source, time_ns)
+
+    def close(self) -> None:
+        self._node.destroy_subscription(self._static)
+
+    def _on_static(self, message: Any) -> None:
+        try:
+            self._buffer.add(message, static=True)
+        except TransformError as error:
+            self._node.drop("broken transform", str(error))
+
+    def _on_transforms(self, message: Any) -> None:
+        self._buffer.add(message)
+        self._changed()

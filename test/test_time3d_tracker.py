@@ -1,0 +1,185 @@
+"""Time3D's exported graph against torch, and the tracker over graphs real and scripted."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from camtrack_core.camera import OPTICAL_IN_VEHICLE, Pose
+from camtrack_core.errors import ConfigurationError, ModelError
+from time3d_tracker import level
+from time3d_tracker.config import MEMORY, NetworkConfig, TrackerConfig
+from time3d_tracker.export import INPUTS, OUTPUTS, FrameGraph, example_inputs, export
+from time3d_tracker.network import Time3D
+from time3d_tracker.tracker import Time3DModel, Tracker
+
+SMALL = NetworkConfig(backbone="yolox_nano", stride=8, height=96, width=160, channels=16, head_channels=8, slots=12,
+                      reid_channels=8, embedding=16, attention_heads=2)  # fmt: skip
+INTRINSICS = np.array([[120.0, 0, 80], [0, 120, 48], [0, 0, 1]])
+SECOND = 1_000_000_000
+
+
+def network() -> Time3D:
+    torch.manual_seed(0)
+    net = Time3D(SMALL)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():  # features of unit variance: cells that differ by more than rounding
+        net.train().detector(torch.rand(2, 3, 96, 160) * 255)
+    last = net.eval().detector.heatmap[2]
+    assert isinstance(last, torch.nn.Conv2d)
+    torch.nn.init.constant_(last.bias, 0.0)
+    return net
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("time3d") / "small.onnx"
+    export(network(), path)
+    return path
+
+
+def test_the_graph_says_what_torch_says(graph: Path) -> None:
+    model = Time3DModel(graph, "onnxruntime", threads=1)
+    inputs = list(example_inputs(network()))
+    g = torch.Generator().manual_seed(1)
+    inputs[3] = torch.randn(inputs[3].shape, generator=g)
+    inputs[4] = (torch.rand(inputs[4].shape, generator=g) > 0.5).float()
+    inputs[5] = torch.rand(inputs[5].shape, generator=g) * 2
+    with torch.no_grad():
+        expected = FrameGraph(network())(*inputs)
+    found = model.session.run({n: x.numpy() for n, x in zip(INPUTS, inputs, strict=True)})
+    assert tuple(found) == OUTPUTS
+    for name, value in zip(OUTPUTS, expected, strict=True):
+        np.testing.assert_allclose(found[name], value.numpy(), rtol=2e-3, atol=2e-4, err_msg=name)
+    assert found["scores"].max() > 0.3  # the network above has something to say
+
+
+class Scripted:
+    """Stands for a model: objects at given places on given frames, whose first feature is who they are."""
+
+    def __init__(self, frames: list[list[tuple[int, float]]]) -> None:
+        self.height, self.width, self.slots, self.channels = 96, 160, 4, 2
+        self.frames, self.seen = frames, []
+
+    def prepare(self, image: np.ndarray) -> float:
+        return 1.0
+
+    def infer(self, projection, height, memory, time_ns, pose):  # type: ignore[no-untyped-def]
+        self.seen.append(([(time_ns - m.time_ns) / SECOND for m in memory], projection))
+        now = self.frames[len(self.seen) - 1]
+        k = self.slots
+        who = np.array([i for i, _ in now] + [0] * (k - len(now)))
+        association = np.zeros((MEMORY, k + 1, k + 1), np.float32)
+        association[:, :, -1] = 1
+        for frame, past in enumerate(memory):
+            same = (past.features[:, 0] == who[:, None]) & (who[:, None] > 0)
+            association[frame, :k, :k] = same * 0.9
+            association[frame, :k, -1] = 1 - 0.9 * same.any(1)
+        features = np.zeros((k, 2), np.float32)
+        features[:, 0] = who
+        centres = np.zeros((k, 3), np.float32)
+        centres[:, 0], centres[:, 2] = who, 20
+        return {
+            "scores": np.array([s for _, s in now] + [0.0] * (k - len(now))), "class_ids": np.zeros(k, np.int32),
+            "boxes2d": np.tile([[10.0, 10, 30, 30]], (k, 1)), "centres": centres, "sizes": np.ones((k, 3)),
+            "yaws": np.tile([[0.0, 1.0]], (k, 1)), "usable": np.ones(k), "spreads": np.full(k, 0.1),
+            "features": features, "association": association, "velocities": np.zeros((k, 3)),
+            "attributes": np.eye(3)[np.zeros(k, int)], "refined_centres": centres, "refined_sizes": np.ones((k, 3)),
+        }  # fmt: skip
+
+
+def follow(frames: list[list[tuple[int, float]]], times: list[float], **options: float) -> list[dict[int, int]]:
+    """For each frame, which track each object has."""
+    tracker = Tracker(Scripted(frames), TrackerConfig(**options))  # type: ignore[arg-type]
+    said = []
+    for time in times:
+        result = tracker.step(np.zeros((96, 160, 3), np.uint8), round(time * SECOND), INTRINSICS)
+        # y of the upright frame points left: minus the level frame's x, which says who it is
+        who = (-result.tracks.boxes.centre[:, 1]).round().astype(int).tolist()
+        said.append(dict(zip(who, result.tracks.ids.tolist(), strict=True)))
+    return said
+
+
+def test_objects_keep_their_ids_in_any_order() -> None:
+    said = follow([[(1, 0.9), (2, 0.8)], [(2, 0.9), (1, 0.8)], [(3, 0.9), (2, 0.9), (1, 0.5)]], [0, 0.5, 1.1])
+    assert said == [{1: 1, 2: 2}, {2: 2, 1: 1}, {3: 3, 2: 2, 1: 1}]
+
+
+def test_weak_objects_continue_tracks_but_start_none() -> None:
+    said = follow([[(1, 0.9), (2, 0.2)], [(1, 0.2), (2, 0.1)]], [0, 0.5], detection_threshold=0.15)
+    assert said == [{1: 1}, {1: 1}]
+
+
+def test_an_object_hidden_for_a_while_comes_back_and_one_gone_long_is_new() -> None:
+    frames = [[(1, 0.9)], [], [], [(1, 0.9)], [], [(1, 0.9)]]
+    assert follow(frames, [0, 0.5, 1.0, 1.5, 3, 4.4], memory_span=2.5) == [{1: 1}, {}, {}, {1: 1}, {}, {1: 2}]
+
+
+def test_memory_is_bounded_and_spaced_at_irregular_rates() -> None:
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.uniform(0.02, 0.12, 200))
+    model = Scripted([[(1, 0.9)]] * 200)
+    tracker = Tracker(model, TrackerConfig(memory_spacing=0.35))  # type: ignore[arg-type]
+    for time in times:
+        tracker.step(np.zeros((96, 160, 3), np.uint8), round(time * SECOND), INTRINSICS)
+    for elapsed, _ in model.seen[1:]:
+        assert len(elapsed) <= MEMORY
+        assert elapsed == sorted(elapsed, reverse=True)
+        assert elapsed[-1] <= 0.12 + 1e-6  # the frame before is always there
+        assert all(a - b >= 0.35 - 1e-6 for a, b in itertools.pairwise(elapsed[:-1]))
+    assert all(1.0 < elapsed[0] < 2.6 for elapsed, _ in model.seen[60:])
+
+
+def test_the_upright_frame_leads_to_the_optical_one() -> None:
+    pitch = np.radians(10)
+    turn = np.array([[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]])
+    camera = Pose(turn @ OPTICAL_IN_VEHICLE, np.array([3.0, 2.0, 1.5]))
+    tracker = Tracker(Scripted([[(2, 0.9)]]))  # type: ignore[arg-type]
+    result = tracker.step(np.zeros((96, 160, 3), np.uint8), 0, INTRINSICS, camera)
+    found = camera.apply(result.upright.apply(result.tracks.boxes.centre))
+    np.testing.assert_allclose(found, level.level_pose(camera).apply(np.array([[2.0, 0, 20]])), atol=1e-9)
+
+
+@pytest.mark.parametrize("entry", [0.0, -5.0, np.nan, np.inf])
+def test_intrinsics_that_are_none_are_refused(entry: float) -> None:
+    wrong = INTRINSICS.copy()
+    wrong[0, 0] = entry
+    with pytest.raises(ConfigurationError, match="positive focal lengths"):
+        Tracker(Scripted([[]])).step(np.zeros((96, 160, 3), np.uint8), 0, wrong)  # type: ignore[arg-type]
+
+
+def test_objects_that_are_not_finite_never_leave() -> None:
+    model = Scripted([[(1, 0.9), (2, 0.9)]])
+    infer = model.infer
+
+    def broken(*args):  # type: ignore[no-untyped-def]
+        out = infer(*args)
+        out["refined_centres"][0] = np.nan
+        return out
+
+    model.infer = broken  # type: ignore[method-assign]
+    tracker = Tracker(model)  # type: ignore[arg-type]
+    result = tracker.step(np.zeros((96, 160, 3), np.uint8), 0, INTRINSICS)
+    assert len(result.tracks) == 1
+    assert tracker.unusable == 1
+    assert np.isfinite(result.tracks.boxes.centre).all()
+
+
+def test_the_real_graph_runs_frame_after_frame(graph: Path) -> None:
+    tracker = Tracker(Time3DModel(graph, "onnxruntime", threads=1), TrackerConfig(birth_threshold=0.15))
+    rng = np.random.default_rng(0)
+    for index in range(7):
+        image = rng.integers(0, 256, (90, 160, 3), np.uint8)
+        tracks = tracker.step(image, index * SECOND // 4, INTRINSICS).tracks
+        assert len(set(tracks.ids.tolist())) == len(tracks)
+        assert np.isfinite(tracks.boxes.centre).all()
+        assert (np.linalg.eigvalsh(tracks.covariance) > 0).all()
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="expected a model file"):
+        Time3DModel(tmp_path / "none.onnx")

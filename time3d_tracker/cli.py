@@ -1,0 +1,100 @@
+"""Commands of Time3D: prepare, train, export. Part of `camtrack`; torch is needed, and loaded, only here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.progress import track
+
+from camtrack_core.config import Parameters, validated
+from camtrack_core.errors import ConfigurationError
+from gcnet_tracker.cli import Source, choose_clips
+from time3d_tracker.config import NetworkConfig, TrainingConfig
+
+app = typer.Typer(no_args_is_help=True, help="Train and export Time3D.")
+
+
+class RunConfig(Parameters):
+    """What the training configuration file says."""
+
+    network: NetworkConfig = NetworkConfig()
+    training: TrainingConfig = TrainingConfig()
+    sources: tuple[Source, ...] = (Source(clips="*"),)
+
+
+@app.command()
+def clips(
+    sources: Annotated[list[str], typer.Argument(help="recordings with boxes in space: drive:SEED?frames=48")],
+    out: Annotated[Path, typer.Option(help="folder of clips")],
+    config: Annotated[Path, typer.Option(help="training configuration; names the classes")],
+) -> None:
+    """Prepare labelled sequences for training. Those that are there already are kept.
+
+    Example: camtrack time3d clips 'drive:1000-1063?frames=48' --out clips --config config/time3d_demo.yaml
+    """
+    from camtrack_core.datasets.sources import open_labelled
+    from time3d_tracker import clips as stored
+
+    class_names = read_config(config).network.class_names
+    out.mkdir(parents=True, exist_ok=True)
+    for sequence in track(open_labelled(sources), "preparing"):
+        path = out / f"{sequence.name}.npz"
+        if not path.exists():
+            stored.save(stored.from_sequence(sequence, class_names), path)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Option(help="training configuration (YAML)")],
+    clips: Annotated[Path, typer.Option(help="folder of clips, as `camtrack time3d clips` writes them")],
+    out: Annotated[Path, typer.Option(help="folder of the run; a run that is there goes on")],
+    pretrained: Annotated[
+        Path | None,
+        typer.Option(help="weights of the backbone, or of a GCNet with it; random without"),
+    ] = None,
+) -> None:
+    """Train. Under `torchrun --nproc-per-node=N -m camtrack.cli time3d train ...` on N GPUs.
+
+    Example: camtrack time3d train --config config/time3d_demo.yaml --clips clips --out run
+    """
+    read = read_config(config)
+    paths, weights = choose_clips(clips, read.sources)
+
+    from time3d_tracker import clips as stored
+    from time3d_tracker.training import train as run
+
+    run(out, stored.load_all(paths), weights, read.network, read.training, pretrained)
+    typer.echo(f"{out / 'checkpoint.pt'}; export it with `camtrack time3d export`")
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of a run")],
+    out: Annotated[Path, typer.Argument(help="ONNX file to write")],
+) -> None:
+    """Write the graph that the node runs.
+
+    Example: camtrack time3d export run/checkpoint.pt time3d.onnx
+    """
+    from time3d_tracker.export import export as write
+    from time3d_tracker.training import load_network
+
+    write(load_network(checkpoint), out)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+def read_config(path: Path) -> RunConfig:
+    """The training configuration of a YAML file. Raises ConfigurationError, naming the file, for anything else."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path}: expected a YAML file, got {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"{path}: expected a mapping with network, training and sources, got {values!r}")
+    try:
+        return validated(RunConfig, values)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error

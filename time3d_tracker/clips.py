@@ -1,0 +1,159 @@
+"""Clips: labelled sequences with boxes in space, decoded once and kept as JPEG and arrays for training."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from camtrack_core.boxes import Boxes3D, Floats, Integers
+from camtrack_core.camera import Pose
+from camtrack_core.datasets.frames import Labels, Sequence
+from camtrack_core.errors import DataError
+from gcnet_tracker.clips import ALIASES, JPEG_QUALITY, MAX_WIDTH
+from time3d_tracker.config import ATTRIBUTES
+from time3d_tracker.level import height_over_ground
+
+MOVING_SPEED = 0.3  # metres per second
+PARKING_CLASSES = ("car", "truck", "bus")  # of what never moves, these are parked and others stand
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One labelled sequence of N frames.
+
+    Attributes:
+        frames: JPEG data of each.
+        times: (N,) int64 stamps, nanoseconds.
+        intrinsics: (N, 3, 3) pixels of the stored images.
+        poses: of the camera's optical frame in the fixed frame.
+        heights: (N,) of the camera over the ground, metres; 0 where unknown.
+        labels: of each frame; class_ids index the class names that the clip was made for, -1 for any other class.
+        boxes: in the fixed frame, same rows as labels.
+        attributes: of each label, index into ATTRIBUTES.
+        ignored: (M, 4) regions of each frame, pixels.
+    """
+
+    frames: list[NDArray[np.uint8]]
+    times: Integers
+    intrinsics: Floats
+    poses: list[Pose]
+    heights: Floats
+    labels: list[Labels]
+    boxes: list[Boxes3D]
+    attributes: list[Integers]
+    ignored: list[Floats]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return np.asarray(cv2.imdecode(self.frames[index], cv2.IMREAD_COLOR), np.uint8)
+
+
+def from_sequence(
+    sequence: Sequence, class_names: tuple[str, ...], progress: Callable[[int], None] = lambda _: None
+) -> Clip:
+    """Reads every frame of a sequence that has labels, a camera, its pose and boxes in space.
+
+    Raises DataError if there is none.
+    """
+    mapped = [ALIASES.get(name, name) for name in sequence.class_names]
+    class_map = np.array([class_names.index(n) if n in class_names else -1 for n in mapped] + [-1], np.int64)
+    clip = Clip([], np.zeros(0, np.int64), np.zeros((0, 3, 3)), [], np.zeros(0), [], [], [], [])
+    times, intrinsics, heights = [], [], []
+    for number, frame in enumerate(sequence):
+        progress(number)
+        known, camera, pose, boxes = frame.labels, frame.camera, frame.camera_pose, frame.boxes3d
+        if known is None or camera is None or pose is None or boxes is None:
+            continue
+        shrink = min(1.0, MAX_WIDTH / frame.image.shape[1])
+        image = cv2.resize(frame.image, None, fx=shrink, fy=shrink) if shrink < 1 else frame.image
+        clip.frames.append(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].reshape(-1))
+        times.append(frame.time_ns)
+        intrinsics.append(camera.intrinsics * [[shrink], [shrink], [1.0]])
+        clip.poses.append(pose)
+        heights.append(height_over_ground(pose, frame.ego_pose))
+        clip.labels.append(Labels(known.ids, known.xyxy * shrink, class_map[known.class_ids], known.visible))
+        clip.boxes.append(boxes)
+        clip.ignored.append(frame.ignored * shrink)
+    if not times:
+        raise DataError(f"{sequence.name}: expected frames with camera, pose and boxes in space, found none")
+    attributes = motion_attributes(clip.labels, clip.boxes, class_names)
+    return Clip(clip.frames, np.array(times, np.int64), np.array(intrinsics), clip.poses, np.array(heights),
+                clip.labels, clip.boxes, attributes, clip.ignored)  # fmt: skip
+
+
+def motion_attributes(labels: list[Labels], boxes: list[Boxes3D], class_names: tuple[str, ...]) -> list[Integers]:
+    """Motion of each label from its speed: a vehicle that never moves in the sequence is parked, others stop."""
+    ever: set[int] = set()
+    speeds = [np.linalg.norm(np.nan_to_num(b.velocity), axis=1) for b in boxes]
+    for known, speed in zip(labels, speeds, strict=True):
+        ever.update(known.ids[speed > MOVING_SPEED].tolist())
+    parking = np.array([name in PARKING_CLASSES for name in class_names] + [False])
+    moving, stopped, parked = range(len(ATTRIBUTES))
+    attributes = []
+    for known, speed in zip(labels, speeds, strict=True):
+        still = np.where(parking[known.class_ids] & ~np.isin(known.ids, list(ever)), parked, stopped)
+        attributes.append(np.where(speed > MOVING_SPEED, moving, still))
+    return attributes
+
+
+def save(clip: Clip, path: Path) -> None:
+    """Writes a clip to one .npz file, complete or not at all."""
+    temporary = path.with_suffix(".part")
+    with open(temporary, "wb") as file:
+        np.savez(
+            file,
+            jpeg=np.concatenate(clip.frames),
+            jpeg_sizes=np.array([len(x) for x in clip.frames]),
+            times=clip.times,
+            intrinsics=clip.intrinsics,
+            rotations=np.array([p.rotation for p in clip.poses]),
+            translations=np.array([p.translation for p in clip.poses]),
+            heights=clip.heights,
+            label_frame=np.concatenate([np.full(len(x), i) for i, x in enumerate(clip.labels)]),
+            ids=np.concatenate([x.ids for x in clip.labels]),
+            xyxy=np.concatenate([x.xyxy for x in clip.labels]),
+            class_ids=np.concatenate([x.class_ids for x in clip.labels]),
+            visible=np.concatenate([x.visible for x in clip.labels]),
+            centre=np.concatenate([x.centre for x in clip.boxes]),
+            size=np.concatenate([x.size for x in clip.boxes]),
+            yaw=np.concatenate([x.yaw for x in clip.boxes]),
+            velocity=np.concatenate([x.velocity for x in clip.boxes]),
+            attributes=np.concatenate(clip.attributes),
+            ignored_frame=np.concatenate([np.full(len(x), i) for i, x in enumerate(clip.ignored)]),
+            ignored=np.concatenate([x.reshape(-1, 4) for x in clip.ignored]),
+        )
+    temporary.replace(path)
+
+
+def load(path: Path) -> Clip:
+    """Reads what `save` wrote. Raises DataError for anything else."""
+    try:
+        with np.load(path) as data:
+            a = {name: data[name] for name in data.files}
+        frames = np.split(a["jpeg"], np.cumsum(a["jpeg_sizes"])[:-1])
+        rows = [a["label_frame"] == i for i in range(len(frames))]
+        labels = Labels(a["ids"], a["xyxy"], a["class_ids"], a["visible"])
+        boxes = Boxes3D(a["centre"], a["size"], a["yaw"], a["velocity"])
+        poses = [Pose(r, t) for r, t in zip(a["rotations"], a["translations"], strict=True)]
+        ignored = [a["ignored"][a["ignored_frame"] == i] for i in range(len(frames))]
+        return Clip(frames, a["times"], a["intrinsics"], poses, a["heights"], [labels[r] for r in rows],
+                    [boxes[r] for r in rows], [a["attributes"][r] for r in rows], ignored)  # fmt: skip
+    except (OSError, KeyError, ValueError, zlib.error, BadZipFile) as error:
+        raise DataError(f"{path}: expected a clip written by `camtrack time3d clips`, got {error}") from error
+
+
+def load_all(paths: Iterable[Path]) -> list[Clip]:
+    """Every clip, in order. Raises DataError if there is none."""
+    clips = [load(path) for path in paths]
+    if not clips:
+        raise DataError("expected at least one clip to train on, found none")
+    return clips

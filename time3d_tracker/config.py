@@ -1,0 +1,123 @@
+"""Configuration of Time3D: the network, its training and the tracker. The only source of their defaults."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from camtrack_core.config import Parameters
+
+MEMORY = 5  # past frames that the temporal flow looks at (paper Sec. 4.2)
+KEYPOINTS = 9  # eight corners and the centre
+ATTRIBUTES = ("moving", "stopped", "parked")  # motion attributes; people and riders use the first two
+Cue = Literal["class", "box2d", "box3d", "reid"]
+
+# Class means (length, width, height) in metres, from which dimensions are predicted as logarithmic residuals.
+CLASS_SIZES = {
+    "car": (4.5, 1.85, 1.6),
+    "truck": (8.0, 2.5, 3.2),
+    "bus": (11.5, 2.7, 3.3),
+    "pedestrian": (0.65, 0.6, 1.7),
+    "cyclist": (1.8, 0.65, 1.7),
+}
+
+
+class NetworkConfig(Parameters):
+    """What a checkpoint states about itself.
+
+    The defaults are the paper's sizes. Its Table 2 is `cues`, its Table 4 is `flow`: "none" replaces attention by
+    MLPs of as many layers, "spatial" only that of the temporal flow.
+    """
+
+    backbone: Literal["dla34", "resnet18", "resnet34", "resnet50", "efficientnet_lite0", "yolox_nano"] = "dla34"
+    stride: Literal[4, 8] = Field(4, description="of the feature map, pixels; DLA-34 has 4")
+    class_names: tuple[str, ...] = ("car", "truck", "bus", "pedestrian", "cyclist")
+    class_sizes: tuple[tuple[float, float, float], ...] = Field(
+        tuple(CLASS_SIZES.values()), description="mean length, width, height of each class, metres"
+    )
+    height: int = Field(448, gt=0, description="input height, pixels")
+    width: int = Field(800, gt=0, description="input width, pixels")
+    channels: int = Field(64, gt=0, description="of the feature map")
+    head_channels: int = Field(256, gt=0, description="hidden channels of each head")
+    slots: int = Field(128, gt=0, description="K: objects kept of a frame")
+    reid_channels: int = Field(256, gt=0, description="of the Re-ID embedding")
+    embedding: int = Field(256, gt=0, description="d of F, the embedding of an object")
+    attention_heads: int = Field(8, gt=0)
+    spatial_layers: int = Field(3, gt=0)
+    temporal_layers: int = Field(4, ge=2)
+    cues: tuple[Cue, ...] = ("class", "box2d", "box3d", "reid")
+    flow: Literal["spatial+temporal", "spatial", "none"] = "spatial+temporal"
+    depth: Literal["keypoints", "keypoints+regressed", "keypoints+regressed+ground"] = Field(
+        "keypoints+regressed+ground", description="what position is solved from; the paper has key points alone"
+    )
+
+    @field_validator("height", "width")
+    @classmethod
+    def _fits_strides(cls, value: int) -> int:
+        if value % 32:
+            raise ValueError(f"expected a multiple of 32 pixels, got {value}")
+        return value
+
+    @field_validator("cues")
+    @classmethod
+    def _some_cue(cls, value: tuple[Cue, ...]) -> tuple[Cue, ...]:
+        if not value or len(set(value)) < len(value):
+            raise ValueError(f"expected one or more different cues, got {value}")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> NetworkConfig:
+        if len(self.class_sizes) != len(self.class_names):
+            expected, got = len(self.class_names), len(self.class_sizes)
+            raise ValueError(f"expected a size for each of {expected} classes, got {got}")
+        if min(x for size in self.class_sizes for x in size) <= 0:
+            raise ValueError(f"expected positive sizes, got {self.class_sizes}")
+        if self.embedding % self.attention_heads:
+            raise ValueError(f"expected embedding divisible by {self.attention_heads} heads, got {self.embedding}")
+        if self.backbone == "dla34" and self.stride != 4:
+            raise ValueError(f"expected stride 4 with dla34, got {self.stride}")
+        if self.slots > self.map_size[0] * self.map_size[1]:
+            raise ValueError(f"expected at most {self.map_size[0] * self.map_size[1]} slots, got {self.slots}")
+        return self
+
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """h', w' of the feature map."""
+        return self.height // self.stride, self.width // self.stride
+
+
+class TrackerConfig(Parameters):
+    """Association over the exported graph (paper Sec. 3.5)."""
+
+    detection_threshold: float = Field(0.15, gt=0, le=1, description="score of an object that is associated")
+    birth_threshold: float = Field(0.3, gt=0, le=1, description="score of an object that may start a track")
+    affinity_threshold: float = Field(0.2, gt=0, le=1, description="affinity that continues a track")
+    memory_spacing: float = Field(
+        0.35, ge=0, description="seconds between remembered frames; the newest is always remembered"
+    )
+    memory_span: float = Field(3.0, gt=0, description="seconds after which a frame is forgotten")
+
+
+class TrainingConfig(Parameters):
+    """Training (paper Sec. 3.4 and 4.2)."""
+
+    seed: int = 0
+    batch_size: int = Field(8, ge=1, description="clips a step and process")
+    groundless: float = Field(0.15, ge=0, le=1, description="share of clips whose camera height is withheld")
+    clip_frames: int = Field(2, ge=2, le=MEMORY + 1, description="frames of a clip; the paper trains pairs")
+    max_gap: int = Field(8, ge=1, description="frames of the recording between two frames of a clip, at most")
+    steps: int = Field(40000, gt=0)
+    learning_rate: float = Field(1.25e-4, gt=0, description="Adam's peak rate; warm-up and cosine decay")
+    backbone_rate: float = Field(1.0, gt=0, le=1, description="share of the rate that a pretrained backbone gets")
+    frozen: Literal["none", "early", "all"] = Field("none", description="stages of a backbone that stay as they are")
+    coupling: Literal["end_to_end", "separate"] = Field(
+        "end_to_end", description="separate: the flow's losses do not reach the detector (Table 1)"
+    )
+    tracking_weight: float = Field(1.0, ge=0, description="of Eq. 6 in Eq. 8")
+    consistency_weight: float = Field(1.0, ge=0, description="of Eq. 7 in Eq. 8")
+    reid_weight: float = Field(0.5, ge=0, description="of the identity loss")
+    motion_weight: float = Field(1.0, ge=0, description="of velocity, attribute and refined boxes")
+    precision: Literal["float32", "bfloat16"] = "float32"
+    workers: int = Field(1, ge=0, description="processes that load data")
+    checkpoint_every: int = Field(200, gt=0, description="steps between checkpoints")

@@ -1,0 +1,215 @@
+"""The ROS node of Time3D: images, their camera and its place in, tracks in space out. Converts and calls."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+from trajectory_msgs.msg import MultiDOFJointTrajectory
+from vision_msgs.msg import Detection3DArray
+
+from camtrack_core.boxes import Floats
+from camtrack_core.camera import Camera, Pose
+from camtrack_core.config import ImageNodeParameters
+from camtrack_core.drawing3d import draw_tracks_3d
+from camtrack_core.errors import ConfigurationError
+from camtrack_core.ros import image as images
+from camtrack_core.ros import messages3d
+from camtrack_core.ros.image_input import ImageInput
+from camtrack_core.ros.node import CamtrackNode, run
+from camtrack_core.ros.qos import RESULTS, SENSOR_DATA
+from camtrack_core.ros.transform_listener import TransformListener
+from camtrack_core.ros.transforms import TooEarly, TransformError
+from time3d_tracker.config import TrackerConfig
+from time3d_tracker.level import height_over_ground
+from time3d_tracker.tracker import DEMO_MODEL, Result, Time3DModel, Tracker, check_intrinsics
+
+RETRY = 0.02  # seconds between two looks for a transform that an image waits for
+
+
+class Time3DParameters(ImageNodeParameters, TrackerConfig):
+    """Parameters of the node: the camera's, the tracker's and the model's."""
+
+    model: str = Field("", description="exported Time3D (.onnx); empty for the demo weights")
+    device: Literal["auto", "openvino", "onnxruntime", "cuda", "tensorrt"] = Field(
+        "auto", description="what runs the model; auto: OpenVINO where installed, else ONNX Runtime on the CPU"
+    )
+    threads: int = Field(0, ge=0, description="CPU threads of the model; 0 leaves it to the engine")
+    fixed_frame: str = Field(
+        "map", description="frame with z up that tells the camera's tilt and motion; empty: a level camera, still"
+    )
+    ground_frame: str = Field(
+        "base_link", description="frame whose origin lies on the ground below the vehicle; empty: height unknown"
+    )
+    transform_timeout: float = Field(0.1, ge=0, description="how long an image waits for its transform, seconds")
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """An image whose transform may still arrive, until a deadline (monotonic seconds)."""
+
+    image: NDArray[np.uint8]
+    time_ns: int
+    header: Header
+    deadline: float
+
+
+class Time3DNode(CamtrackNode[Time3DParameters]):
+    """Subscribes `image`, `camera_info` and tf; publishes in the camera's optical frame.
+
+    `~/tracks`: boxes with ids, the class and the motion attribute. `~/velocities`: of the same ids, over ground where
+    the fixed frame is known. `~/image`: the boxes drawn, while somebody listens.
+    """
+
+    def __init__(self, **options: object) -> None:
+        super().__init__("time3d_tracker", Time3DParameters, **options)
+        self._transforms: TransformListener | None = None
+
+    def configure(self, parameters: Time3DParameters) -> None:
+        path = Path(parameters.model) if parameters.model else DEMO_MODEL
+        model = Time3DModel(path, parameters.device, parameters.threads)
+        values = {name: getattr(parameters, name) for name in TrackerConfig.model_fields}
+        self._tracker = Tracker(model, TrackerConfig(**values))
+        self._names = model.class_names
+        self._camera: Camera | None = None
+        self._waiting: _Waiting | None = None
+        self.monitor.facts |= {"model": path.name, "engine": model.session.engine}
+        self._tracks = self.advertise(Detection3DArray, "~/tracks", RESULTS)
+        self._velocities = self.advertise(MultiDOFJointTrajectory, "~/velocities", RESULTS)
+        self._drawn = self.advertise(Image, "~/image", SENSOR_DATA)
+        warm_up = np.array([[model.width, 0, model.width / 2], [0, model.width, model.height / 2], [0, 0, 1.0]])
+        self._tracker.step(np.zeros((model.height, model.width, 3), np.uint8), 0, warm_up)
+        self._tracker.reset()
+        self.subscribe(CameraInfo, "camera_info", self._on_camera, SENSOR_DATA)
+        if parameters.fixed_frame:
+            self._transforms = TransformListener(self, self._retry)
+            self.repeat(RETRY, self._retry)
+        self._input = ImageInput(self, "image", self._on_image, parameters)
+
+    def cleanup(self) -> None:
+        if self._transforms is not None:
+            self._transforms.close()
+            self._transforms = None
+
+    def reset(self) -> None:
+        self._tracker.reset()
+        self._waiting = None
+
+    # --- In
+
+    def _on_camera(self, message: Any) -> None:
+        try:
+            self._camera = read_camera(message)
+            self.warn("camera_info", None)
+        except ConfigurationError as error:
+            self._camera = None
+            self.warn("camera_info", str(error))
+
+    def _on_image(self, image: NDArray[np.uint8], time_ns: int, header: Header) -> None:
+        if self._camera is None:
+            self.drop("no camera_info", "expected a usable camera_info before the first image")
+            return
+        size = (self._camera.width, self._camera.height)
+        if image.shape[1::-1] != size:
+            got = f"{image.shape[1]}x{image.shape[0]}"
+            self.drop("camera_info of another size", f"expected an image of {size[0]}x{size[1]}, got {got}")
+            return
+        if self._waiting is not None:
+            self.drop(TransformError.cause, "a newer image came before the transform of this one")
+        self._take(_Waiting(image, time_ns, header, time.monotonic() + self.parameters.transform_timeout))
+
+    def _retry(self) -> None:
+        """Look again for the transform of the image that waits for one."""
+        if self._waiting is not None:
+            self._take(self._waiting)
+
+    def _take(self, waiting: _Waiting) -> None:
+        self._waiting = None
+        try:
+            pose, height = self._place(waiting.header.frame_id.lstrip("/"), waiting.time_ns)
+        except TooEarly as error:
+            if time.monotonic() < waiting.deadline:
+                self._waiting = waiting
+            else:
+                self.drop(error.cause, str(error))
+            return
+        except TransformError as error:
+            self.drop(error.cause, str(error))
+            return
+        self._track(waiting, pose, height)
+
+    def _place(self, frame: str, time_ns: int) -> tuple[Pose | None, float]:
+        """Pose of a camera in the fixed frame, and its height over the ground; None and 0 where nobody is asked.
+
+        Raises TransformError where the pose is not known.
+        """
+        if self._transforms is None:
+            return None, 0.0
+        fixed, ground = self.parameters.fixed_frame, self.parameters.ground_frame
+        pose = self._transforms.lookup(fixed, frame, time_ns)
+        if not ground:
+            return pose, 0.0
+        try:
+            height = height_over_ground(pose, self._transforms.lookup(fixed, ground, time_ns))
+        except TransformError as error:
+            self.warn("ground", f"distances are less exact without the camera's height: {error}")
+            return pose, 0.0
+        self.warn("ground", None if height > 0 else f"expected the camera above '{ground}', which is taken as ground")
+        return pose, height
+
+    # --- Out
+
+    def _track(self, waiting: _Waiting, pose: Pose | None, height: float) -> None:
+        tracker, stage, camera = self._tracker, self.monitor.stage, self._camera
+        assert camera is not None
+        unusable = tracker.unusable
+        with stage("resize"):
+            scale = tracker.model.prepare(waiting.image)
+        with stage("inference and track"):
+            size = waiting.image.shape[:2]
+            result = tracker.update(scale, size, waiting.time_ns, camera.intrinsics, pose, height)
+        with stage("publish"):
+            self._publish(result, waiting.header)
+        if tracker.unusable > unusable:
+            self.drop("no position", "key points that fix no position", tracker.unusable - unusable)
+        self.monitor.facts["tracks"] = str(len(result.tracks))
+        if self._drawn.get_subscription_count():
+            picture = draw_tracks_3d(waiting.image.copy(), result.tracks, self._names, camera, result.upright)
+            self._drawn.publish(images.fill_image(Image(header=waiting.header), picture))
+
+    def _publish(self, result: Result, header: Header) -> None:
+        tracks, upright = result.tracks, result.upright.rotation
+        self._tracks.publish(messages3d.pack_tracks(tracks, self._names, header, upright))
+        self._velocities.publish(messages3d.pack_velocities(tracks, header, upright))
+
+
+def read_camera(message: Any) -> Camera:
+    """The camera of a CameraInfo message.
+
+    Raises ConfigurationError for intrinsics that are none, and for a camera with distortion: its images must be
+    rectified first.
+    """
+    intrinsics = np.array(message.k, float).reshape(3, 3)
+    check_intrinsics(intrinsics)
+    distortion: Floats = np.array(message.d, float)
+    if not np.isfinite(distortion).all() or np.abs(distortion).max(initial=0) > 0:
+        raise ConfigurationError(
+            f"expected rectified images (camera_info without distortion), got {message.distortion_model} with "
+            f"{distortion.tolist()}"
+        )
+    return Camera(intrinsics, message.width, message.height)
+
+
+def main() -> int:
+    return run(Time3DNode)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,151 @@
+"""Training targets of one image. Pure functions of numpy arrays, run by the data loader."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camtrack_core.boxes import Boxes3D, Floats, Integers
+from camtrack_core.camera import Pose
+from camtrack_core.datasets.frames import Labels
+from gcnet_tracker.augmentation import View
+from gcnet_tracker.targets import deviations
+from time3d_tracker import level
+from time3d_tracker.config import KEYPOINTS, NetworkConfig
+
+MAX_OBJECTS = 64  # a frame; the rest, the farthest, is left out of the losses
+NEAREST = 1.0  # metres from the camera to an object's centre along the view; closer ones are not asked for
+KEYPOINT_NEAREST = 0.5  # metres; key points closer have no stable image
+KEYPOINT_REACH = 2.0  # box sizes; key points farther from the middle of the 2D box are not asked for
+
+Target = dict[str, NDArray]
+MIRROR = np.diag([-1.0, 1.0, 1.0])
+
+
+def view_matrix(view: View) -> Floats:
+    """(3, 3) pixels of the view from homogeneous pixels of its source."""
+    matrix = np.array([[view.scale, 0, view.shift[0]], [0, view.scale, view.shift[1]], [0, 0, 1.0]])
+    return np.array([[-1.0, 0, view.width], [0, 1, 0], [0, 0, 1]]) @ matrix if view.flip else matrix
+
+
+def view_projection(view: View, intrinsics: Floats, camera_pose: Pose) -> Floats:
+    """(3, 3) pixels of the view from level coordinates; those of the mirrored world where the view is mirrored."""
+    projection = view_matrix(view) @ level.projection(intrinsics, camera_pose)
+    return projection @ MIRROR if view.flip else projection
+
+
+def view_boxes(view: View, boxes: Boxes3D, pose: Pose) -> tuple[Floats, Floats, Floats, Pose]:
+    """Boxes of the fixed frame as the view shows them.
+
+    Returns:
+        centre (N, 3), yaw (N,), velocity (N, 3) in the level frame, and that frame's pose in the fixed frame, both
+        mirrored where the view is: then the pose is a reflection that leads back to the true places.
+    """
+    centre, yaw, velocity = level.to_level(boxes, pose)
+    if not view.flip:
+        return centre, yaw, velocity, pose
+    return centre @ MIRROR, np.pi - yaw, velocity @ MIRROR, Pose(pose.rotation @ MIRROR, pose.translation)
+
+
+def heatmap(xyxy: Floats, class_ids: Integers, ignored: Floats, config: NetworkConfig) -> tuple[Floats, Floats]:
+    """Gaussians (n, h', w') float32 at the centres' cells, exactly 1 there, and where losses count (h', w').
+
+    Args:
+        xyxy: (N, 4) pixels of the network's input.
+        ignored: (M, 4) regions where nothing is asked.
+    """
+    height, width = config.map_size
+    target = np.zeros((len(config.class_names), height, width), np.float32)
+    counted = np.ones((height, width), np.float32)
+    for x1, y1, x2, y2 in np.clip(ignored / config.stride, 0, [width, height, width, height]):
+        counted[int(np.floor(y1)) : int(np.ceil(y2)), int(np.floor(x1)) : int(np.ceil(x2))] = 0
+    cells = xyxy / config.stride
+    columns, rows = centre_cells(xyxy, config).T
+    sigmas = np.maximum(deviations(cells[:, 2:] - cells[:, :2]), 1e-3)
+    for column, row, (sx, sy), class_id in zip(columns, rows, sigmas, class_ids, strict=True):
+        dx = (np.arange(width) - column) / sx
+        dy = (np.arange(height) - row) / sy
+        g = np.exp(-(dy[:, None] ** 2 + dx[None] ** 2) / 2)
+        np.maximum(target[class_id], g, out=target[class_id])
+        counted[g > 0.3] = 1  # a labelled object inside an ignored region counts
+    return target, counted
+
+
+def centre_cells(xyxy: Floats, config: NetworkConfig) -> Integers:
+    """(N, 2) column and row of the cells that hold the boxes' centres."""
+    height, width = config.map_size
+    middle = (xyxy[:, :2] + xyxy[:, 2:]) / 2 / config.stride
+    return np.clip(np.floor(middle), 0, [width - 1, height - 1]).astype(np.int64)
+
+
+def keypoints(
+    centre: Floats, size: Floats, yaw: Floats, projection: Floats, xyxy: Floats
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Key points (N, 9, 2) in pixels, and which of them are asked for (N, 9)."""
+    points = np.concatenate([level.corners(centre, size, yaw), centre[:, None]], 1)
+    image = points @ projection.T
+    depth = image[..., 2:]
+    pixels = image[..., :2] / np.maximum(depth, KEYPOINT_NEAREST)
+    middle, extent = (xyxy[:, :2] + xyxy[:, 2:]) / 2, xyxy[:, 2:] - xyxy[:, :2]
+    near = np.abs(pixels - middle[:, None]) <= KEYPOINT_REACH * extent[:, None]
+    return pixels, (depth[..., 0] > KEYPOINT_NEAREST) & near.all(-1)
+
+
+def build(
+    labels: Labels, boxes: Boxes3D, attributes: Integers, ignored: Floats, view: View, intrinsics: Floats, pose: Pose,
+    config: NetworkConfig,
+) -> Target:  # fmt: skip
+    """Targets of a view of one frame.
+
+    Args:
+        labels: as the view shows them (`gcnet_tracker.augmentation.see`).
+        boxes: (N) in the fixed frame, same rows.
+        attributes: (N,) motion.
+        ignored: (M, 4) regions, pixels of the view.
+        intrinsics, pose: of the camera that took the source.
+
+    Returns:
+        heatmap, counted, projection (3, 3), pose_rotation (3, 3) and pose_translation (3,) of the level frame, and,
+        padded to MAX_OBJECTS rows: ids (-1 for none), class_ids, cells (column, row), box2d, keypoints,
+        keypoints_asked, size, yaw, translation, velocity, attributes.
+    """
+    projection = view_projection(view, intrinsics, pose)
+    centre, yaw, velocity, level_pose = view_boxes(view, boxes, level.level_pose(pose))
+    ahead = centre @ projection[2] > NEAREST
+    ignored = np.concatenate([ignored, labels.xyxy[~ahead]])
+    rows = np.flatnonzero(ahead)
+    rows = rows[np.argsort(centre[rows, 2], kind="stable")]
+    hidden, rows = rows[MAX_OBJECTS:], rows[:MAX_OBJECTS]
+    ignored = np.concatenate([ignored, labels.xyxy[hidden]])
+    xyxy, class_ids = labels.xyxy[rows], labels.class_ids[rows]
+    pixels, asked = keypoints(centre[rows], boxes.size[rows], yaw[rows], projection, xyxy)
+    target, counted = heatmap(xyxy, class_ids, ignored, config)
+    speed = np.nan_to_num(velocity[rows])
+    objects: Target = {
+        "ids": labels.ids[rows].astype(np.int64),
+        "class_ids": class_ids.astype(np.int64),
+        "cells": centre_cells(xyxy, config),
+        "box2d": xyxy,
+        "keypoints": pixels,
+        "keypoints_asked": asked,
+        "size": boxes.size[rows],
+        "yaw": yaw[rows],
+        "translation": centre[rows],
+        "velocity": speed,
+        "attributes": attributes[rows].astype(np.int64),
+    }
+    assert objects["keypoints"].shape[1:] == (KEYPOINTS, 2)
+    return {
+        "heatmap": target,
+        "counted": counted,
+        "projection": projection.astype(np.float32),
+        "pose_rotation": level_pose.rotation,
+        "pose_translation": level_pose.translation,
+    } | {name: _padded(values, -1 if name == "ids" else 0) for name, values in objects.items()}
+
+
+def _padded(values: NDArray, fill: int) -> NDArray:
+    kind = np.float32 if values.dtype == np.float64 else values.dtype
+    padded = np.full((MAX_OBJECTS, *values.shape[1:]), fill, kind)
+    padded[: len(values)] = values
+    return padded

@@ -1,0 +1,157 @@
+"""The loss of one batch of clips (paper Eq. 8): every frame through the detector once, then each against its past."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gcnet_tracker.losses import focal_loss
+from time3d_tracker import losses
+from time3d_tracker.config import TrainingConfig
+from time3d_tracker.detector import Objects
+from time3d_tracker.flow import Memory, association
+from time3d_tracker.network import Slots, Time3D, refine, training_slots
+
+PART_WEIGHTS = {"box2d": 0.5, "keypoints": 2.0, "dimensions": 1.0, "orientation": 0.5, "position": 2.0, "depth": 1.0,
+                "spread": 0.1}  # fmt: skip
+
+
+class TrainingStep(nn.Module):
+    """Eq. 8 as one module, so that distributed training wraps one forward."""
+
+    def __init__(self, network: Time3D, training: TrainingConfig) -> None:
+        super().__init__()
+        self.network, self.training_config = network, training
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Loss parts of a batch as `loader.ClipSamples` makes it: clips of T frames, (B, T, ...)."""
+        network, frames = self.network, batch["image"].shape[1]
+        flat = {name: value.flatten(0, 1) for name, value in batch.items() if name not in ("motion", "time")}
+        images = flat["image"].to(memory_format=torch.channels_last).float()
+        features, heatmap = network.detector(images)
+        slots = training_slots(
+            heatmap.detach(), self._shake(flat["cells"]), flat["class_ids"], flat["ids"] >= 0, network.config.slots
+        )
+        objects, raw = network.detector.objects(
+            features, slots.cells, slots.peak, flat["projection"], flat["camera_height"]
+        )
+        truth = pick(flat, slots.owner)
+        labelled = slots.owner >= 0
+        count = (flat["ids"] >= 0).sum().clamp(min=1)
+
+        corner = torch.stack([slots.cells % heatmap.shape[-1], slots.cells // heatmap.shape[-1]], -1)
+        parts = {
+            "heatmap": focal_loss(heatmap.float(), flat["heatmap"], flat["counted"][:, None]) / count,
+            "box2d": losses.box2d_loss(raw, truth, corner, network.config.stride, labelled),
+            "keypoints": losses.keypoint_loss(objects, truth, labelled),
+            "dimensions": losses.dimension_loss(objects, truth, labelled),
+            "orientation": losses.orientation_loss(raw, truth, labelled),
+            "position": losses.position_loss(objects, truth, labelled),
+            "depth": losses.depth_loss(objects, truth, labelled),
+            "spread": losses.spread_loss(objects, truth, labelled),
+        }  # Eq. 5
+        ids = truth["ids"].unflatten(0, (-1, frames))
+        parts["reid"] = losses.reid_loss(objects.reid.unflatten(0, (-1, frames)), ids)
+        parts |= self._flow(objects, slots, truth, flat, batch)
+        weights = self._weights()
+        loss = sum((weights.get(name, 1.0) * part for name, part in parts.items()), heatmap.new_zeros(()))  # Eq. 8
+        return parts | {"loss": loss}
+
+    def _flow(
+        self, objects: Objects, slots: Slots, truth: dict[str, Tensor], flat: dict[str, Tensor],
+        batch: dict[str, Tensor],
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """The parts that need more than one frame."""
+        network, frames = self.network, batch["image"].shape[1]
+        if self.training_config.coupling == "separate":
+            objects = Objects(*(x.detach() for x in objects))
+        spatial = network.describe(objects, slots.valid, flat["projection"])
+        memory = remember(spatial, slots.valid, batch["time"], batch["motion"])
+        flow = network.flow(spatial, memory)
+
+        labelled = slots.owner >= 0
+        now, past = slots.valid[:, None].expand_as(memory.valid), memory.valid
+        past_ids = past_of(truth["ids"].unflatten(0, (-1, frames)))
+        now_ids = truth["ids"][:, None].expand_as(past_ids)
+        exists = (torch.arange(frames - 1) < torch.arange(frames)[:, None]).to(now.device)
+        exists = exists.repeat(len(batch["time"]), 1)
+        associated = association(flow.affinity, now, past)
+        centre, size = refine(objects, flow.refinement)
+        refined = objects._replace(translation=centre, size=size, usable=torch.ones_like(objects.usable))
+        has_past = labelled & (torch.arange(len(labelled), device=now.device) % frames > 0)[:, None]
+        turned = objects._replace(sin=truth["yaw"].sin(), cos=truth["yaw"].cos())
+        corners = losses.refined_corners(centre, size, objects)
+        true_corners = losses.refined_corners(truth["translation"], truth["size"], turned)
+        rotation, translation = flat["pose_rotation"], flat["pose_translation"]
+
+        def into_world(points: Tensor) -> Tensor:
+            world = torch.einsum("bij,bkcj->bkci", rotation, points) + translation[:, None, None]
+            return world.unflatten(0, (-1, frames))
+
+        distance = truth["translation"].norm(dim=-1)
+        return {
+            "tracking": losses.tracking_loss(associated, now_ids, past_ids, exists),  # Eq. 6
+            "consistency": losses.consistency_loss(
+                into_world(corners), into_world(true_corners), *(x.unflatten(0, (-1, frames))
+                for x in (distance, truth["ids"]))
+            ),  # Eq. 7
+            "refined": losses.position_loss(refined, truth, labelled) + losses.dimension_loss(refined, truth, labelled),
+            "velocity": losses.velocity_loss(flow.velocity, truth, has_past),
+            "attributes": losses.attribute_loss(flow.attributes, truth, has_past),
+        }  # fmt: skip
+
+    def _shake(self, cells: Tensor) -> Tensor:
+        """A peak is not always the very cell of the centre: every third one moves to a neighbour."""
+        height, width = self.network.config.map_size
+        step = torch.randint(-1, 2, cells.shape, device=cells.device)
+        step = step * (torch.rand(cells.shape[:-1], device=cells.device) < 1 / 3)[..., None]
+        return (cells + step).clamp(min=0).minimum(cells.new_tensor([width - 1, height - 1]))
+
+    def _weights(self) -> dict[str, float]:
+        config = self.training_config
+        motion = dict.fromkeys(("refined", "velocity", "attributes"), config.motion_weight)
+        return PART_WEIGHTS | motion | {
+            "reid": config.reid_weight,
+            "tracking": config.tracking_weight,
+            "consistency": config.consistency_weight,
+        }  # fmt: skip
+
+
+PICKED = ("ids", "class_ids", "box2d", "keypoints", "keypoints_asked", "size", "yaw", "translation", "velocity",
+          "attributes")  # fmt: skip
+
+
+def pick(flat: dict[str, Tensor], owner: Tensor) -> dict[str, Tensor]:
+    """The labels (B, N, ...) that the slots (B, K) were made for; identity -1 for the others."""
+    row = torch.arange(len(owner), device=owner.device)[:, None]
+    truth = {name: flat[name][row, owner.clamp(min=0)] for name in PICKED}
+    return truth | {"ids": torch.where(owner >= 0, truth["ids"], torch.full_like(owner, -1))}
+
+
+def past_of(values: Tensor) -> Tensor:
+    """(B, T, ...) of the frames of clips -> (B * T, T - 1, ...) of the frames before each; later ones stand in for
+    those that a frame has not, and must not count."""
+    clips, frames = values.shape[:2]
+    past = values[:, None, : frames - 1].expand(clips, frames, *([-1] * (values.ndim - 1)))
+    return past.flatten(0, 1)
+
+
+def remember(spatial: Tensor, valid: Tensor, time: Tensor, motion: Tensor) -> Memory:
+    """Memory of each frame of clips: the frames before it.
+
+    Args:
+        spatial: (B * T, K, d).
+        valid: (B * T, K).
+        time: (B, T) seconds.
+        motion: (B, T, T, 5), [b, t, p] from frame p to t.
+    """
+    frames = time.shape[1]
+    before = torch.arange(frames - 1, device=time.device) < torch.arange(frames, device=time.device)[:, None]
+    before = before.repeat(len(time), 1)[..., None]
+    elapsed = (time[:, :, None] - time[:, None, :-1]).flatten(0, 1).clamp(min=0)
+    return Memory(
+        past_of(spatial.unflatten(0, (-1, frames))),
+        past_of(valid.unflatten(0, (-1, frames))) & before,
+        elapsed,
+        motion[:, :, :-1].flatten(0, 1),
+    )
