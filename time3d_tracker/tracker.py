@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from camtrack_core.boxes import Floats, Integers
+from camtrack_core.boxes import Boxes3D, Detections3D, Floats, Integers
 from camtrack_core.camera import Pose
 from camtrack_core.errors import ConfigurationError, ModelError
 from camtrack_core.runtime import Device, Session, open_session
@@ -61,12 +61,14 @@ class Result:
         attributes: (N,) int, motion of each, index into the model's attributes.
         xyxy: (N, 4) float, pixels of the original image.
         upright: pose of the upright frame in the camera's optical frame.
+        detections: every object that the detector sees in this frame, tracked or not, in the upright frame.
     """
 
     tracks: Tracks3D
     attributes: Integers
     xyxy: Floats
     upright: Pose
+    detections: Detections3D
 
 
 class Time3DModel:
@@ -176,7 +178,7 @@ class Tracker:
         self._remember(Remembered(time_ns, pose, out["features"].copy(), ids > 0, ids))
         turn = tilted.rotation.T @ level.level_pose(tilted).rotation  # level to optical
         upright = Pose(turn @ level.UPRIGHT.rotation.T, np.zeros(3))
-        return _result(out, ids, scale, size, upright)
+        return _result(out, ids, usable, scale, size, upright)
 
     def _assign(self, out: dict[str, NDArray], present: NDArray[np.bool_]) -> Integers:
         """(K,) track of each slot of the current frame, 0 for none."""
@@ -225,20 +227,33 @@ def check_intrinsics(intrinsics: Floats) -> None:
         raise ConfigurationError(f"expected finite 3x3 intrinsics with positive focal lengths, got {k.tolist()}")
 
 
-def _result(out: dict[str, NDArray], ids: Integers, scale: float, size: tuple[int, int], upright: Pose) -> Result:
+def _result(
+    out: dict[str, NDArray], ids: Integers, usable: NDArray[np.bool_], scale: float, size: tuple[int, int], upright: Pose
+) -> Result:
+    seen = np.flatnonzero(usable)
+    detections = Detections3D(_boxes(out, seen), *_judgements(out, seen))
     shown = np.flatnonzero(ids)
-    sin, cos = out["yaws"][shown].T.astype(float)
-    boxes = level.from_level(
-        out["refined_centres"][shown].astype(float), out["refined_sizes"][shown].astype(float),
-        np.arctan2(sin, cos), out["velocities"][shown].astype(float), level.UPRIGHT,
-    )  # fmt: skip
+    boxes = _boxes(out, shown)
     distance = np.linalg.norm(boxes.centre, axis=1)
     covariance = _covariance(boxes.centre, np.maximum(out["spreads"][shown] * distance, LEAST_DEVIATION))
-    scores, class_ids = out["scores"][shown].astype(float), out["class_ids"][shown].astype(np.int64)
-    tracks = Tracks3D(ids[shown], boxes, covariance, np.clip(scores, 0, 1), class_ids, np.zeros(len(shown)))
+    tracks = Tracks3D(ids[shown], boxes, covariance, *_judgements(out, shown), np.zeros(len(shown)))
     height, width = size
     xyxy = np.clip(out["boxes2d"][shown] / scale, 0, [width, height, width, height])
-    return Result(tracks, out["attributes"][shown].argmax(1), xyxy, upright)
+    return Result(tracks, out["attributes"][shown].argmax(1), xyxy, upright, detections)
+
+
+def _boxes(out: dict[str, NDArray], rows: Integers) -> Boxes3D:
+    """Refined boxes in the upright frame."""
+    sin, cos = out["yaws"][rows].T.astype(float)
+    return level.from_level(
+        out["refined_centres"][rows].astype(float), out["refined_sizes"][rows].astype(float), np.arctan2(sin, cos),
+        out["velocities"][rows].astype(float), level.UPRIGHT,
+    )  # fmt: skip
+
+
+def _judgements(out: dict[str, NDArray], rows: Integers) -> tuple[Floats, Integers]:
+    """Scores and classes."""
+    return np.clip(out["scores"][rows].astype(float), 0, 1), out["class_ids"][rows].astype(np.int64)
 
 
 def _covariance(centre: Floats, deviation: Floats) -> Floats:
