@@ -115,28 +115,38 @@ def bag(
 @app.command()
 def track(
     source: Annotated[list[str], typer.Argument(help=f"{SOURCE}; of a data set all sequences", show_default=False)],
-    out: Annotated[Path, typer.Option(help="a .txt file, or a folder for NAME.txt of each sequence")],
+    out: Annotated[Path, typer.Option(help="a .txt or .json file, or a folder for NAME.txt of each sequence")],
     method: Annotated[
-        Literal["gcnet", "pkf", "stack"],
-        typer.Option(help="gcnet alone, pkf on public detections, or stack: gcnet through pkf as the nodes do"),
+        Literal["gcnet", "time3d", "pkf", "stack"],
+        typer.Option(
+            help="gcnet alone, time3d: boxes in space, pkf on public detections, or stack: gcnet through pkf as the "
+            "nodes do"
+        ),
     ] = "stack",
-    model: Annotated[Path | None, typer.Option(help="exported GCNet; without: the demo weights")] = None,
+    model: Annotated[Path | None, typer.Option(help="exported GCNet or Time3D; without: the demo weights")] = None,
     device: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, cuda or tensorrt")] = "auto",
     jobs: Annotated[int, typer.Option(min=0, help="processes; 0: one a processor")] = 0,
+    ray: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Ray cluster that is to work, HOST:PORT or auto; see docs/data.md")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="print what became of each sequence as JSON")] = False,
 ) -> None:
-    """Track recordings without ROS, as fast as the machine allows; writes MOTChallenge text. Goes on where it ended.
+    """Track recordings without ROS, as fast as the machine allows. Goes on where it ended.
+
+    Writes MOTChallenge text; of time3d a nuScenes submission where the recording is of nuScenes, else KITTI's text.
 
     Example: camtrack track data/uadetrac --method stack --out tracks
     """
-    from camtrack.offline_command import run_track
+    from camtrack.offline_command import make_run, run_track
 
-    raise typer.Exit(run_track(source, out, method, model, device, jobs, as_json))
+    raise typer.Exit(run_track(source, out, make_run(method, model, device), jobs, ray, as_json))
 
 
 @app.command()
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="a text, or a folder of NAME.txt", show_default=False)],
+    predictions: Annotated[
+        Path, typer.Argument(help="a text or submission, or a folder of NAME.txt or NAME.json", show_default=False)
+    ],
     truth: Annotated[list[str], typer.Option(help=f"{SOURCE}; of a data set all sequences; may be given again")],
     kind: Annotated[str, typer.Option(help="class that is scored, on KITTI")] = "Car",
     min_height: Annotated[float, typer.Option(min=0, help="pixels; lower objects do not count")] = 0.0,
@@ -148,16 +158,24 @@ def evaluate(
         Path | None,
         typer.Option(help="a detector's recall and precision: UA-DETRAC's PR scores of folders 0.0, 0.1 ..."),
     ] = None,
+    eval_set: Annotated[
+        str, typer.Option(help="of nuScenes, like mini_val; without: mini_val or val, by the version")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="print the scores as JSON")] = False,
 ) -> None:
     """Score tracks (HOTA, CLEAR MOT, identity; on KITTI in space, too) or detections against a truth.
+
+    Submissions to nuScenes (.json) get the official AMOTA and AMOTP, with --detections NDS and mAP: the first time,
+    nuscenes-devkit is installed with its pinned versions into an environment of its own, ~/.cache/camtrack.
 
     Example: camtrack evaluate tracks --truth data/uadetrac
     """
     from camtrack import evaluate_command as command
 
     rules = command.Rules(kind, min_height, min_visible)
-    if pr_curve is not None:
+    if files := command.submissions(predictions):
+        command.run_official(files, truth, "detection" if detections else "tracking", eval_set, as_json)
+    elif pr_curve is not None:
         command.run_along(predictions, truth, pr_curve, rules, as_json)
     elif detections:
         command.run_detections(predictions, truth, iou, split or [], as_json)

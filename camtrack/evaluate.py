@@ -11,13 +11,14 @@ import numpy as np
 from camtrack_core.boxes import Boxes2D, Floats
 from camtrack_core.datasets.frames import Sequence, truth_of
 from camtrack_core.datasets.kitti import KittiSequence
+from camtrack_core.datasets.kitti_rows import read_objects
 from camtrack_core.datasets.motchallenge import CLASS_NAMES as MOT_CLASSES
 from camtrack_core.datasets.sources import list_sources, open_source
 from camtrack_core.datasets.uadetrac import UaDetracSequence
 from camtrack_core.errors import DataError
 from camtrack_core.evaluation import kitti2d, motchallenge, uadetrac_pr
 from camtrack_core.evaluation.detection import ImageTruth, judge
-from camtrack_core.evaluation.kitti3d import Scores3D, read_objects, score_tracks_3d
+from camtrack_core.evaluation.kitti3d import Scores3D, score_tracks_3d
 from camtrack_core.evaluation.mot_text import read_mot
 from camtrack_core.evaluation.tracking import EvaluationFrame, TrackingScores, evaluation_frame, score_each
 from camtrack_core.tracks import Tracks2D
@@ -97,7 +98,7 @@ def _frames(sequence: Sequence, path: Path, rules: Rules) -> list[EvaluationFram
     if isinstance(sequence, KittiSequence):
         assert sequence.objects is not None
         return kitti2d.evaluation_frames(sequence.objects, _kitti_tracks(path, len(sequence), rules.kind), rules.kind)
-    tracks = read_mot(path, len(sequence))
+    tracks = read_mot(path, len(sequence)) if _is_mot_text(path) else _kitti_tracks(path, len(sequence), "")
     pairs = [(t, found) for t, found in zip(truth_of(sequence), tracks, strict=True) if t.labels is not None]
     if not pairs:
         raise DataError(f"{sequence.name} has no labelled frames to score against")
@@ -107,12 +108,14 @@ def _frames(sequence: Sequence, path: Path, rules: Rules) -> list[EvaluationFram
 
 
 def _is_mot_text(path: Path) -> bool:
-    """MOTChallenge text has commas, KITTI's has none."""
+    """MOTChallenge text has commas, KITTI's has none; a text without tracks is of any form."""
     with open(path, errors="replace") as file:
-        return "," in file.readline()
+        line = file.readline()
+    return "," in line or not line.strip()
 
 
 def _kitti_tracks(path: Path, count: int, kind: str) -> list[Tracks2D]:
+    """The boxes in the image of one class, or of all where `kind` is empty."""
     if _is_mot_text(path):
         return read_mot(path, count)
     results = read_objects(path)

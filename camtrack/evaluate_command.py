@@ -19,8 +19,11 @@ from camtrack.evaluate import (
     evaluate_tracks,
     read_splits,
 )
+from camtrack.evaluate_nuscenes import evaluate_submissions, submissions
 from camtrack_core.errors import ConfigurationError
+from camtrack_core.evaluation.nuscenes_devkit import Task
 
+__all__ = ["Rules", "run_along", "run_detections", "run_official", "run_tracks", "submissions"]
 WIDTH = 120  # columns that the table needs
 SHARES = {
     "HOTA": "hota", "DetA": "det_a", "AssA": "ass_a", "MOTA": "mota", "IDF1": "idf1", "Rcll": "recall",
@@ -30,6 +33,25 @@ COUNTS = {
     "IDs": "id_switches", "Frag": "fragmentations", "FN": "misses", "FP": "false_positives", "MT": "mostly_tracked",
     "ML": "mostly_lost",
 }  # fmt: skip
+
+
+def run_official(files: list[Path], truth: list[str], task: Task, eval_set: str, as_json: bool) -> None:
+    """nuScenes' scores of submissions."""
+    console = Console(stderr=True)
+    found = evaluate_submissions(files, truth, task, eval_set, lambda text: console.print(text, highlight=False))
+    if as_json:
+        _print_json(asdict(found))
+        return
+    console = Console()
+    console.width = max(console.width, WIDTH)
+    names = list(next(iter(found.classes.values()), {}))
+    table = Table("class", *names)
+    for name, scores in found.classes.items():
+        table.add_row(name, *("" if math.isnan(value) else _text(value) for value in scores.values()))
+    console.print(table)
+    console.print(", ".join(f"{name} {_text(value)}" for name, value in found.scores.items()), highlight=False)
+    missing = f", {found.missing} of them not in the submission and taken as empty" if found.missing else ""
+    console.print(f"{found.samples} key frames{missing}", highlight=False)
 
 
 def run_tracks(predictions: Path, truth: list[str], rules: Rules, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Tracking without ROS processes: recordings in, MOTChallenge text out, many sequences at a time.
+"""Tracking without ROS processes: recordings in, texts out, many sequences at a time.
 
 A sequence whose text is there already is not tracked again, so that a run that was stopped goes on; texts appear
 under their name only when they are whole.
@@ -6,60 +6,27 @@ under their name only when they are whole.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-
-from camtrack_core.boxes import Boxes2D
-from camtrack_core.datasets.frames import Sequence
-from camtrack_core.datasets.motchallenge import MotChallengeSequence
+from camtrack.methods import Engine, Run, ids_of
 from camtrack_core.datasets.sources import open_source
-from camtrack_core.datasets.video import stamp_ns
 from camtrack_core.errors import CamtrackError, DataError
-from camtrack_core.evaluation.mot_text import write_mot
-from camtrack_core.runtime import Device
-from camtrack_core.tracks import Tracks2D
 
-Method = Literal["gcnet", "pkf", "stack"]
 SETTINGS = "run.json"
+TIMES = ".ms"
 POLL = 0.2  # seconds between two looks at the workers
 
-
-@dataclass(frozen=True)
-class Run:
-    """What a run is made of.
-
-    Attributes:
-        method: gcnet, GCNet's own tracks; stack, those through PKF, as the nodes do; pkf, PKF on the public
-            detections that come with a recording.
-        model: exported GCNet.
-        device: what runs it.
-    """
-
-    method: Method
-    model: Path
-    device: Device = "auto"
-
-    def settings(self) -> dict[str, str]:
-        """What must be equal for two results to belong to one run."""
-        if self.method == "pkf":
-            return {"method": self.method}
-        try:
-            digest = hashlib.sha256(self.model.read_bytes()).hexdigest()[:16]
-        except OSError as error:
-            raise DataError(f"cannot read the model {self.model}: {error.strerror}") from error
-        return {"method": self.method, "model": self.model.name, "model_sha256": digest, "device": self.device}
+Advance = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -81,83 +48,27 @@ class Result:
     kept: bool = False
 
 
-# ------------------------------------------------------------------------------------------------- methods
-
-
-class Engine:
-    """Makes the tracks of one sequence after the other; the model is loaded once.
-
-    Raises ModelError for a model that cannot be used.
-    """
-
-    def __init__(self, run: Run, threads: int = 0) -> None:
-        self._run = run
-        self._model: Any = None
-        if run.method != "pkf":
-            from gcnet_tracker.tracker import GCNetModel
-
-            self._model = GCNetModel(run.model, run.device, threads)
-        if run.method != "gcnet":
-            from pkf_filter.tracker import Tracker as Filter
-
-            Filter().step(0, Boxes2D.empty())  # the first step compiles for seconds, which are not tracking
-
-    def tracks(self, sequence: Sequence) -> Iterator[Tracks2D]:
-        """The tracks after every frame, from trackers that know nothing yet.
-
-        Raises:
-            DataError: a frame is broken, or for PKF alone, the recording has no public detections.
-        """
-        methods = {"gcnet": self._gcnet, "pkf": self._pkf, "stack": self._stack}
-        return methods[self._run.method](sequence)
-
-    def _gcnet(self, sequence: Sequence) -> Iterator[Tracks2D]:
-        from gcnet_tracker.tracker import Tracker
-
-        tracker = Tracker(self._model)
-        for frame in sequence:
-            yield tracker.step(frame.image)
-
-    def _stack(self, sequence: Sequence) -> Iterator[Tracks2D]:
-        from gcnet_tracker.tracker import Tracker
-        from pkf_filter.tracker import Tracker as Filter
-
-        tracker, pkf = Tracker(self._model), Filter()
-        for frame in sequence:
-            found = tracker.step(frame.image)
-            yield pkf.step(frame.time_ns, Boxes2D(found.xyxy, found.scores, found.class_ids))
-
-    def _pkf(self, sequence: Sequence) -> Iterator[Tracks2D]:
-        from pkf_filter.tracker import Tracker as Filter
-
-        if not isinstance(sequence, MotChallengeSequence):
-            raise DataError(f"{sequence.name}: expected a recording with public detections (det/det.txt), found none")
-        pkf = Filter()
-        for index, found in enumerate(sequence.detections()):
-            scores = np.clip(found.scores, 0, 1)  # some public detectors give margins
-            yield pkf.step(stamp_ns(index, sequence.frame_rate), Boxes2D(found.xyxy, scores, found.class_ids))
-
-
 # -------------------------------------------------------------------------------------------------- a run
 
 
 def track_sources(
-    sources: list[str], out: Path, run: Run, jobs: int, advance: Callable[[int, int], None]
+    sources: list[str], out: Path, run: Run, jobs: int, advance: Advance, cluster: str = ""
 ) -> list[Result]:
     """Tracks every source; returns what became of each, in their order.
 
     Args:
         sources: a text for open_source each.
-        out: a .txt file for a single source, else a folder for NAME.txt of each.
+        out: a .txt or .json file for a single source, else a folder for NAME.txt or NAME.json of each.
         run: how.
-        jobs: number of processes; 0 for one a processor.
+        jobs: number of processes; 0 for one a processor, of a cluster all it has.
         advance: called now and then with the number of frames done and of all frames.
+        cluster: address of a Ray cluster that is to work; empty for this machine.
 
     Raises:
-        DataError: `out` cannot be written, or holds results of another run.
+        DataError: `out` cannot be written, or holds results of another run, or the cluster does not answer.
         ModelError: the model cannot be used.
     """
-    single = out.suffix == ".txt"
+    single = out.suffix in (".txt", ".json")
     if single and len(sources) > 1:
         raise DataError(f"{len(sources)} sequences need a folder for their tracks, got the file {out}")
     settings = run.settings()
@@ -170,18 +81,25 @@ def track_sources(
         raise DataError(f"cannot write to {folder}: {error.strerror}") from error
     processors = len(os.sched_getaffinity(0))
     workers = min(jobs or processors, len(sources))
-    tasks = [_Task(source, out if single else folder, not single) for source in sources]
+    tasks = [Task(source, out if single else folder, run, not single) for source in sources]
+    if cluster:
+        from camtrack.cluster import track_in_cluster
+
+        return track_in_cluster(tasks, run, cluster, jobs, advance)
     if workers == 1:
         engine = cache(lambda: Engine(run, jobs))
         counter = _Counter()
-        return [_track(task, engine, lambda n: counter.add(n, advance), counter.expect) for task in tasks]
+        return [track_one(task, engine, lambda n: counter.add(n, advance), counter.expect) for task in tasks]
     return _in_parallel(tasks, run, workers, max(processors // workers, 1), advance)
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
+    """A source to be tracked to the file `out` or, if the run can be resumed, into the folder `out`."""
+
     source: str
     out: Path
+    run: Run
     resume: bool
 
 
@@ -194,7 +112,7 @@ class _Counter:
     def expect(self, count: int) -> None:
         self.expected += count
 
-    def add(self, count: int, advance: Callable[[int, int], None]) -> None:
+    def add(self, count: int, advance: Advance) -> None:
         self.done += count
         advance(self.done, self.expected)
 
@@ -213,35 +131,45 @@ def _claim(folder: Path, settings: dict[str, str]) -> None:
     path.write_text(json.dumps(settings, indent=1) + "\n")
 
 
-def _track(
-    task: _Task, engine: Callable[[], Engine], advance: Callable[[int], None], expect: Callable[[int], None]
+def write_times(path: Path, seconds: list[float]) -> None:
+    """Beside the tracks: milliseconds that each frame took, a line each. Raises OSError."""
+    path.with_suffix(TIMES).write_text("".join(f"{1000 * value:.3f}\n" for value in seconds))
+
+
+def track_one(
+    task: Task, engine: Callable[[], Engine], advance: Callable[[int], None], expect: Callable[[int], None]
 ) -> Result:
     """One sequence; what is wrong with it does not end the run, what is wrong with the engine does."""
     try:
         sequence = open_source(task.source)
     except CamtrackError as error:
         return Result(task.source, error=str(error))
-    name = sequence.name
-    path = task.out / f"{name}.txt" if task.resume else task.out
+    name, suffix = sequence.name, task.run.suffix(sequence)
+    path = task.out / f"{name}{suffix}" if task.resume else task.out
     if task.resume and path.is_file():
         return Result(name, kept=True)
+    if path.suffix != suffix:
+        return Result(name, error=f"expected a file {path.stem}{suffix} for these tracks, got {path.name}")
     tracker = engine()
     expect(len(sequence))
-    frames, started = [], time.perf_counter()
+    frames = []
+    partial = path.with_name(f"{path.name}.partial")
     try:
         for tracks in tracker.tracks(sequence):
             frames.append(tracks)
             advance(1)
-        seconds = time.perf_counter() - started
-        partial = path.with_name(f"{path.name}.partial")
-        write_mot(partial, frames)
+        tracker.write(partial, sequence, frames)
         partial.replace(path)
+        if task.resume:
+            write_times(path, tracker.seconds)
     except CamtrackError as error:
         return Result(name, error=str(error))
     except OSError as error:
-        return Result(name, error=f"cannot write the tracks: {error.strerror}")
-    ids = {identity for found in frames for identity in found.ids.tolist()}
-    return Result(name, len(frames), len(ids), seconds)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        return Result(name, error=f"cannot write the tracks to {path}: {error.strerror}")
+    ids = {identity for found in frames for identity in ids_of(found)}
+    return Result(name, len(frames), len(ids), sum(tracker.seconds))
 
 
 _engine: Callable[[], Engine]
@@ -253,17 +181,15 @@ def _start_worker(run: Run, threads: int, shared: Any) -> None:
     _engine, _shared = cache(lambda: Engine(run, threads)), shared
 
 
-def _work(task: _Task) -> Result:
+def _work(task: Task) -> Result:
     def add(place: int, count: int) -> None:
         with _shared.get_lock():
             _shared[place] += count
 
-    return _track(task, _engine, lambda n: add(0, n), lambda n: add(1, n))
+    return track_one(task, _engine, lambda n: add(0, n), lambda n: add(1, n))
 
 
-def _in_parallel(
-    tasks: list[_Task], run: Run, workers: int, threads: int, advance: Callable[[int, int], None]
-) -> list[Result]:
+def _in_parallel(tasks: list[Task], run: Run, workers: int, threads: int, advance: Advance) -> list[Result]:
     context = multiprocessing.get_context("spawn")  # runtimes do not survive a fork
     shared = context.Array("q", 2)
     with ProcessPoolExecutor(workers, context, _start_worker, (run, threads, shared)) as pool:

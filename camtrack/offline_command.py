@@ -10,27 +10,31 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from camtrack.offline import Method, Result, Run, as_records, track_sources
+from camtrack.methods import Method, Run, demo_model
+from camtrack.offline import Result, as_records, track_sources
 from camtrack_core.datasets.sources import list_sources
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.runtime import Device
-from gcnet_tracker.tracker import DEMO_MODEL
 
 
-def run_track(
-    sources: list[str], out: Path, method: Method, model: Path | None, device: str, jobs: int, as_json: bool
-) -> int:
-    """Runs it; returns the exit code, 2 where a sequence failed. Raises CamtrackError for what a user can mend."""
+def make_run(method: Method, model: Path | None, device: str) -> Run:
+    """A run with the weights that come with the method unless others are named. Raises ConfigurationError."""
     if device not in get_args(Device):
         raise ConfigurationError(f"--device: expected one of {', '.join(get_args(Device))}, got {device}")
-    run = Run(method, model or DEMO_MODEL, device)  # type: ignore[arg-type]
+    if model is None and method != "pkf" and not demo_model(method).is_file():
+        raise ConfigurationError(f"no weights come with --method {method} here; name an exported model with --model")
+    return Run(method, model or demo_model(method), device)  # type: ignore[arg-type]
+
+
+def run_track(sources: list[str], out: Path, run: Run, jobs: int, cluster: str, as_json: bool) -> int:
+    """Runs it; returns the exit code, 2 where a sequence failed. Raises CamtrackError for what a user can mend."""
     specs = [spec for source in sources for spec in list_sources(source)]
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(f"{len(specs)} sequences" if len(specs) > 1 else "frames", total=None)
         results = track_sources(
-            specs, out, run, jobs, lambda done, total: progress.update(task, completed=done, total=total)
+            specs, out, run, jobs, lambda done, total: progress.update(task, completed=done, total=total), cluster
         )
     if as_json:
         print(json.dumps(as_records(results), indent=1))

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camtrack_core.boxes import Boxes3D
+from camtrack_core.datasets.kitti_rows import KittiObjects, from_camera, read_objects
 from camtrack_core.errors import DataError
-from camtrack_core.evaluation.kitti3d import KittiObjects, Scores3D, from_camera, read_objects, score_tracks_3d
+from camtrack_core.evaluation.kitti3d import Scores3D, score_tracks_3d
 from camtrack_core.overlap import ground_intersection, iou_3d
 
 SEQUENCES = ("0001", "0006", "0010", "0012", "0013", "0015")

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from camtrack.offline import Engine, Run, track_sources
+from camtrack.methods import Engine, Run
+from camtrack.offline import track_sources
 from camtrack_core.boxes import Boxes2D
 from camtrack_core.datasets.motchallenge import MotChallengeSequence
 from camtrack_core.datasets.sources import open_source
@@ -96,7 +97,8 @@ def test_a_run_goes_on_where_it_ended(two: Path, tmp_path: Path) -> None:
     (two / "B/det/det.txt").write_text("1,-1,nonsense\n")
     first = track_sources(sources, out, PKF, 1, silent)
     assert first[0].frames == 71 and "det.txt, line 1" in first[1].error
-    assert sorted(p.name for p in out.iterdir()) == ["A.txt", "run.json"]
+    assert sorted(p.name for p in out.iterdir()) == ["A.ms", "A.txt", "run.json"]
+    assert len((out / "A.ms").read_text().split()) == 71
     (out / "A.txt").write_text("untouched")
     shutil.copyfile(two / "A/det/det.txt", two / "B/det/det.txt")
     second = track_sources(sources, out, PKF, 1, silent)

@@ -108,6 +108,7 @@ class NuScenesSequence:
         name: scene and camera, like scene-0103-CAM_FRONT.
         class_names: CLASS_NAMES.
         camera_name: like CAM_FRONT.
+        root, version: where the tables are, like v1.0-mini.
 
     Args:
         root: holds the folders of a version, samples and sweeps.
@@ -125,8 +126,9 @@ class NuScenesSequence:
     def __init__(
         self, root: str | Path, scene: str = "", camera: str = "CAM_FRONT", sweeps: bool = False, version: str = ""
     ) -> None:
-        self._root = Path(root)
-        self._tables = read_tables(find_version(self._root, version))
+        self.root = Path(root)
+        self._tables = read_tables(find_version(self.root, version))
+        self.version = self._tables.folder.name
         self._ids: dict[str, int] = {}  # by token of the instance, in order of appearance
         with _sound(f"{self._tables.folder}: scene, sample, sample_data or sensor"):
             self._find(scene, camera, sweeps)
@@ -138,7 +140,7 @@ class NuScenesSequence:
         self._images = _camera_images(self._tables, record["token"], camera, sweeps)
         if not self._images:
             known = ", ".join(list_cameras(self._tables, record["token"])) or "no camera at all"
-            raise DataError(f"scene {record['name']} in {self._root}: expected images of {camera}, found {known}")
+            raise DataError(f"scene {record['name']} in {self.root}: expected images of {camera}, found {known}")
         for token in _scene_samples(self._tables, record["token"]):
             for annotation in self._tables.annotations.get(token, ()):
                 instance = self._tables.field("sample_annotation", annotation, "instance_token")
@@ -161,11 +163,19 @@ class NuScenesSequence:
                 truth = Truth(number, _time_ns(record), labels, boxes3d=boxes)
             yield truth
 
+    def keys(self) -> Iterator[tuple[str, Pose] | None]:
+        """Of every frame the token of its sample and the camera's pose in the map; None between key frames."""
+        for record in self._images:
+            with _sound(self._where(record)):
+                ego, mounting, _ = self._geometry(record)
+                key = (str(record["sample_token"]), ego @ mounting) if record["is_key_frame"] else None
+            yield key
+
     def _where(self, record: Record) -> str:
         return f"{self._tables.folder}: the image {record.get('token')} of sample_data or what belongs to it"
 
     def _frame(self, record: Record) -> Frame:
-        file = self._root / self._tables.field("sample_data", record, "filename")
+        file = self.root / self._tables.field("sample_data", record, "filename")
         image = read_image(file)
         ego, mounting, camera = self._geometry(record)
         size = (camera.width, camera.height)

@@ -18,8 +18,8 @@ DRIVE = "drive:"
 DEFAULT_CAMERA = "camera"  # what the only camera of a recording is called
 EXPECTED = (
     "a video file, a folder of images, VIDEO:LABELS, a bag, a data set in its official layout (UA-DETRAC, nuScenes, "
-    "KITTI tracking, MOTChallenge; one of its sequences as ROOT?sequence=NAME) or drive:SEED, with options like "
-    "drive:7?frames=200&width=640&height=360&camera=roadside"
+    "KITTI tracking and object, MOTChallenge; one of its sequences as ROOT?sequence=NAME) or drive:SEED, with options "
+    "like drive:7?frames=200&width=640&height=360&camera=roadside"
 )
 Options = dict[str, str]
 
@@ -171,6 +171,12 @@ LAYOUTS = (
         lambda path: any((path / part).is_dir() for part in ("label_02", "image_02")),
         lambda path: _by_name(kitti.list_sequences(path)),
         lambda path, sequence: kitti.KittiSequence(path, sequence),
+        ("sequence",),
+    ),
+    Layout(
+        lambda path: bool(kitti.list_parts(path)),
+        lambda path: _by_name(kitti.list_parts(path)),
+        lambda path, sequence: kitti.KittiImages(path, sequence),
         ("sequence",),
     ),
     Layout(rosbag.is_bag, lambda path: [{}], lambda path, **topic: rosbag.BagSequence(path, **topic), ("topic",)),

@@ -10,18 +10,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from camtrack_core.evaluation.kitti3d import MAX_OCCLUSION, MAX_TRUNCATION, KittiObjects
+from camtrack_core.datasets.kitti_rows import DONT_CARE, KittiObjects
+from camtrack_core.evaluation.kitti3d import MAX_OCCLUSION, MAX_TRUNCATION, NEIGHBOURS
 from camtrack_core.evaluation.tracking import EvaluationFrame, TrackTruth
 from camtrack_core.tracks import Tracks2D
 
 MIN_TRACK_HEIGHT = 25.0  # pixels
-NEIGHBOURS = {"Car": "Van", "Pedestrian": "Person"}
-DONT_CARE = "DontCare"
 
 
 def evaluation_frames(truth: KittiObjects, tracks: Sequence[Tracks2D], kind: str) -> list[EvaluationFrame]:
     """A sequence for one class, of which the tracks are; to be scored with MIN_TRACK_HEIGHT."""
-    objects = truth[np.isin(truth.kinds, [kind, NEIGHBOURS.get(kind, kind)])]
+    objects = truth[np.isin(truth.kinds, [kind, NEIGHBOURS.get(kind, "")])]
     regions = truth[truth.kinds == DONT_CARE]
     scored = (objects.kinds == kind) & (objects.occlusion <= MAX_OCCLUSION) & (objects.truncation <= MAX_TRUNCATION)
     frames = []
@@ -39,8 +38,8 @@ def evaluation_frames(truth: KittiObjects, tracks: Sequence[Tracks2D], kind: str
 
 
 def tracks_of(results: KittiObjects, kind: str, count: int) -> list[Tracks2D]:
-    """The tracks of a class in each of `count` frames. Scores play no part in 2D and may be missing."""
-    rows = results[results.kinds == kind]
+    """The tracks of a class, or of all if `kind` is empty, in each of `count` frames. Scores may be missing."""
+    rows = results[results.kinds == kind] if kind else results
     scores = np.where(np.isfinite(rows.scores), rows.scores, 1.0)
     tracks = Tracks2D(rows.ids, rows.xyxy, scores, np.zeros(len(rows), np.int64))
     return [tracks[rows.frames == number] for number in range(count)]

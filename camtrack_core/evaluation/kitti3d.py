@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from camtrack_core.boxes import ArraySet, Boxes3D, Floats, Integers, coverage
+from camtrack_core.boxes import Floats, Integers, coverage
+from camtrack_core.datasets.kitti_rows import KittiObjects, from_camera, read_objects  # noqa: F401  for who scores
 from camtrack_core.errors import DataError
 from camtrack_core.overlap import iou_3d
 
@@ -28,31 +28,9 @@ MIN_IOU = 0.25
 MIN_HEIGHT = 25.0  # pixels; unmatched boxes up to this height do not count
 MAX_OCCLUSION, MAX_TRUNCATION = 2, 0
 IGNORE_COVERAGE = 0.5
-NEIGHBOURS = {"Car": "Van", "Pedestrian": "Person_sitting", "Cyclist": ""}
+NEIGHBOURS = {"Car": "Van", "Pedestrian": "Person", "Cyclist": ""}
 IMPOSSIBLE = 1e9  # cost of a pair that must not be matched
 NOBODY = -1
-
-
-@dataclass(frozen=True)
-class KittiObjects(ArraySet):
-    """Rows of a KITTI tracking file, labels or results, over all frames of a sequence.
-
-    Attributes:
-        frames: (N,) int, ids: (N,) int, kinds: (N,) str.
-        truncation: (N,) int, occlusion: (N,) int, as labelled.
-        xyxy: (N, 4) float, pixels.
-        boxes: N boxes in the camera's place with x forward, y left, z up; meaningless for DontCare.
-        scores: (N,) float, NaN where the file has none.
-    """
-
-    frames: Integers
-    ids: Integers
-    kinds: NDArray[np.str_]
-    truncation: Integers
-    occlusion: Integers
-    xyxy: Floats
-    boxes: Boxes3D
-    scores: Floats
 
 
 @dataclass(frozen=True)
@@ -77,42 +55,6 @@ class Scores3D:
     misses: int
     hits: int
     threshold: float
-
-
-def from_camera(centre: Floats, size: Floats, rotation_y: Floats) -> Boxes3D:
-    """KITTI's boxes as this project has them, with x forward, y left and z up from the camera.
-
-    Args:
-        centre: (N, 3) middle of the bottom in camera coordinates, metres.
-        size: (N, 3) height, width, length, metres.
-        rotation_y: (N,) radians about the camera's y axis, 0 where the box faces along its x axis.
-    """
-    height, width, length = size.T
-    x, y, z = centre.T
-    middle = np.stack([z, -x, height / 2 - y], 1)
-    unknown = np.full((len(x), 3), np.nan)
-    return Boxes3D(middle, np.stack([length, width, height], 1), -rotation_y - np.pi / 2, unknown)
-
-
-def read_objects(path: Path) -> KittiObjects:
-    """Rows of a label or result file. Raises DataError where it is missing or broken."""
-    try:
-        rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
-        numbers = np.array([row[:2] + row[3:17] for row in rows], np.float64).reshape(-1, 16)
-        scores = np.array([row[17] if len(row) > 17 else "nan" for row in rows], np.float64)
-    except (OSError, ValueError, IndexError) as error:
-        raise DataError(f"expected KITTI tracking rows of 17 or 18 fields in {path}, got: {error}") from None
-    integers = numbers[:, :4].astype(np.int64)
-    return KittiObjects(
-        integers[:, 0],
-        integers[:, 1],
-        np.array([row[2] for row in rows], np.str_),
-        integers[:, 2],
-        integers[:, 3],
-        numbers[:, 5:9],
-        from_camera(numbers[:, 12:15], numbers[:, 9:12], numbers[:, 15]),
-        scores,
-    )
 
 
 def score_tracks_3d(

@@ -1,0 +1,79 @@
+"""Tracking on a Ray cluster of two machines, each a process here: the results of one process, a sentence for mistakes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_cli import camtrack
+
+from camtrack.cluster import track_in_cluster
+from camtrack.methods import Run
+from camtrack.offline import Task, track_sources
+from camtrack_core.errors import DataError, ModelError
+from gcnet_tracker.tracker import DEMO_MODEL
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'camtrack[ray]'")
+PKF = Run("pkf", DEMO_MODEL)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Of a cluster of two nodes with a processor each."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    yield cluster.address
+    cluster.shutdown()
+
+
+@pytest.fixture
+def three(data_root: Path, tmp_path: Path) -> list[str]:
+    """Public detections of three sequences."""
+    for name, source in (("A", "TUD-Campus"), ("B", "TUD-Stadtmitte"), ("C", "TUD-Campus")):
+        (tmp_path / "mot" / name / "det").mkdir(parents=True)
+        shutil.copyfile(data_root / f"mot15/{source}/det/det.txt", tmp_path / f"mot/{name}/det/det.txt")
+    return [str(tmp_path / "mot" / name) for name in "ABC"]
+
+
+def test_a_cluster_gives_what_one_process_gives(address: str, three: list[str], tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    alone = track_sources(three, tmp_path / "alone", PKF, 1, lambda done, expected: None)
+    shared = track_sources(three, tmp_path / "shared", PKF, 0, lambda *n: seen.append(n), address)
+    assert [(r.name, r.frames, r.tracks) for r in shared] == [(r.name, r.frames, r.tracks) for r in alone]
+    for name in "ABC":
+        text = (tmp_path / f"alone/{name}.txt").read_text()
+        assert text == (tmp_path / f"shared/{name}.txt").read_text() and len(text) > 1000
+    assert seen == sorted(seen) and seen[-1][1] == sum(r.frames for r in alone)
+
+
+def test_the_command_goes_on_where_it_ended_and_names_what_failed(
+    address: str, three: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "mot/B/det/det.txt").write_text("1,-1,nonsense\n")
+    arguments = ["track", *three, "--method", "pkf", "--out", str(out), "--ray", address, "--json"]
+    first = camtrack(*arguments)
+    assert first.returncode == 2 and "det.txt, line 1" in first.stderr and "Traceback" not in first.stderr
+    assert [r["frames"] for r in json.loads(first.stdout)] == [71, 0, 71]
+    shutil.copyfile(tmp_path / "mot/A/det/det.txt", tmp_path / "mot/B/det/det.txt")
+    again = camtrack(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert [r["kept"] for r in json.loads(again.stdout)] == [True, False, True]
+
+
+def test_a_model_that_is_none_ends_the_run(address: str, data_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    run = Run("gcnet", tmp_path / "model.onnx", "onnxruntime")
+    task = Task(str(data_root / "videos/highway_a.mp4"), tmp_path, run, True)
+    with pytest.raises(ModelError, match=r"model\.onnx: expected an ONNX graph"):
+        track_in_cluster([task], run, address, 1, lambda done, expected: None)
+
+
+def test_a_cluster_that_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--ray 127.0.0.1:1: the cluster does not answer"):
+        track_in_cluster([Task("x", tmp_path, PKF, True)], PKF, "127.0.0.1:1", 1, lambda done, expected: None)
