@@ -34,6 +34,7 @@ def demo(
     seconds: Annotated[float, typer.Option(min=1, max=120, help="length of the generated drive")] = 15.0,
     rate: Annotated[float, typer.Option(min=0, help="factor on the recorded speed; 0: as fast as results come")] = 1.0,
     model: Annotated[Path | None, typer.Option(help="exported GCNet; without: the demo weights")] = None,
+    model_3d: Annotated[Path | None, typer.Option(help="exported Time3D; without: the demo weights")] = None,
     device: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, cuda or tensorrt")] = "auto",
     view: Annotated[bool, typer.Option("--view", help="open a window that shows the tracks")] = False,
 ) -> None:
@@ -43,7 +44,7 @@ def demo(
     """
     from camtrack.demo import Demo, run_demo
 
-    settings = Demo(input, out, seed, seconds, rate, model, device, view)
+    settings = Demo(input, out, seed, seconds, rate, model, model_3d, device, view)
     raise typer.Exit(run_demo(settings, Console()))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -18,21 +17,22 @@ import cv2
 import numpy as np
 from rich.console import Console
 from rich.live import Live
-from rich.progress import Progress
 from rich.table import Table
 
-from camtrack_core.datasets.frames import Labels, Sequence
-from camtrack_core.datasets.labelled import LabelledVideo, VideoLabels, write_labels
+from camtrack import demo_space as space
+from camtrack.recording import read_tracks
+from camtrack_core.datasets.frames import Sequence
 from camtrack_core.datasets.sources import open_source
 from camtrack_core.errors import DataError
 from camtrack_core.tracks import Tracks2D
 
-LAUNCH_FILE = Path(__file__).resolve().parents[1] / "launch" / "tracking.launch.xml"
+LAUNCH = Path(__file__).resolve().parents[1] / "launch"
+IMAGE_NODES = "replay, gcnet_tracker, pkf_filter and recorder"
+SPACE_NODES = "replay, gcnet_tracker, time3d_tracker, pkf_filter and recorder"
 NAMESPACE = "camera"
-FRAME_RATE = 20.0  # of a generated drive
 MIN_HEIGHT = 20.0  # pixels; smaller objects are neither hits nor misses
-MIN_VISIBLE = 0.3  # share; more hidden objects are neither hits nor misses
-STAGES = ("convert", "resize", "inference", "track", "predict", "associate", "update", "publish", "write", "total")
+STAGES = ("convert", "resize", "inference", "inference and track", "track", "predict", "associate", "update",
+          "publish", "write", "total")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,68 +45,39 @@ class Demo:
     seconds: float
     rate: float
     model: Path | None
+    model_3d: Path | None
     device: str
     view: bool
 
 
 def run_demo(demo: Demo, console: Console) -> int:
-    """Runs the demo; returns the exit code of the processes. Raises CamtrackError for what a user can mend."""
+    """Runs the demo; returns the exit code of the processes. Raises CamtrackError for what a user can mend.
+
+    A recording that tells where its camera is, as a generated drive does, is tracked in space, others in the image.
+    """
     _make_folder(demo.out)
-    source = demo.input or str(generate_drive(demo, console))
-    truth = _open_truth(demo, source)
-    console.print(f"replaying [bold]{source}[/] through replay, gcnet_tracker, pkf_filter and recorder")
+    source = demo.input or str(space.generate_drive(demo.out, NAMESPACE, demo.seed, demo.seconds, console))
+    sequence = open_source(source)
+    first = next(iter(sequence), None)  # shows that the source can be played at all
+    if first is None:
+        raise DataError(f"{source}: expected at least one frame, found none")
+    in_space = space.has_space(first)
+    console.print(f"replaying [bold]{source}[/] through {SPACE_NODES if in_space else IMAGE_NODES}")
     console.print("(the first start compiles the filter, which takes up to a minute)")
-    code = _run_nodes(demo, source, console)
+    code = _run_nodes(demo, source, in_space, console)
     if code:
         console.print(f"[red]a node failed with exit code {code}; its words are in {demo.out / 'log.txt'}[/]")
         _show_errors(demo.out / "log.txt", console)
         return code
-    console.print(summary(demo.out))
-    if truth is not None:
-        console.print(score_table(truth, demo.out / "tracks.jsonl"))
+    tracks = demo.out / ("tracks3d.jsonl" if in_space else "tracks.jsonl")
+    console.print(summary(tracks))
+    if in_space and first.boxes3d is not None:
+        judged = space.judge(sequence) if demo.input else space.read_judged(demo.out / "judged.json")
+        console.print(space.score_table(sequence, judged, tracks))
+    elif not in_space and first.labels is not None:
+        console.print(score_table(sequence, tracks))
     console.print(f"annotated video: [bold]{demo.out / 'tracks.mp4'}[/]")
     return 0
-
-
-# ------------------------------------------------------------------------------------------- the recording
-
-
-def generate_drive(demo: Demo, console: Console) -> Path:
-    """Renders a drive to a video with its truth beside it; returns the video's path."""
-    from camtrack_core.datasets.drive import Drive, DriveConfig
-
-    drive = Drive(DriveConfig(seed=demo.seed, frames=round(demo.seconds * FRAME_RATE), frame_rate=FRAME_RATE))
-    size = (drive.config.width, drive.config.height)
-    path = demo.out / "drive.mp4"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FRAME_RATE, size)
-    labels: list[Tracks2D] = []
-    with Progress(console=console) as progress:
-        task = progress.add_task("generating a drive (the first one compiles the renderer)", total=len(drive))
-        for frame in drive:
-            assert frame.labels is not None
-            writer.write(frame.image)
-            labels.append(_judged(frame.labels))
-            progress.advance(task)
-    writer.release()
-    ignored = [np.column_stack([t.xyxy[t.scores == 0], np.zeros((t.scores == 0).sum())]) for t in labels]
-    kept = [t[t.scores > 0] for t in labels]
-    write_labels(demo.out / "truth.txt.gz", VideoLabels(path.name, size, drive.class_names, kept, ignored))
-    return path
-
-
-def _judged(labels: Labels) -> Tracks2D:
-    """Truth as tracks: score 1 for objects that must be found, 0 for those too small or hidden to be judged."""
-    tall = labels.xyxy[:, 3] - labels.xyxy[:, 1] >= MIN_HEIGHT
-    return Tracks2D(labels.ids, labels.xyxy, (tall & (labels.visible >= MIN_VISIBLE)).astype(float), labels.class_ids)
-
-
-def _open_truth(demo: Demo, source: str) -> Sequence | None:
-    """The source's truth where it has any; reading its first frame shows that it can be played at all."""
-    sequence = open_source(source) if demo.input else LabelledVideo(source, demo.out / "truth.txt.gz")
-    first = next(iter(sequence), None)
-    if first is None:
-        raise DataError(f"{source}: expected at least one frame, found none")
-    return sequence if first.labels is not None else None
 
 
 def _make_folder(path: Path) -> None:
@@ -119,17 +90,19 @@ def _make_folder(path: Path) -> None:
 # ------------------------------------------------------------------------------------------- the processes
 
 
-def _run_nodes(demo: Demo, source: str, console: Console) -> int:
+def _run_nodes(demo: Demo, source: str, in_space: bool, console: Console) -> int:
+    file, image = ("fusion.launch.xml", "recorder") if in_space else ("tracking.launch.xml", "gcnet_tracker")
+    models = {"model_2d": demo.model, "model_3d": demo.model_3d} if in_space else {"model": demo.model}
     arguments = {
         "source": source, "record": demo.out, "rate": demo.rate, "device": demo.device, "namespace": NAMESPACE,
-        "model": demo.model.resolve() if demo.model else "",
+        **{name: path.resolve() if path else "" for name, path in models.items()},
     }  # fmt: skip
     launcher = ["ros2", "launch"] if shutil.which("ros2") else [sys.executable, "-m", "camtrack.launch_runner"]
-    command = [*launcher, str(LAUNCH_FILE), *(f"{name}:={value}" for name, value in arguments.items() if value != "")]
+    command = [*launcher, str(LAUNCH / file), *(f"{name}:={value}" for name, value in arguments.items() if value != "")]
     with open(demo.out / "log.txt", "w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            with Live(console=console, refresh_per_second=4) as live, _listen(demo.view) as monitor:
+            with Live(console=console, refresh_per_second=4) as live, _listen(image if demo.view else None) as monitor:
                 while process.poll() is None:
                     monitor.wait(0.25)
                     live.update(monitor.table())
@@ -193,7 +166,8 @@ class Listener(DiagnosticsTable):
 
 
 @contextmanager
-def _listen(view: bool) -> Iterator[Listener]:
+def _listen(shown: str | None) -> Iterator[Listener]:
+    """A listener to the diagnostics that shows the images of the node `shown`, too."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
@@ -201,8 +175,8 @@ def _listen(view: bool) -> Iterator[Listener]:
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node, executor = rclpy.create_node("demo"), SingleThreadedExecutor()
     executor.add_node(node)
-    if view:
-        _show_images(node)
+    if shown is not None:
+        _show_images(node, shown)
     try:
         yield Listener(node, executor)
     finally:
@@ -211,8 +185,8 @@ def _listen(view: bool) -> Iterator[Listener]:
         rclpy.try_shutdown()
 
 
-def _show_images(node) -> None:  # type: ignore[no-untyped-def]
-    """Opens a window on the tracker's annotated images. Raises DataError where there is no display for it."""
+def _show_images(node, shown: str) -> None:  # type: ignore[no-untyped-def]
+    """Opens a window on a node's annotated images. Raises DataError where there is no display for it."""
     from sensor_msgs.msg import Image
 
     from camtrack_core.ros.image import to_bgr
@@ -231,7 +205,7 @@ def _show_images(node) -> None:  # type: ignore[no-untyped-def]
         cv2.imshow("camtrack", to_bgr(message))
         cv2.waitKey(1)
 
-    node.create_subscription(Image, f"/{NAMESPACE}/gcnet_tracker/image", show, SENSOR_DATA)
+    node.create_subscription(Image, f"/{NAMESPACE}/{shown}/image", show, SENSOR_DATA)
 
 
 def _show_errors(log: Path, console: Console) -> None:
@@ -244,14 +218,8 @@ def _show_errors(log: Path, console: Console) -> None:
 # --------------------------------------------------------------------------------------------- the results
 
 
-def read_tracks(path: Path) -> dict[int, list[dict]]:
-    """Recorded tracks by stamp, as recorder_node writes them."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return {line["time_ns"]: line["tracks"] for line in lines}
-
-
-def summary(out: Path) -> str:
-    recorded = read_tracks(out / "tracks.jsonl")
+def summary(tracks: Path) -> str:
+    recorded = read_tracks(tracks)
     ids = {row["id"] for rows in recorded.values() for row in rows}
     return f"{len(recorded)} frames tracked, {len(ids)} tracks"
 

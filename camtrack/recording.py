@@ -156,3 +156,9 @@ class Recording:
             self._mot.write(f"{self.frames},{track},{box},{score:.4f},-1,-1,-1\n")
             rows.append({"id": track, "class": class_names[class_id], "score": score, "xyxy": xyxy})
         self._lines.write(json.dumps({"time_ns": time_ns, "frame": self.frames, "tracks": rows}) + "\n")
+
+
+def read_tracks(path: Path) -> dict[int, list[dict]]:
+    """Recorded tracks by stamp, of a tracks.jsonl or tracks3d.jsonl."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return {line["time_ns"]: line["tracks"] for line in lines}

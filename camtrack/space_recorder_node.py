@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from pydantic import Field
 from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import Header
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection3DArray
@@ -19,12 +22,13 @@ from camtrack_core.camera import Camera, Pose
 from camtrack_core.config import ImageNodeParameters
 from camtrack_core.ros import messages3d
 from camtrack_core.ros.cdr3d import Detections3DMessage, unpack_detections
-from camtrack_core.ros.image import measurement_time
+from camtrack_core.ros.image import fill_image, measurement_time
 from camtrack_core.ros.image_input import ImageInput
 from camtrack_core.ros.node import CamtrackNode, run
 from camtrack_core.ros.qos import RESULTS, SENSOR_DATA
+from camtrack_core.ros.stamps import fill_stamp
 from camtrack_core.ros.transform_listener import TransformListener
-from camtrack_core.ros.transforms import TransformError
+from camtrack_core.ros.transforms import TooEarly, TransformError
 from camtrack_core.tracks import Tracks3D
 
 HERE = Pose(np.eye(3), np.zeros(3))
@@ -38,7 +42,10 @@ class SpaceRecorderParameters(ImageNodeParameters):
 
 
 class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
-    """Subscribes to `image`, `camera_info`, tf, `tracks` and `trajectories`, joins them by stamp and writes."""
+    """Subscribes to `image`, `camera_info`, tf, `tracks` and `trajectories`, joins them by stamp and writes.
+
+    Publishes the frames of the video on `~/image` while somebody listens.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__("recorder", SpaceRecorderParameters, **options)
@@ -50,7 +57,9 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
         self._camera: Camera | None = None
         self._frame = ""
         self._pending: Detections3DMessage | None = None
-        self._transforms = TransformListener(self, lambda: None)
+        self._waiting: deque[tuple[Detections3DMessage, dict[str, Floats]]] = deque()
+        self._transforms = TransformListener(self, self._join)
+        self._drawn = self.advertise(ImageMessage, "~/image", SENSOR_DATA)
         self.subscribe(CameraInfo, "camera_info", self._on_camera, SENSOR_DATA)
         self.subscribe_serialised(Detection3DArray, "tracks", self._on_tracks, RESULTS)
         self.subscribe(MultiDOFJointTrajectory, "trajectories", self._on_trajectories, RESULTS)
@@ -69,6 +78,7 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
     def reset(self) -> None:
         assert self._recording is not None
         self._write(self._joiner.flush())
+        self._waiting.clear()
         self._recording.reset()
 
     def _on_camera(self, message: Any) -> None:
@@ -84,23 +94,38 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
     def _on_trajectories(self, message: Any) -> None:
         """Trajectories follow the tracks of the same stamp, and tell their velocities."""
         pending, self._pending = self._pending, None
-        if pending is None or pending.header.stamp != message.header.stamp or self._camera is None:
+        if pending is None or pending.header.stamp != message.header.stamp:
             return
-        time_ns = measurement_time(pending)
-        try:
-            pose = self._transforms.lookup(pending.header.frame_id.lstrip("/"), self._frame, time_ns)
-        except TransformError as error:
-            self.drop(error.cause, str(error))
-            return
-        names = tuple(sorted({name for name in pending.names if name is not None}))
-        tracks = with_velocities(pending, names, velocities_now(message))
-        self._write(self._joiner.add_tracks(time_ns, SpaceTracks(tracks, names, self._camera, pose)))
+        self._waiting.append((pending, velocities_now(message)))
+        self._join()
+
+    def _join(self) -> None:
+        """Give tracks to their images as soon as it is known where the camera was."""
+        while self._waiting and self._camera is not None:
+            message, velocities = self._waiting[0]
+            time_ns = measurement_time(message)
+            try:
+                pose = self._transforms.lookup(message.header.frame_id.lstrip("/"), self._frame, time_ns)
+            except TooEarly as error:
+                if len(self._waiting) <= self.parameters.capacity:
+                    return
+                self.drop(error.cause, str(error))
+            except TransformError as error:
+                self.drop(error.cause, str(error))
+            else:
+                names = tuple(sorted({name for name in message.names if name is not None}))
+                tracks = with_velocities(message, names, velocities)
+                self._write(self._joiner.add_tracks(time_ns, SpaceTracks(tracks, names, self._camera, pose)))
+            self._waiting.popleft()
 
     def _write(self, complete: list[tuple[int, Image, SpaceTracks | None]]) -> None:
         assert self._recording is not None
         for time_ns, image, found in complete:
             with self.monitor.stage("write"):
-                self._recording.write(time_ns, image, found)
+                picture = self._recording.write(time_ns, image, found)
+            if self._drawn.get_subscription_count():
+                header = Header(frame_id=self._frame, stamp=fill_stamp(Time(), time_ns))
+                self._drawn.publish(fill_image(ImageMessage(header=header), picture))
 
 
 def velocities_now(message: Any) -> dict[str, Floats]:
@@ -118,7 +143,7 @@ def with_velocities(message: Detections3DMessage, names: tuple[str, ...], veloci
     found = messages3d.to_detections(message, names.index, HERE)
     labels = [ids[tuple(centre)] for centre in found.boxes.centre.tolist()]
     unknown = np.full(3, np.nan)
-    found.boxes.velocity[:] = [velocities.get(label, unknown) for label in labels]
+    found.boxes.velocity[:] = np.reshape([velocities.get(label, unknown) for label in labels], (-1, 3))
     nothing = np.zeros((len(labels), 4, 4))
     numbers = np.array([int(label) for label in labels], np.int64)
     return Tracks3D(numbers, found.boxes, nothing, found.scores, found.class_ids, np.zeros(len(labels)))

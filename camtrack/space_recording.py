@@ -49,8 +49,8 @@ class SpaceRecording:
         self._map = BirdsEye((VIEW_HEIGHT, VIEW_HEIGHT), REACH)
         self.frames = 0
 
-    def write(self, time_ns: int, image: Image, found: SpaceTracks | None) -> None:
-        """Append an image and its tracks; None where it was not tracked."""
+    def write(self, time_ns: int, image: Image, found: SpaceTracks | None) -> Image:
+        """Append an image and its tracks, None where it was not tracked; returns the frame of the video."""
         self.frames += 1
         width = round(image.shape[1] * VIEW_HEIGHT / image.shape[0])
         view: Image = np.asarray(cv2.resize(image, (width, VIEW_HEIGHT)), np.uint8)
@@ -61,7 +61,9 @@ class SpaceRecording:
             scaled = Camera(camera.intrinsics * [[scale], [scale], [1.0]], view.shape[1], view.shape[0])
             view = draw_tracks_3d(view, found.tracks, found.class_names, scaled, found.camera_pose.inverse())
             beside = self._map.draw(time_ns, found.tracks, found.class_names, found.camera_pose, None)
-        self._video.write(time_ns, np.concatenate([view, beside], 1))
+        picture = np.concatenate([view, beside], 1)
+        self._video.write(time_ns, picture)
+        return picture
 
     def reset(self) -> None:
         """Time went backwards."""

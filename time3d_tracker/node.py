@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,7 @@ from time3d_tracker.config import TrackerConfig
 from time3d_tracker.level import height_over_ground
 from time3d_tracker.tracker import DEMO_MODEL, Result, Time3DModel, Tracker, check_intrinsics
 
+MOST_WAITING = 3  # images
 RETRY = 0.02  # seconds between two looks for a transform that an image waits for
 
 
@@ -48,7 +50,7 @@ class Time3DParameters(ImageNodeParameters, TrackerConfig):
     ground_frame: str = Field(
         "base_link", description="frame whose origin lies on the ground below the vehicle; empty: height unknown"
     )
-    transform_timeout: float = Field(0.1, ge=0, description="how long an image waits for its transform, seconds")
+    transform_timeout: float = Field(0.2, ge=0, description="how long an image waits for its transform, seconds")
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
         self._tracker = Tracker(model, TrackerConfig(**values))
         self._names = model.class_names
         self._camera: Camera | None = None
-        self._waiting: _Waiting | None = None
+        self._waiting: deque[_Waiting] = deque()
         self.monitor.facts |= {"model": path.name, "engine": model.session.engine}
         self._tracks = self.advertise(Detection3DArray, "~/tracks", RESULTS)
         self._velocities = self.advertise(MultiDOFJointTrajectory, "~/velocities", RESULTS)
@@ -100,7 +102,7 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
 
     def reset(self) -> None:
         self._tracker.reset()
-        self._waiting = None
+        self._waiting.clear()
 
     # --- In
 
@@ -121,29 +123,29 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
             got = f"{image.shape[1]}x{image.shape[0]}"
             self.drop("camera_info of another size", f"expected an image of {size[0]}x{size[1]}, got {got}")
             return
-        if self._waiting is not None:
-            self.drop(TransformError.cause, "a newer image came before the transform of this one")
-        self._take(_Waiting(image, time_ns, header, time.monotonic() + self.parameters.transform_timeout))
+        self._waiting.append(_Waiting(image, time_ns, header, time.monotonic() + self.parameters.transform_timeout))
+        if len(self._waiting) > MOST_WAITING:
+            self.drop(TransformError.cause, f"{MOST_WAITING} newer images came before the transform of this one")
+            self._waiting.popleft()
+        self._retry()
 
     def _retry(self) -> None:
-        """Look again for the transform of the image that waits for one."""
-        if self._waiting is not None:
-            self._take(self._waiting)
-
-    def _take(self, waiting: _Waiting) -> None:
-        self._waiting = None
-        try:
-            pose, height = self._place(waiting.header.frame_id.lstrip("/"), waiting.time_ns)
-        except TooEarly as error:
-            if time.monotonic() < waiting.deadline:
-                self._waiting = waiting
-            else:
+        """Track the images whose transform has come, in order."""
+        while self._waiting:
+            waiting = self._waiting[0]
+            try:
+                place = self._place(waiting.header.frame_id.lstrip("/"), waiting.time_ns)
+            except TooEarly as error:
+                if time.monotonic() < waiting.deadline:
+                    return
                 self.drop(error.cause, str(error))
-            return
-        except TransformError as error:
-            self.drop(error.cause, str(error))
-            return
-        self._track(waiting, pose, height)
+                place = None
+            except TransformError as error:
+                self.drop(error.cause, str(error))
+                place = None
+            self._waiting.popleft()
+            if place is not None:
+                self._track(waiting, *place)
 
     def _place(self, frame: str, time_ns: int) -> tuple[Pose | None, float]:
         """Pose of a camera in the fixed frame, and its height over the ground; None and 0 where nobody is asked.

@@ -228,7 +228,12 @@ def check_intrinsics(intrinsics: Floats) -> None:
 
 
 def _result(
-    out: dict[str, NDArray], ids: Integers, usable: NDArray[np.bool_], scale: float, size: tuple[int, int], upright: Pose
+    out: dict[str, NDArray],
+    ids: Integers,
+    usable: NDArray[np.bool_],
+    scale: float,
+    size: tuple[int, int],
+    upright: Pose,
 ) -> Result:
     seen = np.flatnonzero(usable)
     detections = Detections3D(_boxes(out, seen), *_judgements(out, seen))

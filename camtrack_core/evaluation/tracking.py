@@ -153,19 +153,29 @@ def score_tracks_by_class(
 
 def trackeval_data(frames: Sequence[EvaluationFrame], min_track_height: float) -> dict[str, Any]:
     """A sequence in the form that TrackEval's metrics take, without what must not count."""
-    cleaned = [_counted(frame, min_track_height) for frame in frames]
-    truth_ids = _consecutive([truth.ids for truth, _ in cleaned])
-    track_ids = _consecutive([tracks.ids for _, tracks in cleaned])
+    cleaned = [counted(frame, min_track_height) for frame in frames]
+    similarities = [iou(truth.xyxy, tracks.xyxy) for truth, tracks in cleaned]
+    return as_trackeval([truth.ids for truth, _ in cleaned], [tracks.ids for _, tracks in cleaned], similarities)
+
+
+def as_trackeval(true_ids: list[Integers], found_ids: list[Integers], similarities: list[Floats]) -> dict[str, Any]:
+    """What TrackEval's metrics take: of each frame the ids (N,) and (M,), and the similarities (N, M) in [0, 1]."""
+    truth_ids, track_ids = _consecutive(true_ids), _consecutive(found_ids)
     return {
-        "num_timesteps": len(frames),
+        "num_timesteps": len(truth_ids),
         "gt_ids": truth_ids,
         "tracker_ids": track_ids,
-        "similarity_scores": [iou(truth.xyxy, tracks.xyxy) for truth, tracks in cleaned],
+        "similarity_scores": similarities,
         "num_gt_dets": sum(map(len, truth_ids)),
         "num_tracker_dets": sum(map(len, track_ids)),
         "num_gt_ids": _count_distinct(truth_ids),
         "num_tracker_ids": _count_distinct(track_ids),
     }
+
+
+def score_trackeval(data: dict[str, dict[str, Any]]) -> TrackingScores:
+    """Scores over all sequences, by name, in the form of `as_trackeval`."""
+    return _summary(_evaluate(data)[0])
 
 
 def _check_ids(name: str, frames: Iterable[EvaluationFrame]) -> None:
@@ -180,7 +190,7 @@ def _of_class(frame: EvaluationFrame, class_id: int) -> EvaluationFrame:
     return EvaluationFrame(truth[truth.class_ids == class_id], tracks[tracks.class_ids == class_id], frame.ignored)
 
 
-def _counted(frame: EvaluationFrame, min_track_height: float) -> tuple[TrackTruth, Tracks2D]:
+def counted(frame: EvaluationFrame, min_track_height: float) -> tuple[TrackTruth, Tracks2D]:
     """The truth that is scored and the tracks that count as hits or as false."""
     truth, tracks = frame.truth, frame.tracks
     overlaps = iou(truth.xyxy, tracks.xyxy)
