@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from camtrack.demo import read_tracks
+from camtrack.recording import read_tracks
 from gcnet_tracker.tracker import DEMO_MODEL
+from time3d_tracker.tracker import DEMO_MODEL as TIME3D_MODEL
 
 ROOT = Path(__file__).parents[1]
 
@@ -92,6 +93,18 @@ def test_demo_runs_real_processes_and_writes_the_video(tmp_path: Path) -> None:
     assert len(stamps) == 12 and np.allclose(np.diff(stamps), 1e8, atol=1e3)
     video = cv2.VideoCapture(str(tmp_path / "out" / "tracks.mp4"))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 12
+
+
+@pytest.mark.skipif(not TIME3D_MODEL.exists(), reason="the demo weights are not here")
+def test_demo_tracks_a_generated_drive_in_space(tmp_path: Path) -> None:
+    """Every frame goes through both trackers and the fusion; the scores are printed."""
+    out = tmp_path / "out"
+    done = camtrack("demo", "--seconds", "1", "--seed", "3", "--out", str(out), "--rate", "0", timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr + (out / "log.txt").read_text()
+    assert "in space" in done.stdout and "HOTA" in done.stdout
+    stamps = sorted(read_tracks(out / "tracks3d.jsonl"))
+    assert len(stamps) == 10 and np.allclose(np.diff(stamps), 1e8, atol=1e3)
+    assert cv2.VideoCapture(str(out / "tracks.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 10
 
 
 @pytest.mark.skipif(not DEMO_MODEL.exists(), reason="the demo weights are not here")

@@ -1,13 +1,24 @@
-"""What Time3D's node takes for a camera."""
+"""Time3D's node with a scripted model: what it takes for a camera and its place, and what it publishes."""
+
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
+from ros_helpers import Diagnostics, Graph, collect, image_message, opened_graph
+from sensor_msgs.msg import CameraInfo, Image
+from tf2_msgs.msg import TFMessage
+from trajectory_msgs.msg import MultiDOFJointTrajectory
+from vision_msgs.msg import Detection3DArray
 
-pytest.importorskip("sensor_msgs", reason="needs the ROS client library")
-
-from sensor_msgs.msg import CameraInfo
-
+from camtrack_core.camera import OPTICAL_IN_VEHICLE, Pose
 from camtrack_core.errors import ConfigurationError
+from camtrack_core.ros.qos import RESULTS, SENSOR_DATA, TRANSFORMS
+from camtrack_core.ros.stamps import fill_stamp
+from camtrack_core.ros.transforms import to_transform
+from time3d_tracker import node as node_module
+from time3d_tracker.config import MEMORY
 from time3d_tracker.node import read_camera
 
 K = [500.0, 0, 320, 0, 510, 180, 0, 0, 1]
@@ -28,3 +39,180 @@ def test_a_rectified_camera_is_read() -> None:
 def test_other_cameras_are_refused_with_a_sentence(k: list[float], d: list[float], sentence: str) -> None:
     with pytest.raises(ConfigurationError, match=sentence):
         read_camera(CameraInfo(height=360, width=640, k=k, d=d, distortion_model="plumb_bob"))
+
+
+SECOND = 1_000_000_000
+MOUNT = Pose(OPTICAL_IN_VEHICLE, np.array([1.0, 0.0, 1.4]))
+
+
+class OneCar:
+    """Stands for a model: one car, 20 m ahead and 2 m to the right, which drives away."""
+
+    class_names, attributes = ("car",), ("moving", "stopped", "parked")
+    height, width, slots, channels = 96, 160, 2, 4
+
+    def __init__(self, *_: object) -> None:
+        self.session = SimpleNamespace(engine="none")
+        self.heights: list[float] = []
+
+    def prepare(self, image: np.ndarray) -> float:
+        return 0.25
+
+    def infer(self, projection, height, memory, time_ns, pose):  # type: ignore[no-untyped-def]
+        self.heights.append(height)
+        k = self.slots
+        association = np.zeros((MEMORY, k + 1, k + 1), np.float32)
+        association[:, range(k), range(k)] = 0.9
+        centres = np.tile([[2.0, 0.5, 20.0]], (k, 1))
+        return {
+            "scores": np.array([0.9, 0.0]), "class_ids": np.zeros(k, np.int32),
+            "boxes2d": np.tile([[10.0, 10, 30, 30]], (k, 1)), "usable": np.ones(k), "spreads": np.full(k, 0.05),
+            "yaws": np.tile([[0.0, 1.0]], (k, 1)), "features": np.zeros((k, 4), np.float32), "association": association,
+            "velocities": np.tile([[0.0, 0.0, 5.0]], (k, 1)), "attributes": np.eye(3)[np.zeros(k, int)],
+            "refined_centres": centres, "refined_sizes": np.tile([[4.0, 1.8, 1.5]], (k, 1)),
+        }  # fmt: skip
+
+
+class Bench:
+    """A running node and a peer that plays camera and vehicle."""
+
+    def __init__(self, graph: Graph, monkeypatch: pytest.MonkeyPatch, **parameters: Any) -> None:
+        monkeypatch.setattr(node_module, "Time3DModel", OneCar)
+        self.graph = graph
+        self.node = graph.start(node_module.Time3DNode, **parameters)
+        self.model = self.node._tracker.model
+        self.peer = graph.peer()
+        self.diagnostics = Diagnostics(self.peer)
+        self.heard = collect(self.peer, Detection3DArray, "time3d_tracker/tracks", RESULTS)
+        self.motion = collect(self.peer, MultiDOFJointTrajectory, "time3d_tracker/velocities", RESULTS)
+        self._images = self.peer.create_publisher(Image, "image", SENSOR_DATA)
+        self._cameras = self.peer.create_publisher(CameraInfo, "camera_info", SENSOR_DATA)
+        self._tf = self.peer.create_publisher(TFMessage, "/tf", TRANSFORMS)
+        listeners = [self._images, self._cameras] + ([self._tf] if self.node.parameters.fixed_frame else [])
+        graph.spin_until(lambda: all(x.get_subscription_count() for x in listeners))
+        graph.spin_until(lambda: self.peer.count_publishers("time3d_tracker/tracks"))
+
+    def calibrate(self, **changes: Any) -> None:
+        self._cameras.publish(CameraInfo(**{"height": 360, "width": 640, "k": K, "d": [], **changes}))
+        self.graph.spin_for(0.2)
+
+    def show(self, second: int, height: int = 360, width: int = 640) -> None:
+        self._images.publish(image_message(second * SECOND, height=height, width=width))
+
+    def place(self, second: int, pitch: float = 0.0, mount: Pose = MOUNT) -> None:
+        """The vehicle stands on a slope at x = 10."""
+        slope = np.array([[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]])
+        stamp = fill_stamp(Time(), second * SECOND)
+        vehicle = to_transform(Pose(slope, np.array([10.0, 0, 0])), "map", "base_link", stamp)
+        self._tf.publish(TFMessage(transforms=[vehicle, to_transform(mount, "base_link", "camera", stamp)]))
+        self.graph.spin_for(0.2)
+
+
+def test_tracks_come_in_the_cameras_frame_with_velocities_of_the_same_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, monkeypatch)
+        bench.calibrate()
+        pitch = np.radians(5)
+        bench.place(1, pitch)
+        bench.show(1)
+        graph.spin_until(lambda: bench.heard and bench.motion)
+        (detection,), header = bench.heard[0].detections, bench.heard[0].header
+        assert header.frame_id == "camera" and header.stamp.sec == 1
+        assert detection.id == "1" == bench.motion[0].joint_names[0]
+        assert detection.results[0].hypothesis.class_id == "car"
+        # The car lies in the level frame; the camera looks 5 degrees down.
+        cos, sin = np.cos(pitch), np.sin(pitch)
+        at = detection.bbox.center.position
+        assert [at.x, at.y, at.z] == pytest.approx([2.0, cos * 0.5 - sin * 20, sin * 0.5 + cos * 20])
+        v = bench.motion[0].points[0].velocities[0].linear
+        assert [v.x, v.y, v.z] == pytest.approx([0.0, -sin * 5, cos * 5])
+        covariance = np.array(detection.results[0].pose.covariance).reshape(6, 6)
+        assert (np.linalg.eigvalsh(covariance[:3, :3]) > 0).all()
+        sight = np.array([at.x, at.y, at.z]) / np.linalg.norm([at.x, at.y, at.z])
+        assert sight @ covariance[:3, :3] @ sight == pytest.approx((0.05 * np.sqrt(4 + 0.25 + 400)) ** 2)
+        assert bench.model.heights[-1] == pytest.approx(1.4 * cos - 1.0 * sin)
+
+
+def test_without_camera_info_images_are_dropped_until_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, monkeypatch, fixed_frame="")
+        bench.show(1)
+        graph.spin_until(lambda: bench.diagnostics.says("drops.no camera_info=1"))
+        bench.calibrate()
+        bench.show(2)
+        graph.spin_until(lambda: bench.heard)
+        assert bench.heard[0].header.stamp.sec == 2
+        assert bench.model.heights[-1] == 0
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"k": [0.0] * 9}, "positive focal lengths"),
+    ({"k": [float("nan")] * 9}, "positive focal lengths"),
+    ({"d": [0.2, 0.0, 0.0, 0.0, 0.0], "distortion_model": "plumb_bob"}, "rectified images"),
+])  # fmt: skip
+def test_a_camera_that_cannot_be_used_is_a_standing_warning(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], sentence: str
+) -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, monkeypatch, fixed_frame="")
+        bench.calibrate()
+        bench.calibrate(**changes)
+        graph.spin_until(lambda: bench.diagnostics.says(sentence))
+        bench.show(1)
+        graph.spin_until(lambda: bench.diagnostics.says("drops.no camera_info=1"))
+        assert not bench.heard
+
+
+def test_images_of_another_size_than_their_camera_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, monkeypatch, fixed_frame="")
+        bench.calibrate()
+        bench.show(1, height=90, width=160)
+        graph.spin_until(lambda: bench.diagnostics.says("drops.camera_info of another size=1"))
+        bench.show(2)
+        graph.spin_until(lambda: bench.heard)
+
+
+def test_an_image_waits_for_its_transform_and_is_dropped_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, monkeypatch, transform_timeout=1.0)
+        bench.calibrate()
+        bench.show(1)
+        graph.spin_for(0.3)
+        assert not bench.heard
+        bench.place(1)
+        graph.spin_until(lambda: bench.heard)
+        bench.show(3)
+        graph.spin_until(lambda: bench.diagnostics.says("drops.no transform=1"))
+        assert len(bench.heard) == 1
+
+
+def test_an_unknown_ground_is_said_and_tracking_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, monkeypatch, ground_frame="wheels")
+        bench.calibrate()
+        bench.place(1)
+        bench.show(1)
+        graph.spin_until(lambda: bench.heard)
+        assert bench.model.heights[-1] == 0
+        graph.spin_until(lambda: bench.diagnostics.says("camera's height"))
+
+
+def test_a_camera_that_looks_down_is_a_counted_drop(monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, monkeypatch)
+        bench.calibrate()
+        bench.place(1, pitch=np.radians(88))
+        bench.show(1)
+        graph.spin_until(lambda: bench.diagnostics.says("drops.DataError=1"))
+        assert not bench.heard
+
+
+def test_time_going_backwards_starts_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, monkeypatch, fixed_frame="")
+        bench.calibrate()
+        for index, second in enumerate((5, 6, 1)):
+            bench.show(second)
+            graph.spin_until(lambda n=index: len(bench.heard) > n)
+        assert [m.detections[0].id for m in bench.heard] == ["1", "1", "2"]

@@ -87,8 +87,7 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
         self._velocities = self.advertise(MultiDOFJointTrajectory, "~/velocities", RESULTS)
         self._drawn = self.advertise(Image, "~/image", SENSOR_DATA)
         warm_up = np.array([[model.width, 0, model.width / 2], [0, model.width, model.height / 2], [0, 0, 1.0]])
-        self._tracker.step(np.zeros((model.height, model.width, 3), np.uint8), 0, warm_up)
-        self._tracker.reset()
+        Tracker(model).step(np.zeros((model.height, model.width, 3), np.uint8), 0, warm_up)  # the first run is slow
         self.subscribe(CameraInfo, "camera_info", self._on_camera, SENSOR_DATA)
         if parameters.fixed_frame:
             self._transforms = TransformListener(self, self._retry)
