@@ -1,5 +1,6 @@
 """Time3D's node with a scripted model: what it takes for a camera and its place, and what it publishes."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -77,7 +78,7 @@ class Bench:
     """A running node and a peer that plays camera and vehicle."""
 
     def __init__(self, graph: Graph, monkeypatch: pytest.MonkeyPatch, **parameters: Any) -> None:
-        monkeypatch.setattr(node_module, "Time3DModel", OneCar)
+        monkeypatch.setattr(node_module, "shared_model", OneCar)
         self.graph = graph
         self.node = graph.start(node_module.Time3DNode, **parameters)
         self.model = self.node._tracker.model
@@ -216,3 +217,29 @@ def test_time_going_backwards_starts_afresh(monkeypatch: pytest.MonkeyPatch) -> 
             bench.show(second)
             graph.spin_until(lambda n=index: len(bench.heard) > n)
         assert [m.detections[0].id for m in bench.heard] == ["1", "1", "2"]
+
+
+def test_several_cameras_share_one_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made: list[OneCar] = []
+    monkeypatch.setattr(node_module, "Time3DModel", lambda *_: made.append(OneCar()) or made[-1])
+    with opened_graph() as graph:
+        nodes = []
+        for camera in ("front", "rear"):
+            options = graph.options({"model": str(tmp_path / "none.onnx"), "fixed_frame": ""})
+            nodes.append(graph.add(node_module.Time3DNode(namespace=camera, **options)))
+            assert nodes[-1].start()
+        assert len(made) == 1
+        peer = graph.peer()
+        heard = {camera: collect(peer, Detection3DArray, f"{camera}/time3d_tracker/tracks", RESULTS)
+                 for camera in ("front", "rear")}  # fmt: skip
+        for camera, messages in heard.items():
+            cameras = peer.create_publisher(CameraInfo, f"{camera}/camera_info", SENSOR_DATA)
+            images = peer.create_publisher(Image, f"{camera}/image", SENSOR_DATA)
+            graph.spin_until(lambda c=cameras, i=images: c.get_subscription_count() and i.get_subscription_count())
+            cameras.publish(CameraInfo(height=360, width=640, k=K))
+            graph.spin_for(0.2)
+            for second in (1, 2):
+                images.publish(image_message(second * SECOND, height=360, width=640))
+                graph.spin_until(lambda m=messages, n=second: len(m) >= n)
+        # each camera has tracks of its own
+        assert [[m.detections[0].id for m in messages] for messages in heard.values()] == [["1", "1"], ["1", "1"]]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from trajectory_msgs.msg import MultiDOFJointTrajectory
@@ -28,6 +31,7 @@ from camtrack_core.ros.node import CamtrackNode, run
 from camtrack_core.ros.qos import RESULTS, SENSOR_DATA
 from camtrack_core.ros.transform_listener import TransformListener
 from camtrack_core.ros.transforms import TooEarly, TransformError
+from camtrack_core.runtime import Device
 from time3d_tracker.config import TrackerConfig
 from time3d_tracker.level import height_over_ground
 from time3d_tracker.tracker import DEMO_MODEL, Result, Time3DModel, Tracker, check_intrinsics
@@ -76,7 +80,7 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
 
     def configure(self, parameters: Time3DParameters) -> None:
         path = Path(parameters.model) if parameters.model else DEMO_MODEL
-        model = Time3DModel(path, parameters.device, parameters.threads)
+        model = shared_model(path, parameters.device, parameters.threads)
         values = {name: getattr(parameters, name) for name in TrackerConfig.model_fields}
         self._tracker = Tracker(model, TrackerConfig(**values))
         self._names = model.class_names
@@ -208,8 +212,23 @@ def read_camera(message: Any) -> Camera:
     return Camera(intrinsics, message.width, message.height)
 
 
+@cache
+def shared_model(path: Path, device: Device, threads: int) -> Time3DModel:
+    """One session for all nodes of a process. They run one after the other, so that they can share its input, too."""
+    return Time3DModel(path, device, threads)
+
+
 def main() -> int:
     return run(Time3DNode)
+
+
+def main_cameras() -> int:
+    """A node for each camera, in the namespace of its name, all with one session: arguments are the names."""
+    cameras = remove_ros_args(sys.argv)[1:]
+    if not cameras:
+        print("expected the names of cameras, like front left right, got none", file=sys.stderr)
+        return 2
+    return run(*(partial(Time3DNode, namespace=camera) for camera in cameras))
 
 
 if __name__ == "__main__":

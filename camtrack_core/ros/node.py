@@ -324,28 +324,30 @@ class CamtrackNode(LifecycleNode, Generic[P]):
             self.warn(publisher.topic_name, "; ".join(unheard_by(self, publisher)) or None)
 
 
-def run(make_node: Callable[[], CamtrackNode[Any]]) -> int:
-    """Run a node until a signal or finish() ends it; returns the process's exit code.
+def run(*make_nodes: Callable[[], CamtrackNode[Any]]) -> int:
+    """Run nodes in one process until a signal or finish() of one ends them; returns the process's exit code.
 
-    0 after SIGINT, SIGTERM or finish(); 1 if the node could not start by itself.
+    0 after SIGINT, SIGTERM or finish(); 1 if a node could not start by itself.
     """
     # rclpy's own handlers shut the context down under a running callback, which sometimes raises or hangs.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     stop = _StopSignals()
     executor = SingleThreadedExecutor()
-    node = make_node()
-    executor.add_node(node)
+    nodes = [make_node() for make_node in make_nodes]
+    for node in nodes:
+        executor.add_node(node)
     try:
-        if not node.start():
+        if not all([node.start() for node in nodes]):
             return 1
-        while not stop.received and node.exit_code is None:
+        while not stop.received and all(node.exit_code is None for node in nodes):
             executor.spin_once(timeout_sec=WAKE_UP)
-        return node.exit_code or 0
+        return max(node.exit_code or 0 for node in nodes)
     except KeyboardInterrupt:  # the second signal
         return 0
     finally:
-        executor.remove_node(node)
-        node.close()
+        for node in nodes:
+            executor.remove_node(node)
+            node.close()
         executor.shutdown()
         rclpy.try_shutdown()
 
