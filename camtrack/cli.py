@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from math import inf
 from pathlib import Path
@@ -95,6 +96,7 @@ def bag(
     compressed: Annotated[bool, typer.Option("--compressed", help="JPEG on image/compressed, not image")] = False,
     quality: Annotated[int, typer.Option(min=1, max=100, help="of JPEG images")] = 90,
     truth: Annotated[bool, typer.Option("--truth", help="the labels, too, as detections")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print what was written as JSON")] = False,
 ) -> None:
     """Write a recording to a bag that `ros2 bag play` plays: images, calibration, transforms.
 
@@ -110,7 +112,7 @@ def bag(
         task = progress.add_task(f"writing {out}", total=sum(map(len, cameras.values())))
         options = BagOptions(storage, quality if compressed else 0, truth)
         count = write_bag(cameras, out, options, lambda: progress.advance(task))
-    typer.echo(f"{out}: {count} messages")
+    typer.echo(json.dumps({"bag": str(out), "messages": count}) if as_json else f"{out}: {count} messages")
 
 
 @app.command()
@@ -189,19 +191,25 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="folders of NAME.txt, a run each", show_default=False)],
     truth: Annotated[list[str], typer.Option(help=f"{SOURCE}; of a data set all sequences; may be given again")],
     out: Annotated[Path, typer.Option(help="HTML file to write")] = Path("report.html"),
+    images: Annotated[Path | None, typer.Option(help="folder for the worst moments as PNG, too")] = None,
     kind: Annotated[str, typer.Option(help="class that is scored, on KITTI")] = "Car",
     min_height: Annotated[float, typer.Option(min=0, help="pixels; lower objects do not count")] = 0.0,
     min_visible: Annotated[float, typer.Option(min=0, max=1, help="share; more hidden ones do not count")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="print scores, intervals and changes as JSON")] = False,
 ) -> None:
-    """Compare runs on one HTML page: scores, what changed, errors, precision and recall, sequences.
+    """Compare runs on one HTML page: scores, what changed, errors, latency, lives of objects, worst moments.
 
     Example: camtrack report runs/before runs/after --truth data/uadetrac --out report.html
     """
     from camtrack.evaluate import Rules
-    from camtrack.report import write_report
+    from camtrack.evaluate_command import print_json
+    from camtrack.report import summary, write_report
 
-    write_report(runs, truth, out, Rules(kind, min_height, min_visible))
-    typer.echo(out)
+    reported = write_report(runs, truth, out, Rules(kind, min_height, min_visible), images)
+    if as_json:
+        print_json({"report": str(out), "runs": summary(reported)})
+    else:
+        typer.echo(out)
 
 
 def main() -> None:

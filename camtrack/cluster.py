@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import socket
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from camtrack.methods import Engine, Run
 from camtrack.offline import POLL, Advance, Result, Task, track_one
 from camtrack_core.errors import CamtrackError, DataError
 
+CONNECT_SECONDS = 5.0
 PACKAGES = Path(camtrack.__file__).parents[1]
 
 
@@ -40,7 +42,9 @@ class _Worker:
     def track(self, task: Task) -> Result:
         """Raises CamtrackError where the model cannot be used."""
         add = self._counter.add.remote
-        return track_one(task, self._engine, lambda n: add(n, 0), lambda n: add(0, n))
+        result = track_one(task, self._engine, lambda n: add(n, 0), lambda n: add(0, n))
+        importlib.import_module("ray").get(self._counter.get.remote())  # the counter has heard all by now
+        return result
 
 
 def track_in_cluster(tasks: list[Task], run: Run, address: str, jobs: int, advance: Advance) -> list[Result]:
@@ -58,6 +62,7 @@ def track_in_cluster(tasks: list[Task], run: Run, address: str, jobs: int, advan
         ray: Any = importlib.import_module("ray")
     except ImportError as error:
         raise DataError("--ray: expected Ray to be installed; pip install 'camtrack[ray]'") from error
+    _check_answers(address)
     try:
         # The workers find this project where it is here, which the machines share.
         environment = {"env_vars": {"PYTHONPATH": str(PACKAGES), "OMP_NUM_THREADS": "1"}}
@@ -73,6 +78,17 @@ def track_in_cluster(tasks: list[Task], run: Run, address: str, jobs: int, advan
         raise DataError(f"--ray {address}: a process of the cluster died; run it again to go on") from error
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself waits for minutes. Raises DataError where nobody listens at HOST:PORT."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator:
+        return  # auto, or a name that Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise DataError(f"--ray {address}: the cluster does not answer: {error}") from error
 
 
 def _shared_out(ray: Any, tasks: list[Task], workers: list[Any], counter: Any, advance: Advance) -> list[Result]:

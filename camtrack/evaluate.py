@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from camtrack_core.boxes import Boxes2D, Floats
-from camtrack_core.datasets.frames import Sequence, truth_of
+from camtrack_core.datasets.frames import Sequence, Truth, truth_of
 from camtrack_core.datasets.kitti import KittiSequence
 from camtrack_core.datasets.kitti_rows import read_objects
 from camtrack_core.datasets.motchallenge import CLASS_NAMES as MOT_CLASSES
@@ -66,14 +66,40 @@ def evaluate_tracks(predictions: Path, truth: list[str], rules: Rules) -> Evalua
     Raises:
         DataError: predictions are missing or broken, or the truth has no labels.
     """
-    frames: dict[str, list[EvaluationFrame]] = {}
+    return score_loaded(load_tracks(predictions, truth, rules), rules)
+
+
+@dataclass(frozen=True)
+class LoadedTracks:
+    """The tracks of a sequence beside its truth.
+
+    Attributes:
+        sequence: the recording; file: the text with its tracks.
+        truth: of every labelled frame; frames: the same as they are scored.
+        min_track_height: unmatched tracks up to this height in pixels do not count.
+    """
+
+    sequence: Sequence
+    file: Path
+    truth: list[Truth]
+    frames: list[EvaluationFrame]
+    min_track_height: float
+
+
+def load_tracks(predictions: Path, truth: list[str], rules: Rules) -> list[LoadedTracks]:
+    """Reads what is to be scored; arguments and errors as evaluate_tracks has them."""
     sequences = list(_sequences(truth))
-    files = {s.name: find_predictions(predictions, s.name, len(sequences)) for s in sequences}
-    for sequence in sequences:
-        frames[sequence.name] = _frames(sequence, files[sequence.name], rules)
-    kitti = isinstance(sequences[0], KittiSequence)
-    combined, each = score_each(frames, kitti2d.MIN_TRACK_HEIGHT if kitti else rules.min_height)
-    return Evaluation(combined, each, _spatial(sequences, files, rules) if kitti else None)
+    files = [find_predictions(predictions, s.name, len(sequences)) for s in sequences]
+    return [_load(sequence, file, rules) for sequence, file in zip(sequences, files, strict=True)]
+
+
+def score_loaded(loaded: list[LoadedTracks], rules: Rules) -> Evaluation:
+    """Raises DataError where an id occurs twice in a frame."""
+    frames = {one.sequence.name: one.frames for one in loaded}
+    combined, each = score_each(frames, loaded[0].min_track_height)
+    kitti = all(isinstance(one.sequence, KittiSequence) for one in loaded)
+    files = {one.sequence.name: one.file for one in loaded}
+    return Evaluation(combined, each, _spatial([one.sequence for one in loaded], files, rules) if kitti else None)
 
 
 def _sequences(truth: list[str]) -> Iterator[Sequence]:
@@ -94,17 +120,21 @@ def find_predictions(predictions: Path, name: str, count: int) -> Path:
     return path
 
 
-def _frames(sequence: Sequence, path: Path, rules: Rules) -> list[EvaluationFrame]:
+def _load(sequence: Sequence, path: Path, rules: Rules) -> LoadedTracks:
     if isinstance(sequence, KittiSequence):
         assert sequence.objects is not None
-        return kitti2d.evaluation_frames(sequence.objects, _kitti_tracks(path, len(sequence), rules.kind), rules.kind)
+        tracks = _kitti_tracks(path, len(sequence), rules.kind)
+        frames = kitti2d.evaluation_frames(sequence.objects, tracks, rules.kind)
+        return LoadedTracks(sequence, path, list(sequence.truth()), frames, kitti2d.MIN_TRACK_HEIGHT)
     tracks = read_mot(path, len(sequence)) if _is_mot_text(path) else _kitti_tracks(path, len(sequence), "")
     pairs = [(t, found) for t, found in zip(truth_of(sequence), tracks, strict=True) if t.labels is not None]
     if not pairs:
         raise DataError(f"{sequence.name} has no labelled frames to score against")
     if sequence.class_names == MOT_CLASSES:
-        return [motchallenge.evaluation_frame(t, found) for t, found in pairs]
-    return [evaluation_frame(t, found, rules.min_height, rules.min_visible) for t, found in pairs]
+        frames = [motchallenge.evaluation_frame(t, found) for t, found in pairs]
+    else:
+        frames = [evaluation_frame(t, found, rules.min_height, rules.min_visible) for t, found in pairs]
+    return LoadedTracks(sequence, path, [t for t, _ in pairs], frames, rules.min_height)
 
 
 def _is_mot_text(path: Path) -> bool:
@@ -160,7 +190,7 @@ def evaluate_detections(
     sequences = list(_sequences(truth))
     for sequence in sequences:
         found = read_mot(find_predictions(predictions, sequence.name, len(sequences)), len(sequence))
-        judged = _judge(sequence, found, iou)
+        judged = _judge(*_labelled(sequence, found), iou)
         weather = sequence.weather if isinstance(sequence, UaDetracSequence) else ""
         names = [
             ALL,
@@ -174,13 +204,19 @@ def evaluate_detections(
     }
 
 
-def detection_curve(predictions: Path, truth: list[str], iou: float) -> uadetrac_pr.Curve | None:
-    """Precision and recall of all boxes; None on KITTI, whose texts hold other classes. Errors as evaluate_tracks."""
-    sequences = list(_sequences(truth))
-    if any(isinstance(sequence, KittiSequence) for sequence in sequences):
+def detection_curve(loaded: list[LoadedTracks], iou: float) -> uadetrac_pr.Curve | None:
+    """Precision and recall of all boxes, whose scores order them; None on KITTI, whose texts may have none."""
+    if any(isinstance(one.sequence, KittiSequence) for one in loaded):
         return None
-    files = (find_predictions(predictions, s.name, len(sequences)) for s in sequences)
-    return _curve([_judge(s, read_mot(file, len(s)), iou) for s, file in zip(sequences, files, strict=True)])
+    images = [[_as_image(frame) for frame in one.frames] for one in loaded]
+    boxes = [[Boxes2D(f.tracks.xyxy, f.tracks.scores, f.tracks.class_ids) for f in one.frames] for one in loaded]
+    return _curve([_judge(i, b, iou) for i, b in zip(images, boxes, strict=True)])
+
+
+def _as_image(frame: EvaluationFrame) -> ImageTruth:
+    """Objects that are not scored are ignored regions."""
+    scored, others = frame.truth[frame.truth.scored], frame.truth[~frame.truth.scored]
+    return ImageTruth(scored.xyxy, scored.class_ids, np.concatenate([frame.ignored, others.xyxy]))
 
 
 def read_splits(specs: list[str]) -> dict[str, set[str]]:
@@ -197,21 +233,22 @@ def read_splits(specs: list[str]) -> dict[str, set[str]]:
     return splits
 
 
-def _judge(sequence: Sequence, found: list[Tracks2D], iou: float) -> tuple[Floats, Floats, int]:
+def _labelled(sequence: Sequence, found: list[Tracks2D]) -> tuple[list[ImageTruth], list[Boxes2D]]:
+    """Truth and detections of the frames that have labels."""
+    images, boxes = [], []
+    for truth, one in zip(truth_of(sequence), found, strict=True):
+        if truth.labels is not None:
+            images.append(ImageTruth(truth.labels.xyxy, truth.labels.class_ids, truth.ignored))
+            boxes.append(Boxes2D(one.xyxy, one.scores, one.class_ids))
+    return images, boxes
+
+
+def _judge(images: list[ImageTruth], boxes: list[Boxes2D], iou: float) -> tuple[Floats, Floats, int]:
     """Scores of the detections that count, whether each is a hit, and the number of objects."""
-    scores: list[Floats] = [np.zeros(0)]
-    hits: list[np.ndarray] = [np.zeros(0, bool)]
-    count = 0
-    for truth, boxes in zip(truth_of(sequence), found, strict=True):
-        if truth.labels is None:
-            continue
-        labels, classless = truth.labels, np.zeros(len(truth.labels), np.int64)
-        image = ImageTruth(labels.xyxy, classless, truth.ignored)
-        score, hit = judge(image, Boxes2D(boxes.xyxy, boxes.scores, boxes.class_ids), iou)
-        scores.append(score)
-        hits.append(hit)
-        count += len(labels)
-    return np.concatenate(scores), np.concatenate(hits), count
+    judged = [judge(image, found, iou) for image, found in zip(images, boxes, strict=True)]
+    scores = np.concatenate([np.zeros(0), *(score for score, _ in judged)])
+    hits = np.concatenate([np.zeros(0, bool), *(hit for _, hit in judged)])
+    return scores, hits, sum(len(image.xyxy) for image in images)
 
 
 def _curve(parts: list[tuple[Floats, Floats, int]]) -> uadetrac_pr.Curve:

@@ -23,7 +23,7 @@ from camtrack.evaluate_nuscenes import evaluate_submissions, submissions
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.evaluation.nuscenes_devkit import Task
 
-__all__ = ["Rules", "run_along", "run_detections", "run_official", "run_tracks", "submissions"]
+__all__ = ["Rules", "print_json", "run_along", "run_detections", "run_official", "run_tracks", "submissions"]
 WIDTH = 120  # columns that the table needs
 SHARES = {
     "HOTA": "hota", "DetA": "det_a", "AssA": "ass_a", "MOTA": "mota", "IDF1": "idf1", "Rcll": "recall",
@@ -40,7 +40,7 @@ def run_official(files: list[Path], truth: list[str], task: Task, eval_set: str,
     console = Console(stderr=True)
     found = evaluate_submissions(files, truth, task, eval_set, lambda text: console.print(text, highlight=False))
     if as_json:
-        _print_json(asdict(found))
+        print_json(asdict(found))
         return
     console = Console()
     console.width = max(console.width, WIDTH)
@@ -58,7 +58,7 @@ def run_tracks(predictions: Path, truth: list[str], rules: Rules, as_json: bool)
     """Scores of tracks."""
     evaluation = evaluate_tracks(predictions, truth, rules)
     if as_json:
-        _print_json(asdict(evaluation))
+        print_json(asdict(evaluation))
         return
     console = Console()
     console.width = max(console.width, WIDTH)
@@ -73,7 +73,7 @@ def run_detections(predictions: Path, truth: list[str], iou: float, splits: list
         raise ConfigurationError(f"--iou: expected a fraction above 0, got {iou}")
     results = evaluate_detections(predictions, truth, iou, read_splits(splits))
     if as_json:
-        _print_json({name: {"ap": ap, "objects": count} for name, (ap, count) in results.items()})
+        print_json({name: {"ap": ap, "objects": count} for name, (ap, count) in results.items()})
         return
     table = Table("sequences", "objects", f"AP at IoU {iou:g}")
     for name, (ap, count) in results.items():
@@ -85,7 +85,7 @@ def run_along(predictions: Path, truth: list[str], curve: Path, rules: Rules, as
     """UA-DETRAC's PR scores."""
     scores = evaluate_along(predictions, truth, curve, rules)
     if as_json:
-        _print_json(scores)
+        print_json(scores)
         return
     table = Table(*scores)
     table.add_row(*(f"{value:.2f}" for value in scores.values()))
@@ -105,12 +105,14 @@ def _text(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
-def _print_json(value: dict[str, Any]) -> None:
+def print_json(value: dict[str, Any]) -> None:
+    """What is not finite becomes null: JSON knows neither NaN nor infinity."""
     print(json.dumps(_finite(value), indent=1))
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows neither NaN nor infinity."""
     if isinstance(value, dict):
         return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -111,6 +111,36 @@ class VideoFile:
         self._writer.write(image if fits else cv2.resize(image, self._size))
 
 
+class TextFile:
+    """A text that grows by whole pieces: what does not fit on the disk is taken back, and the rest stays valid.
+
+    Raises DataError where it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("wb", buffering=0)
+        except OSError as error:
+            raise DataError(f"cannot write to {path.parent}: {error.strerror}") from error
+
+    def append(self, text: str) -> None:
+        """All of the text or, with a DataError, nothing."""
+        place, data = self._file.tell(), text.encode()
+        try:
+            written = self._file.write(data)
+            while written < len(data):  # a disk that fills up takes a part of it first
+                written += self._file.write(data[written:])
+        except OSError as error:
+            self._file.truncate(place)
+            self._file.seek(place)
+            raise DataError(f"cannot write {self._path}: {error.strerror}") from error
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class Recording:
     """An annotated video and the tracks beside it, in one folder.
 
@@ -122,12 +152,7 @@ class Recording:
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._mot = (folder / "tracks.txt").open("w")
-            self._lines = (folder / "tracks.jsonl").open("w")
-        except OSError as error:
-            raise DataError(f"cannot write to {folder}: {error.strerror}") from error
+        self._mot, self._lines = TextFile(folder / "tracks.txt"), TextFile(folder / "tracks.jsonl")
         self._video = VideoFile(folder / "tracks.mp4")
         self._trails = Trails()
         self.frames = 0
@@ -147,15 +172,16 @@ class Recording:
         self._lines.close()
 
     def _write_text(self, time_ns: int, tracks: Tracks2D, class_names: Sequence[str]) -> None:
-        rows = []
+        rows, lines = [], []
         for track, xyxy, score, class_id in zip(
             tracks.ids.tolist(), tracks.xyxy.tolist(), tracks.scores.tolist(), tracks.class_ids, strict=True
         ):
             x1, y1, x2, y2 = xyxy
             box = f"{x1:.2f},{y1:.2f},{x2 - x1:.2f},{y2 - y1:.2f}"
-            self._mot.write(f"{self.frames},{track},{box},{score:.4f},-1,-1,-1\n")
+            lines.append(f"{self.frames},{track},{box},{score:.4f},-1,-1,-1\n")
             rows.append({"id": track, "class": class_names[class_id], "score": score, "xyxy": xyxy})
-        self._lines.write(json.dumps({"time_ns": time_ns, "frame": self.frames, "tracks": rows}) + "\n")
+        self._mot.append("".join(lines))
+        self._lines.append(json.dumps({"time_ns": time_ns, "frame": self.frames, "tracks": rows}) + "\n")
 
 
 def read_tracks(path: Path) -> dict[int, list[dict]]:

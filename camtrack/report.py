@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 
-from camtrack.evaluate import Evaluation, Rules, detection_curve, evaluate_tracks
+from camtrack.evaluate import Evaluation, LoadedTracks, Rules, detection_curve, load_tracks, score_loaded
+from camtrack.offline import TIMES
+from camtrack.report_charts import bars, curves, latencies, table, timeline
+from camtrack.report_moments import Moment, as_data, worst_moments
 from camtrack_core.boxes import Floats
 from camtrack_core.errors import DataError
+from camtrack_core.evaluation.breakdown import (
+    Bin,
+    JudgedFrame,
+    by_distance,
+    by_height,
+    by_visibility,
+    judge_sequence,
+)
 from camtrack_core.evaluation.tracking import TrackingScores
 from camtrack_core.evaluation.uadetrac_pr import Curve
 
-COLOURS = ("#3366aa", "#cc6633", "#339966", "#aa3377", "#888833", "#666666")
 SHARES = {
     "HOTA": "hota", "DetA": "det_a", "AssA": "ass_a", "MOTA": "mota", "IDF1": "idf1", "recall": "recall",
     "precision": "precision", "MOTP": "motp",
@@ -27,14 +39,22 @@ COUNTS = {
     "mostly tracked": "mostly_tracked",
     "mostly lost": "mostly_lost",
 }
+LOW_IS_GOOD = ("misses", "false_positives", "id_switches", "fragmentations", "mostly_lost")
 COMPARED = ("hota", "mota", "idf1")
 RESAMPLES = 2000
 PR_IOU = 0.5
+MOMENTS = 6  # shown of a run
+LIVES = 30  # objects on a timeline
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:72em;margin:2em auto;padding:0 1em;color:#222}"
     "table{border-collapse:collapse;margin:1em 0}"
     "td,th{padding:.25em .8em;text-align:right;border-bottom:1px solid #ddd}"
     "td:first-child,th:first-child{text-align:left}.best{font-weight:bold}svg{max-width:100%;height:auto}"
+    ".moments{display:flex;flex-wrap:wrap;gap:1em}.moments label{cursor:zoom-in;width:16em}"
+    ".moments label:has(:checked){width:auto}"
+    ".moments img{width:16em;display:block}.moments input{position:absolute;opacity:0}"
+    ".moments input:focus-visible+img{outline:3px solid #3366aa}"
+    ".moments input:checked+img{width:min(70em,92vw);cursor:zoom-out}"
     "@media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}svg text{fill:#ddd}td,th{border-color:#444}}"
 )
 
@@ -47,15 +67,24 @@ class ReportedRun:
         name: of its folder.
         evaluation: its scores.
         curve: precision and recall of its boxes, ids not looked at; None on KITTI, whose boxes have classes.
+        loaded: its sequences; judged: what became of every object in them.
+        moments: its worst frames.
+        milliseconds: (F,) float, time of every frame; empty where the run did not write it down.
     """
 
     name: str
     evaluation: Evaluation
     curve: Curve | None
+    loaded: list[LoadedTracks]
+    judged: list[list[JudgedFrame]]
+    moments: list[Moment]
+    milliseconds: Floats
 
 
-def write_report(runs: list[Path], truth: list[str], out: Path, rules: Rules) -> None:
-    """Scores the runs and writes the page.
+def write_report(
+    runs: list[Path], truth: list[str], out: Path, rules: Rules, images: Path | None = None
+) -> list[ReportedRun]:
+    """Scores the runs and writes the page and, into the folder `images`, the worst moments as PNG.
 
     Raises:
         DataError: as evaluate_tracks does, two runs bear one name, or the page cannot be written.
@@ -63,32 +92,80 @@ def write_report(runs: list[Path], truth: list[str], out: Path, rules: Rules) ->
     names = [path.resolve().name for path in runs]
     if len(set(names)) < len(names):
         raise DataError(f"expected runs of different names, got {', '.join(names)}")
-    reported = [
-        ReportedRun(name, evaluate_tracks(path, truth, rules), detection_curve(path, truth, PR_IOU))
-        for name, path in zip(names, runs, strict=True)
-    ]
+    reported = [read_run(name, path, truth, rules) for name, path in zip(names, runs, strict=True)]
+    text = page(reported)
     try:
-        out.write_text(page(reported))
+        partial = out.with_name(f"{out.name}.partial")
+        try:
+            partial.write_text(text)
+            partial.replace(out)
+        finally:
+            partial.unlink(missing_ok=True)
+        if images is not None:
+            images.mkdir(parents=True, exist_ok=True)
+            for run in reported:
+                _write_images(run, images)
     except OSError as error:
         raise DataError(f"cannot write the report {out}: {error.strerror}") from error
+    return reported
+
+
+def read_run(name: str, path: Path, truth: list[str], rules: Rules) -> ReportedRun:
+    """Everything that the page shows of a run. Raises DataError as evaluate_tracks does."""
+    loaded = load_tracks(path, truth, rules)
+    judged = [judge_sequence(one.frames, one.min_track_height) for one in loaded]
+    return ReportedRun(
+        name,
+        score_loaded(loaded, rules),
+        detection_curve(loaded, PR_IOU),
+        loaded,
+        judged,
+        worst_moments(loaded, judged, MOMENTS),
+        np.concatenate([read_times(one.file) for one in loaded]),
+    )
+
+
+def read_times(file: Path) -> Floats:
+    """Milliseconds of each frame, which lie beside the tracks; empty where they do not, or are broken."""
+    try:
+        values = np.array(file.with_suffix(TIMES).read_text().split(), float)
+    except (OSError, ValueError):
+        return np.zeros(0)
+    return values[np.isfinite(values)]
 
 
 def page(runs: list[ReportedRun]) -> str:
     """The whole page."""
-    count = len(runs[0].evaluation.sequences)
+    first, names = runs[0].evaluation, [run.name for run in runs]
+    errors = [
+        [getattr(run.evaluation.combined, e) / max(first.combined.truth, 1) for e in ERRORS.values()] for run in runs
+    ]
     parts = [
-        f"<h1>{escape(' · '.join(run.name for run in runs))}</h1>",
-        f"<p>{count} sequences, {runs[0].evaluation.combined.frames} frames, "
-        f"{runs[0].evaluation.combined.truth} objects to be found.</p>",
+        f"<h1>{escape(' · '.join(names))}</h1>",
+        f"<p>{len(first.sequences)} sequences, {first.combined.frames} frames, "
+        f"{first.combined.truth} objects to be found.</p>",
         "<h2>Scores</h2>",
         _score_table(runs),
         *(["<h2>What changed</h2>", _changes(runs)] if len(runs) > 1 else []),
         "<h2>Errors</h2>",
-        _bars("share of objects", list(ERRORS), [_errors(run.evaluation.combined) for run in runs], runs),
-        *(["<h2>Precision and recall of boxes</h2>", _curves(runs)] if any(run.curve for run in runs) else []),
+        bars("share of objects", list(ERRORS), errors, names),
+        *_breakdowns(runs),
+    ]
+    if any(run.curve for run in runs):
+        parts += ["<h2>Precision and recall of boxes</h2>", curves([run.curve for run in runs], names)]
+    if any(len(run.milliseconds) for run in runs):
+        parts += ["<h2>Latency</h2>", latencies([run.milliseconds for run in runs], names)]
+    parts += [
         "<h2>Sequences</h2>",
-        _bars("HOTA", list(runs[0].evaluation.sequences), [_each(run, "hota") for run in runs], runs),
+        bars("HOTA", list(first.sequences), [_each(run.evaluation, "hota") for run in runs], names),
         _sequence_table(runs),
+        "<h2>Life of the objects</h2>",
+        "<p>Of the sequence with most errors, the objects with most of them: coloured by the track that found them, "
+        "grey where none did.</p>",
+        *(part for run in runs for part in _timelines(run)),
+        "<h2>Worst moments</h2>",
+        "<p>Red: missed. Orange: false. Magenta: another track than before. Green: right. A click enlarges.</p>",
+        *(part for run in runs for part in _moments(run)),
     ]
     body = "\n".join(parts)
     return (
@@ -97,122 +174,135 @@ def page(runs: list[ReportedRun]) -> str:
     )
 
 
+def summary(runs: list[ReportedRun]) -> list[dict[str, Any]]:
+    """Scores, intervals and changes against the first run, for JSON."""
+    rows = []
+    for run in runs:
+        intervals = {name: interval(np.array(_each(run.evaluation, name))) for name in COMPARED}
+        first = runs[0].evaluation
+        changes = {name: paired_interval(*_pair(first, run.evaluation, name)) for name in COMPARED}
+        scores = asdict(run.evaluation.combined)
+        rows.append({"name": run.name, "scores": scores, "intervals": intervals, "changes": changes})
+    return rows
+
+
+def interval(values: Floats, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of the mean over sequences (N,) by bootstrap over the sequences."""
+    rows = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
+    low, high = np.percentile(values[rows].mean(1), [2.5, 97.5])
+    return float(low), float(high)
+
+
 def paired_interval(a: Floats, b: Floats, seed: int = 0) -> tuple[float, float, float]:
     """Mean of b - a over sequences (N,) and its 95 % interval by bootstrap over the sequences."""
-    difference = b - a
-    rows = np.random.default_rng(seed).integers(0, len(difference), (RESAMPLES, len(difference)))
-    low, high = np.percentile(difference[rows].mean(1), [2.5, 97.5])
-    return float(difference.mean()), float(low), float(high)
+    return float((b - a).mean()), *interval(b - a, seed)
 
 
-def _each(run: ReportedRun, name: str) -> list[float]:
-    return [float(getattr(scores, name)) for scores in run.evaluation.sequences.values()]
+def _each(evaluation: Evaluation, name: str) -> list[float]:
+    return [float(getattr(scores, name)) for scores in evaluation.sequences.values()]
 
 
-def _errors(scores: TrackingScores) -> list[float]:
-    return [getattr(scores, name) / max(scores.truth, 1) for name in ERRORS.values()]
+def _pair(a: Evaluation, b: Evaluation, name: str) -> tuple[Floats, Floats]:
+    return np.array(_each(a, name)), np.array(_each(b, name))
 
 
 # -------------------------------------------------------------------------------------------------- tables
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Cells are HTML already."""
-    lines = ["".join(f"<th>{cell}</th>" for cell in head)]
-    lines += ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
-    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
-
-
 def _score_table(runs: list[ReportedRun]) -> str:
-    rows = [_row(label, field, runs, lambda v: f"{v:.4f}") for label, field in SHARES.items()]
-    rows += [_row(label, field, runs, lambda v: f"{v:.0f}") for label, field in COUNTS.items()]
-    return _table(["", *(escape(run.name) for run in runs)], rows)
+    rows, best = [], []
+    for label, field in {**SHARES, **COUNTS}.items():
+        values = [float(getattr(run.evaluation.combined, field)) for run in runs]
+        good = min(values) if field in LOW_IS_GOOD else max(values)
+        texts = [f"{value:.4f}" if label in SHARES else f"{value:.0f}" for value in values]
+        rows.append([label, *(_with_interval(t, field, run) for t, run in zip(texts, runs, strict=True))])
+        best.append({k for k, v in enumerate(values, start=1) if v == good} if len(set(values)) > 1 else set())
+    note = "<p>In brackets: 95 % interval of the mean over sequences, by bootstrap.</p>"
+    return table(["", *(run.name for run in runs)], rows, best) + note
 
 
-def _row(label: str, field: str, runs: list[ReportedRun], text: Callable[[float], str]) -> list[str]:
-    values = [float(getattr(run.evaluation.combined, field)) for run in runs]
-    low_is_good = field in (*ERRORS.values(), "fragmentations", "mostly_lost")
-    best = min(values) if low_is_good else max(values)
-    marked = len(set(values)) > 1
-    return [label, *(f'<span class="best">{text(v)}</span>' if marked and v == best else text(v) for v in values)]
+def _with_interval(text: str, field: str, run: ReportedRun) -> str:
+    if field not in COMPARED or len(run.evaluation.sequences) < 2:
+        return text
+    low, high = interval(np.array(_each(run.evaluation, field)))
+    return f"{text} [{low:.3f}, {high:.3f}]"
 
 
 def _changes(runs: list[ReportedRun]) -> str:
     rows = []
     for run in runs[1:]:
         for name in COMPARED:
-            first, other = np.array(_each(runs[0], name)), np.array(_each(run, name))
-            mean, low, high = paired_interval(first, other)
-            word = "better" if low > 0 else "worse" if high < 0 else "not certain"
-            rows.append([escape(run.name), name.upper(), f"{mean:+.4f}", f"{low:+.4f} to {high:+.4f}", word])
-    head = ["against " + escape(runs[0].name), "score", "mean over sequences", "95 % interval", ""]
-    return _table(head, rows) + "<p>Intervals by bootstrap over the sequences.</p>"
+            mean, low, high = paired_interval(*_pair(runs[0].evaluation, run.evaluation, name))
+            one = len(run.evaluation.sequences) < 2
+            word = "one sequence" if one else "better" if low > 0 else "worse" if high < 0 else "not certain"
+            rows.append([run.name, name.upper(), f"{mean:+.4f}", f"{low:+.4f} to {high:+.4f}", word])
+    head = [f"against {runs[0].name}", "score", "mean over sequences", "95 % interval", ""]
+    return table(head, rows) + "<p>Intervals by bootstrap over the sequences.</p>"
+
+
+def _breakdowns(runs: list[ReportedRun]) -> list[str]:
+    parts = []
+    for title, kind in (("distance", "distance"), ("height in the image", "height"), ("share seen", "visibility")):
+        found = [_bins(run, kind) for run in runs]
+        rows = [k for k, one in enumerate(found[0]) if any(bins[k].objects or bins[k].false for bins in found)]
+        if len(rows) > 1:
+            labels = [f"{found[0][k].label} ({found[0][k].objects})" for k in rows]
+            rates = [[bins[k].miss_rate for k in rows] for bins in found]
+            parts += [f"<h3>By {title}</h3>", bars("share missed", labels, rates, [run.name for run in runs])]
+            columns = ("missed", "switched", "false") if kind == "height" else ("missed", "switched")
+            head = ["", *(f"{run.name} {what}" for run in runs for what in columns)]
+            cells = [[found[0][k].label, *(t for bins in found for t in _cells(bins[k]))] for k in rows]
+            parts.append(table(head, cells))
+    return parts
+
+
+def _cells(one: Bin) -> list[str]:
+    return [str(n) for n in (one.misses, one.switches, one.false) if n is not None]
+
+
+def _bins(run: ReportedRun, kind: str) -> list[Bin]:
+    frames = [frame for judged in run.judged for frame in judged]
+    truth = [t for one in run.loaded for t in one.truth]
+    if kind == "height":
+        return by_height(frames)
+    return by_distance(frames, truth) if kind == "distance" else by_visibility(frames, truth)
 
 
 def _sequence_table(runs: list[ReportedRun]) -> str:
+    def cells(scores: TrackingScores) -> Sequence[str]:
+        return f"{scores.hota:.3f}", f"{scores.mota:.3f}", str(scores.id_switches)
+
+    head = ["sequence", *(f"{run.name} {label}" for run in runs for label in ("HOTA", "MOTA", "IDs"))]
     names = list(runs[0].evaluation.sequences)
-    head = ["sequence", *(f"{escape(run.name)} {label}" for run in runs for label in ("HOTA", "MOTA", "IDs"))]
-    rows = []
-    for name in names:
-        cells = [escape(name)]
-        for run in runs:
-            scores = run.evaluation.sequences[name]
-            cells += [f"{scores.hota:.3f}", f"{scores.mota:.3f}", str(scores.id_switches)]
-        rows.append(cells)
-    return _table(head, rows)
+    rows = [[name, *(c for run in runs for c in cells(run.evaluation.sequences[name]))] for name in names]
+    return table(head, rows)
 
 
-# ------------------------------------------------------------------------------------------------ pictures
+# ------------------------------------------------------------------------------------- lives and moments
 
 
-def _legend(runs: list[ReportedRun], x: float) -> str:
-    entries = []
-    for k, run in enumerate(runs):
-        entries.append(f'<rect x="{x}" y="{8 + 18 * k}" width="12" height="12" fill="{_colour(k)}"/>')
-        entries.append(f'<text x="{x + 18}" y="{18 + 18 * k}">{escape(run.name)}</text>')
-    return "".join(entries)
+def _timelines(run: ReportedRun) -> list[str]:
+    worst = max(range(len(run.judged)), key=lambda s: sum(frame.errors for frame in run.judged[s]))
+    name = run.loaded[worst].sequence.name
+    return [f"<h3>{escape(run.name)}, {escape(name)}</h3>", timeline(run.judged[worst], LIVES)]
 
 
-def _colour(k: int) -> str:
-    return COLOURS[k % len(COLOURS)]
+def _moments(run: ReportedRun) -> list[str]:
+    parts = [f"<h3>{escape(run.name)}</h3>", '<div class="moments">']
+    for moment in run.moments:
+        what = f"{moment.missed} missed, {moment.false} false, {moment.switched} switched"
+        caption = escape(f"{moment.sequence}, frame {moment.number}: {what}")
+        if moment.image is None:
+            parts.append(f"<p>{caption}; the recording has no images here</p>")
+            continue
+        picture = f'<img alt="{caption}" src="{as_data(moment.image)}"/>'
+        parts.append(f'<label><input type="checkbox"/>{picture}<span>{caption}</span></label>')
+    return [*parts, "</div>" if run.moments else "no errors</div>"]
 
 
-def _bars(title: str, labels: list[str], values: list[list[float]], runs: list[ReportedRun]) -> str:
-    """Groups of horizontal bars, a group a label and a bar a run; negative values have none."""
-    thickness, gap = 12, 10
-    group = thickness * len(runs) + gap
-    top, height = 24, 24 + group * len(labels)
-    scale = 420 / max(1e-9, *(v for row in values for v in row))
-    shapes = [f'<text x="170" y="14" font-weight="bold">{escape(title)}</text>']
-    for i, label in enumerate(labels):
-        y = top + i * group
-        shapes.append(f'<text x="160" y="{y + group / 2}" text-anchor="end">{escape(label)}</text>')
-        for k in range(len(runs)):
-            value, row = values[k][i], y + k * thickness
-            length = max(value, 0) * scale
-            bar = f'<rect x="170" y="{row}" width="{length:.1f}" height="{thickness - 2}" fill="{_colour(k)}"/>'
-            shapes += [bar, f'<text x="{175 + length:.1f}" y="{row + 9}" font-size="10">{value:.3f}</text>']
-    return _svg(860, max(height, 18 * len(runs) + 12), [*shapes, _legend(runs, 670)])
-
-
-def _curves(runs: list[ReportedRun]) -> str:
-    """Precision over recall."""
-    left, top, side = 60, 20, 360
-    shapes = [f'<rect x="{left}" y="{top}" width="{side}" height="{side}" fill="none" stroke="#999"/>']
-    for tick in np.linspace(0, 1, 6):
-        x, y = left + tick * side, top + (1 - tick) * side
-        shapes.append(f'<text x="{x:.0f}" y="{top + side + 16}" text-anchor="middle">{tick:.1f}</text>')
-        shapes.append(f'<text x="{left - 8}" y="{y + 5:.0f}" text-anchor="end">{tick:.1f}</text>')
-    for k, run in enumerate(runs):
-        if run.curve is not None:
-            points = " ".join(
-                f"{left + r * side:.1f},{top + (1 - p) * side:.1f}"
-                for r, p in zip(run.curve.recall, run.curve.precision, strict=True)
-            )
-            shapes.append(f'<polyline points="{points}" fill="none" stroke="{_colour(k)}" stroke-width="2"/>')
-    shapes.append(f'<text x="{left + side / 2}" y="{top + side + 34}" text-anchor="middle">recall</text>')
-    return _svg(860, top + side + 44, [*shapes, _legend(runs, 450)])
-
-
-def _svg(width: float, height: float, shapes: list[str]) -> str:
-    return f'<svg viewBox="0 0 {width} {height}" width="{width}" font-size="13">{"".join(shapes)}</svg>'
+def _write_images(run: ReportedRun, folder: Path) -> None:
+    """Raises OSError."""
+    for moment in run.moments:
+        if moment.image is not None:
+            data = cv2.imencode(".png", moment.image)[1].tobytes()
+            (folder / f"{run.name}-{moment.sequence}-{moment.number:06d}.png").write_bytes(data)

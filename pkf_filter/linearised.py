@@ -14,6 +14,14 @@ import numpy as np
 
 from camtrack_core.boxes import Floats
 from pkf_filter.compiled import compiled
+from pkf_filter.matrices import (
+    add_product,
+    cholesky,
+    innovation_covariance,
+    solve_lower,
+    solve_upper,
+    times_transposed,
+)
 
 LOG_TWO_PI = np.log(2 * np.pi)
 
@@ -30,10 +38,10 @@ def gaussian(innovation: Floats, H: Floats, V: Floats, covariance: Floats, gate:
     log_density = np.full((M, N), -np.inf)
     white, reach = np.empty(m), np.empty(m)
     for j in range(N):
-        root = _innovation_covariance(H[j], _times_transposed(covariance[j], H[j]), V[j], 1.0)
+        root = innovation_covariance(H[j], times_transposed(covariance[j], H[j]), V[j], 1.0)
         for a in range(m):
             reach[a] = gate**2 * root[a, a]
-        _cholesky(root)
+        cholesky(root)
         log_norm = m / 2 * LOG_TWO_PI
         for a in range(m):
             log_norm += np.log(root[a, a])
@@ -41,10 +49,12 @@ def gaussian(innovation: Floats, H: Floats, V: Floats, covariance: Floats, gate:
             near = True
             for a in range(m):
                 white[a] = innovation[k, j, a]
-                near = near and white[a] ** 2 <= reach[a]
+                near = white[a] ** 2 <= reach[a]
+                if not near:  # the first number is inf where others have found so before
+                    break
             if not near:
                 continue
-            _solve_lower(root, white)
+            solve_lower(root, white)
             distance = 0.0
             for a in range(m):
                 distance += white[a] ** 2
@@ -69,36 +79,37 @@ def linearised_update(
     n = mean.shape[1]
     new_mean = mean.copy()
     new_covariance = covariance.copy()
-    total = np.empty(m)
+    shares, totals = np.zeros(N), np.zeros((N, m))
+    for k in range(M):
+        for j in range(N):
+            if weights[k, j] > 0.0:
+                shares[j] += weights[k, j]
+                for a in range(m):
+                    totals[j, a] += weights[k, j] * innovation[k, j, a]
     for j in range(N):
-        s = weights[:, j].sum()
+        s, total = shares[j], totals[j]
         if s == 0.0:
             continue
-        total[:] = 0.0
-        for k in range(M):
-            if weights[k, j] > 0.0:
-                for a in range(m):
-                    total[a] += weights[k, j] * innovation[k, j, a]
         noise = s * V[j]
         if spread > 0.0:
             _add_scatter(noise, innovation[:, j], weights[:, j], total / s, spread * s)
-        PH = _times_transposed(covariance[j], H[j])
-        root = _innovation_covariance(H[j], PH, V[j], s)
-        _cholesky(root)
+        PH = times_transposed(covariance[j], H[j])
+        root = innovation_covariance(H[j], PH, V[j], s)
+        cholesky(root)
         G = PH  # its rows become those of P H' (s H P H' + V)^-1
         for i in range(n):
-            _solve_lower(root, G[i])
-            _solve_upper(root, G[i])
+            solve_lower(root, G[i])
+            solve_upper(root, G[i])
             for a in range(m):
                 new_mean[j, i] += G[i, a] * total[a]
         A = np.eye(n)
         for i in range(n):
             for a in range(m):
-                if G[i, a] != 0.0:
-                    for b in range(n):
-                        A[i, b] -= s * G[i, a] * H[j, a, b]
-        _add_product(new_covariance[j], A, covariance[j], 0.0)
-        _add_product(new_covariance[j], G, noise, 1.0)
+                for b in range(n):
+                    A[i, b] -= s * G[i, a] * H[j, a, b]
+        new_covariance[j] = 0.0
+        add_product(new_covariance[j], A, covariance[j])
+        add_product(new_covariance[j], G, noise)
     return new_mean, new_covariance
 
 
@@ -112,78 +123,3 @@ def _add_scatter(noise: Floats, innovation: Floats, weights: Floats, middle: Flo
                 for b in range(m):
                     deviations = (innovation[k, a] - middle[a]) * (innovation[k, b] - middle[b])
                     noise[a, b] += factor * weights[k] * deviations
-
-
-# Small dense matrices: written out, since calls into a library would take longer than the work.
-
-
-@compiled
-def _times_transposed(P: Floats, H: Floats) -> Floats:
-    """P H' (n, m)."""
-    m, n = H.shape
-    product = np.zeros((n, m))
-    for a in range(m):
-        for b in range(n):
-            if H[a, b] != 0.0:
-                for i in range(n):
-                    product[i, a] += P[i, b] * H[a, b]
-    return product
-
-
-@compiled
-def _innovation_covariance(H: Floats, PH: Floats, V: Floats, s: float) -> Floats:
-    """s H P H' + V (m, m), of which the lower half counts."""
-    m, n = H.shape
-    S = V.copy()
-    for a in range(m):
-        for i in range(n):
-            if H[a, i] != 0.0:
-                for b in range(a + 1):
-                    S[a, b] += s * H[a, i] * PH[i, b]
-    return S
-
-
-@compiled
-def _cholesky(S: Floats) -> None:
-    """Turn the lower half of S, in place, into L with L L' = S."""
-    m = len(S)
-    for a in range(m):
-        for b in range(a + 1):
-            rest = S[a, b]
-            for c in range(b):
-                rest -= S[a, c] * S[b, c]
-            S[a, b] = np.sqrt(rest) if a == b else rest / S[b, b]
-
-
-@compiled
-def _solve_lower(L: Floats, x: Floats) -> None:
-    for a in range(len(x)):
-        for b in range(a):
-            x[a] -= L[a, b] * x[b]
-        x[a] /= L[a, a]
-
-
-@compiled
-def _solve_upper(L: Floats, x: Floats) -> None:
-    for a in range(len(x) - 1, -1, -1):
-        for b in range(a + 1, len(x)):
-            x[a] -= L[b, a] * x[b]
-        x[a] /= L[a, a]
-
-
-@compiled
-def _add_product(target: Floats, A: Floats, B: Floats, share: float) -> None:
-    """Make of the symmetric target (n, n) share * target + A B A', exactly symmetric."""
-    n, m = A.shape
-    AB = np.zeros((n, m))
-    for i in range(n):
-        for a in range(m):
-            if A[i, a] != 0.0:
-                for b in range(m):
-                    AB[i, b] += A[i, a] * B[a, b]
-    for i in range(n):
-        for k in range(i + 1):
-            total = 0.0
-            for b in range(m):
-                total += AB[i, b] * A[k, b]
-            target[i, k] = target[k, i] = share * target[i, k] + total

@@ -99,6 +99,14 @@ def _all_zero(values):
 
 
 @compiled
+def _all_true(values):
+    for value in values:  # noqa: SIM110 - numba has no all() of a generator
+        if not value:
+            return False
+    return True
+
+
+@compiled
 def _has_zero(pairs):
     for k in range(pairs.shape[0]):
         for j in range(pairs.shape[1]):
@@ -342,32 +350,32 @@ def marginal_table(log_likelihood, log_clutter, log_missed, max_states, table):
         table[m, j] = log_missed[j]
     count = _group(parent, m, members, bound)
     table[m, n] = 0.0
-    solved, divided = np.ones(m, np.bool_), False
-    for c in range(count):
-        r, s = members[bound[2 * c] : bound[2 * c + 1]], members[bound[2 * c + 1] : bound[2 * c + 2]]
-        pairs, clutter, missed = _gather(table, r, s)
-        if not scale_by_best_event(pairs, clutter, missed, column_of):
-            return IMPOSSIBLE
-        for k in range(len(r)):
-            table[r[k], n + 1] = s[column_of[k]] if column_of[k] >= 0 else -1.0
-        if _has_zero(pairs):  # so negligible a pair that its weight is 0: the component may have fallen apart
-            divided = True
-            for k in r:
-                solved[k] = False
-        else:
-            table[m, n] = max(table[m, n], _solve(pairs, clutter, missed, max_states))
-        _scatter(table, r, s, pairs, clutter, missed)
-    if count > 1:  # what is gated out is still a logarithm
+    solved = np.zeros(m, np.bool_)
+    for attempt in range(2):
+        for c in range(count):
+            r, s = members[bound[2 * c] : bound[2 * c + 1]], members[bound[2 * c + 1] : bound[2 * c + 2]]
+            if len(r) > 0 and solved[r[0]]:
+                continue
+            pairs, clutter, missed = _gather(table, r, s)
+            whole = True
+            if attempt == 0:
+                if not scale_by_best_event(pairs, clutter, missed, column_of):
+                    return IMPOSSIBLE
+                for k in range(len(r)):
+                    table[r[k], n + 1] = s[column_of[k]] if column_of[k] >= 0 else -1.0
+                whole = not _has_zero(pairs)
+            if whole:
+                table[m, n] = max(table[m, n], _solve(pairs, clutter, missed, max_states))
+                for k in r:
+                    solved[k] = True
+            _scatter(table, r, s, pairs, clutter, missed)
         for k in range(m):
             for j in range(n):
                 if log_likelihood[k, j] == -np.inf:
                     table[k, j] = 0.0
-    if divided:
+        if _all_true(solved):
+            break
+        # Pairs so negligible that their weight is 0 are gone: components may have fallen apart.
         _join(table[:m, :n], 0.0, parent)
-        for c in range(_group(parent, m, members, bound)):
-            r, s = members[bound[2 * c] : bound[2 * c + 1]], members[bound[2 * c + 1] : bound[2 * c + 2]]
-            if len(r) == 0 or not solved[r[0]]:
-                pairs, clutter, missed = _gather(table, r, s)
-                table[m, n] = max(table[m, n], _solve(pairs, clutter, missed, max_states))
-                _scatter(table, r, s, pairs, clutter, missed)
+        count = _group(parent, m, members, bound)
     return SOLVED

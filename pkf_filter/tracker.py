@@ -1,26 +1,36 @@
-"""The tracker around PKF in the image plane: predict, weigh, update, births and deaths (paper Sec. V)."""
+"""The tracker around PKF in the image plane: predict, weigh, update, existence, births and deaths (paper Sec. V).
+
+Every track carries the probability that it is an object at all, and that the object is visible; both take part in the
+association and follow from it (see `existence`). They decide on births, on what is shown and on deaths, where the
+paper counts hits and ages.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections import deque
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.boxes import ArraySet, Boxes2D, Floats, Integers, iou
+from camtrack_core.boxes import Boxes2D, Floats
 from camtrack_core.errors import CamtrackError
 from camtrack_core.tracks import Tracks2D
+from pkf_filter import existence as life
 from pkf_filter import models
+from pkf_filter.compiled import compiled
 from pkf_filter.config import FilterConfig
-from pkf_filter.models import MEASUREMENT_MATRIX as H
-from pkf_filter.update import pkf_update
+from pkf_filter.models import overlap
 from pkf_filter.weights import AssociationWeights, association_weights
 
 SECOND = 1_000_000_000  # nanoseconds
 MAX_CLASSES = 64
 MAX_STATES = 2.0**18  # of exact association: a component above some 10 ms is approximated
+MAX_BUFFERED = 256  # frames that late ones can be sorted into
 VOTE_MEMORY = 0.95  # share of its old votes that a track keeps at each measurement
 SEEN = 0.5  # probability of a measurement from which a track counts as measured
+SURE = 1 - 1e-4  # existence at most: nobody is ever certain
+EXTREME_ODDS = 16.0  # logarithm of the odds at which scores are cut
 
 
 class TimeError(CamtrackError):
@@ -29,38 +39,33 @@ class TimeError(CamtrackError):
     cause = "older than the state"
 
 
-@dataclass(frozen=True)
-class _State(ArraySet):
-    """All tracks, one row each.
+TRACK = np.dtype(
+    [
+        ("mean", np.float64, (models.COORDINATES, 2)),
+        ("covariance", np.float64, (models.COORDINATES, 3)),
+        ("measured", np.float64, models.COORDINATES),  # the last measurement
+        ("existence", np.float64),
+        ("visibility", np.float64),  # probability to be visible, of an object that exists
+        ("score", np.float64),  # log odds, faded mean over the track's measurements
+        ("id", np.int64),
+        ("hits", np.int64),  # frames in which the track was measured
+        ("seen_ns", np.int64),  # stamp of the last of them
+        ("confirmed", np.bool_),
+        ("votes", np.float64, MAX_CLASSES),  # fading sum of the scores of the measurements of each class
+    ]
+)
+Tracks = NDArray[np.void]  # (N,) of TRACK
 
-    Attributes:
-        mean: (N, 7) float64, covariance: (N, 7, 7) float64, see `models`.
-        ids: (N,) int64.
-        hits: (N,) int64, frames in which the track was measured.
-        seen_ns: (N,) int64, stamp of the last of them.
-        scores: (N,) float64.
-        votes: (N, MAX_CLASSES) float64, fading sum of the scores of the measurements of each class.
-    """
 
-    mean: Floats
-    covariance: Floats
-    ids: Integers
-    hits: Integers
-    seen_ns: Integers
-    scores: Floats
-    votes: Floats
+@dataclass
+class _Frame:
+    """One frame and the tracks just before it; `ids` are those of the tracks that its boxes have started."""
 
-    @classmethod
-    def born(cls, first_id: int, time_ns: int, boxes: Boxes2D, config: FilterConfig) -> _State:
-        count = len(boxes)
-        mean, covariance = models.initial_state(models.to_measurements(boxes.xyxy), config.noise)
-        votes = np.zeros((count, MAX_CLASSES))
-        votes[np.arange(count), boxes.class_ids] = boxes.scores
-        ids = np.arange(first_id, first_id + count)
-        return cls(mean, covariance, ids, np.ones(count, np.int64), np.full(count, time_ns), boxes.scores, votes)
-
-    def __add__(self, other: _State) -> _State:
-        return _State(*(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
+    time_ns: int
+    boxes: Boxes2D
+    before_ns: int | None
+    before: Tracks
+    ids: dict[int, int] = field(default_factory=dict)
 
 
 class Tracker:
@@ -76,123 +81,253 @@ class Tracker:
         self.config = config or FilterConfig()
         self.dropped = 0
         self.approximated = 0
+        noise = self.config.noise
+        self._measured = models.measured_deviations(noise)
+        self._motion = models.motion_deviations(noise)
+        self._rates = models.initial_rate_deviations(noise)
         self._next_id = 1
         self.reset()
 
     def reset(self) -> None:
         """Forget all tracks; their ids are not used again."""
         self._time_ns: int | None = None
-        self._state = _State.born(self._next_id, 0, Boxes2D.empty(), self.config)
+        self._tracks: Tracks = np.zeros(0, TRACK)
+        self._frames: deque[_Frame] = deque()
 
     def step(self, time_ns: int, measurements: Boxes2D) -> Tracks2D:
-        """Tracks after the measurements of one frame; an empty frame is a frame too.
+        """Tracks at the newest time, after the measurements of one frame; an empty frame is a frame too.
 
         Args:
-            time_ns: stamp of the measurements, nanoseconds.
+            time_ns: stamp of the measurements, nanoseconds. One up to `max_lag` older than the newest is sorted in,
+                as if it had come in time.
             measurements: M boxes; unusable ones are counted in `dropped`.
 
         Raises:
-            TimeError: `time_ns` lies before the last step's; `reset` first.
+            TimeError: `time_ns` is older than that; `reset` first.
         """
-        if self._time_ns is not None and time_ns < self._time_ns:
-            raise TimeError(f"expected a stamp of at least {self._time_ns} ns, got {time_ns} ns; reset to start afresh")
         boxes = self._usable(measurements)
-        z = models.to_measurements(boxes.xyxy)
-
-        self._predict(time_ns)
-        V = models.measurement_noise(self._state.mean, self.config.noise)
-        overlaps = iou(boxes.xyxy, models.to_boxes(self._state.mean))
-        association = self._associate(boxes, z, V, overlaps)
-        self._update(time_ns, boxes, z, V, association)
-        self._end(time_ns)
-        self._start(time_ns, boxes, association, overlaps)
-        return self._shown(time_ns)
+        later = self._later_than(time_ns)
+        fresh = self._next_id
+        for frame in [_Frame(time_ns, boxes, None, self._tracks), *later]:
+            self._process(frame, fresh)
+        self._forget()
+        return self._shown()
 
     def _usable(self, boxes: Boxes2D) -> Boxes2D:
-        usable = models.measurable(boxes.xyxy) & np.isfinite(boxes.scores)
+        usable = models.measurable(np.ascontiguousarray(boxes.xyxy, np.float64)) & np.isfinite(boxes.scores)
         usable &= (boxes.class_ids >= 0) & (boxes.class_ids < MAX_CLASSES)
+        if usable.all():
+            return boxes
         self.dropped += int((~usable).sum())
         return boxes[usable]
 
-    def _predict(self, time_ns: int) -> None:
-        """Eq. 15 over the time since the last step."""
+    # --- Late frames
+
+    def _later_than(self, time_ns: int) -> list[_Frame]:
+        """The frames newer than this stamp, after going back to the tracks before them."""
+        if self._time_ns is None or time_ns >= self._time_ns:
+            return []
+        later = [frame for frame in self._frames if frame.time_ns > time_ns]
+        oldest_ns = self._time_ns - round(self.config.max_lag * SECOND)
+        before_ns = later[0].before_ns
+        if time_ns < oldest_ns or (before_ns is not None and time_ns < before_ns):
+            raise TimeError(f"expected a stamp of at least {oldest_ns} ns, got {time_ns} ns; reset to start afresh")
+        for _ in later:
+            self._frames.pop()
+        self._time_ns, self._tracks = before_ns, later[0].before
+        return later
+
+    def _forget(self) -> None:
+        """Drop the frames that no late one can come before."""
+        assert self._time_ns is not None
+        oldest_ns = self._time_ns - round(self.config.max_lag * SECOND)
+        while len(self._frames) > MAX_BUFFERED or (len(self._frames) > 1 and self._frames[1].time_ns < oldest_ns):
+            self._frames.popleft()
+
+    # --- One frame
+
+    def _process(self, frame: _Frame, fresh: int) -> None:
+        """`fresh` is the first id that nobody has seen before the frame which is being sorted in."""
+        frame.before_ns, frame.before = self._time_ns, self._tracks
+        self._frames.append(frame)
+        boxes = np.ascontiguousarray(frame.boxes.xyxy, np.float64)
+        z, scores = models.to_measurements(boxes), log_odds(frame.boxes.scores)
+
+        covered = self._predict(frame.time_ns)
+        overlaps = overlap(boxes, models.to_boxes(self._tracks["mean"][:, :, models.VALUE]))
+        clutter_density = np.exp(self._log_clutter(scores))
+        detection_probability = self._detection_probability(covered)
+        association = self._associate(frame.boxes, z, overlaps, clutter_density, detection_probability)
+        self._update(frame, z, scores, association, detection_probability)
+        self._rename(frame, association, fresh)
+        self._end(association)
+        self._start(frame, z, scores, association, overlaps, clutter_density)
+
+    def _predict(self, time_ns: int) -> Floats:
+        """Eq. 15 over the time since the last frame, for existence as well; the share of each track that is covered."""
+        config, visibility = self.config, self.config.visibility
         dt = 0.0 if self._time_ns is None else (time_ns - self._time_ns) / SECOND
         self._time_ns = time_ns
-        state = self._state[self._silence(time_ns) <= self.config.max_silence]  # a gap in time ends tracks, too
-        F, W = models.transition(dt), models.process_noise(state.mean, dt, self.config.noise)
-        covariance = F @ state.covariance @ F.T + W
-        self._state = replace(state, mean=models.plausible(state.mean @ F.T), covariance=covariance)
+        alive = time_ns - self._tracks["seen_ns"] <= config.max_silence * SECOND  # a gap in time ends tracks, too
+        self._tracks = tracks = self._tracks[alive]
+        models.predict(tracks["mean"], tracks["covariance"], dt, self._motion)
+        tracks["existence"] = life.survive(tracks["existence"], config.half_life, dt)
+        covered = models.covered(models.to_boxes(tracks["mean"][:, :, models.VALUE]), tracks["existence"])
+        tracks["visibility"] = life.stay_visible(
+            tracks["visibility"], visibility.visible_time, visibility.hidden_time, covered, dt
+        )
+        return covered
 
-    def _associate(self, boxes: Boxes2D, z: Floats, V: Floats, overlaps: Floats) -> AssociationWeights:
+    def _detection_probability(self, covered: Floats) -> Floats:
+        """(N,) of visible objects: those of low scores are nearly too faint to be detected, and others hide them."""
+        detector = self.config.detector
+        faint = 1 / (1 + np.exp(-detector.detection_offset - detector.detection_slope * self._tracks["score"]))
+        return np.minimum(faint, detector.probability) * (1 - self.config.visibility.occlusion * covered)
+
+    def _log_clutter(self, scores: Floats) -> Floats:
+        """(M,) log density of clutter of each score, over the share of true detections that have this score."""
+        detector = self.config.detector
+        return np.log(detector.clutter_density) - detector.truth_offset - detector.truth_slope * scores
+
+    def _associate(
+        self, boxes: Boxes2D, z: Floats, overlaps: Floats, clutter_density: Floats, detection_probability: Floats
+    ) -> AssociationWeights:
         """Weights over all joint events of M boxes and N tracks.
 
-        A pair weighs P_D N(z; H mean, H P H' + V), a clutter box its density, a missed track 1 - P_D. The density
-        is given relative to the box, so that it means the same for a near and for a far one.
+        A pair weighs r P_D p(z) IoU, a box of no track the densities of clutter and of new objects, a missed track
+        1 - r P_D, where r P_D includes that the object is visible.
         """
-        config, state = self.config, self._state
-        distance, log_density = _gaussian(z, state.mean @ H.T, H @ state.covariance @ H.T + V)
-        log_likelihood = np.log(config.detection_probability) + log_density
-        other_class = boxes.class_ids[:, None] != state.votes.argmax(1)
-        log_likelihood[other_class] += np.log(config.class_mismatch)
-        log_likelihood[(distance > config.gate_distance) | (overlaps < config.gate_iou)] = -np.inf
-        # du dv ds dr = side^2 * s * r  d(u / side) d(v / side) d(log s) d(log r), and side^2 = s
-        log_clutter = np.log(config.clutter_density) - 2 * np.log(z[:, models.S]) - np.log(z[:, models.R])
-        log_missed = np.full(len(state), np.log1p(-config.detection_probability))
-        association = association_weights(log_likelihood, log_clutter, log_missed, MAX_STATES)
+        config, tracks = self.config, self._tracks
+        log_likelihood = models.log_likelihood(
+            z,
+            tracks["mean"],
+            tracks["covariance"],
+            self._measured,
+            config.noise.tails,
+            overlaps,
+            config.gate_iou,
+            config.gate_distance,
+        )
+        detected = tracks["visibility"] * detection_probability
+        log_likelihood += np.log(tracks["existence"] * detected)
+        if boxes.class_ids.any() or tracks["votes"][:, 1:].any():
+            log_likelihood[boxes.class_ids[:, None] != tracks["votes"].argmax(1)] += np.log(config.class_mismatch)
+        log_alone = np.log(clutter_density + config.birth_density)
+        association = association_weights(
+            log_likelihood, log_alone, life.log_missed(tracks["existence"], detected), MAX_STATES
+        )
         self.approximated += not association.exact
         return association
 
-    def _update(self, time_ns: int, boxes: Boxes2D, z: Floats, V: Floats, association: AssociationWeights) -> None:
-        """Eq. 16-17 for the boxes; score and class follow the box that is likeliest to be the track's."""
-        state, memory = self._state, self.config.score_memory
-        mean, covariance = pkf_update(state.mean, state.covariance, H, V, z, association.weights, self.config.spread)
-        seen = association.missed < SEEN
-        scores, votes = state.scores.copy(), state.votes.copy()
-        if seen.any():
-            columns = np.flatnonzero(seen)
-            rows = association.weights[:, columns].argmax(0)
-            scores[columns] = memory * scores[columns] + (1 - memory) * boxes.scores[rows]
-            votes[columns] *= VOTE_MEMORY
-            votes[columns, boxes.class_ids[rows]] += boxes.scores[rows]
-        self._state = replace(
-            state,
-            mean=models.plausible(mean),
-            covariance=covariance,
-            hits=state.hits + seen,
-            seen_ns=np.where(seen, time_ns, state.seen_ns),
-            scores=scores,
-            votes=votes,
+    def _update(
+        self, frame: _Frame, z: Floats, scores: Floats, association: AssociationWeights, detection_probability: Floats
+    ) -> None:
+        """Eq. 16-17; score and class follow the box that is likeliest to be the track's."""
+        config, tracks, missed = self.config, self._tracks, association.missed
+        models.correct(
+            tracks["mean"],
+            tracks["covariance"],
+            z,
+            association.weights,
+            self._measured,
+            config.noise.tails,
+            1.0 if config.spread == "means" else 0.0,
+            config.noise.adaptation,
         )
+        existence, visibility = tracks["existence"], tracks["visibility"]
+        after = life.posterior(existence, visibility * detection_probability, missed)
+        tracks["visibility"] = life.visible(existence, visibility, detection_probability, missed)
+        tracks["existence"] = np.minimum(after, SURE)
+        tracks["confirmed"] |= after >= config.confirmation
+        seen = np.flatnonzero(missed < SEEN)
+        if len(seen):
+            rows = association.weights[:, seen].argmax(0)
+            tracks["score"][seen] += (1 - config.score_memory) * (scores[rows] - tracks["score"][seen])
+            tracks["votes"][seen] *= VOTE_MEMORY
+            tracks["votes"][seen, frame.boxes.class_ids[rows]] += frame.boxes.scores[rows]
+            tracks["measured"][seen] = z[rows]
+            tracks["hits"][seen] += 1
+            tracks["seen_ns"][seen] = frame.time_ns
 
-    def _end(self, time_ns: int) -> None:
-        """Deaths: silent for too long, sooner before the track is confirmed."""
-        patience = np.where(self._confirmed(), self.config.max_silence, self.config.tentative_silence)
-        self._state = self._state[self._silence(time_ns) <= patience]
+    def _rename(self, frame: _Frame, association: AssociationWeights, fresh: int) -> None:
+        """Where a late frame has just started the track that this one had started before, the old id stays."""
+        ids = self._tracks["id"]
+        for row, known in frame.ids.items():
+            column = association.assignment[row]
+            if column < 0 or known in ids or ids[column] < fresh:
+                continue
+            renamed, ids[column] = ids[column], known
+            for other in self._frames:
+                other.ids = {r: known if track == renamed else track for r, track in other.ids.items()}
 
-    def _start(self, time_ns: int, boxes: Boxes2D, association: AssociationWeights, overlaps: Floats) -> None:
-        """Births: boxes that are probably clutter to all tracks and overlap none."""
-        alone = overlaps.max(1, initial=0.0) <= self.config.birth_iou
-        born = boxes[(association.clutter >= self.config.birth_probability) & alone]
-        self._state = self._state + _State.born(self._next_id, time_ns, born, self.config)
-        self._next_id += len(born)
+    def _end(self, association: AssociationWeights) -> None:
+        """Deaths: hardly likely to exist, or a second track of an object that has one already."""
+        tracks = self._tracks
+        idle = np.ones(len(tracks), np.bool_)
+        idle[association.assignment[association.assignment >= 0]] = False
+        boxes = models.to_boxes(tracks["mean"][:, :, models.VALUE])
+        over = _superseded(boxes, tracks["hits"], idle, self.config.merge_iou)
+        over |= tracks["existence"] < self.config.deletion
+        if over.any():
+            self._tracks = tracks[~over]
 
-    def _shown(self, time_ns: int) -> Tracks2D:
-        shown = self._state[self._confirmed() & (self._silence(time_ns) <= self.config.hold)]
-        classes = shown.votes.argmax(1)
-        return Tracks2D(shown.ids, models.to_boxes(shown.mean), np.clip(shown.scores, 0.0, 1.0), classes)
+    def _start(
+        self,
+        frame: _Frame,
+        z: Floats,
+        scores: Floats,
+        association: AssociationWeights,
+        overlaps: Floats,
+        clutter_density: Floats,
+    ) -> None:
+        """Births: boxes exist, as tracks, with the probability that they are of no track and no clutter."""
+        config = self.config
+        existence = association.clutter * config.birth_density / (config.birth_density + clutter_density)
+        alone = overlaps.max(1, initial=0.0) <= config.birth_iou
+        rows = np.flatnonzero((existence >= config.min_birth) & alone)
+        if not len(rows):
+            return
+        born = np.zeros(len(rows), TRACK)
+        born["mean"], born["covariance"] = models.initial_state(z[rows], self._measured, self._rates)
+        born["measured"], born["existence"], born["visibility"] = z[rows], existence[rows], 1.0
+        born["score"], born["hits"], born["seen_ns"] = scores[rows], 1, frame.time_ns
+        born["confirmed"] = existence[rows] >= config.confirmation
+        born["votes"][np.arange(len(rows)), frame.boxes.class_ids[rows]] = frame.boxes.scores[rows]
+        born["id"] = [self._id(frame, row) for row in rows.tolist()]
+        self._tracks = np.concatenate([self._tracks, born])
 
-    def _confirmed(self) -> NDArray[np.bool_]:
-        return self._state.hits >= self.config.confirmation_hits
+    def _id(self, frame: _Frame, row: int) -> int:
+        """The id of the track that a box starts: the same one when its frame is processed again."""
+        if row not in frame.ids:
+            frame.ids[row] = self._next_id
+            self._next_id += 1
+        return frame.ids[row]
 
-    def _silence(self, time_ns: int) -> Floats:
-        """(N,) seconds since each track was measured."""
-        return (time_ns - self._state.seen_ns) / SECOND
+    def _shown(self) -> Tracks2D:
+        """Confirmed tracks: measured now, between their estimate and the measurement, or held."""
+        assert self._time_ns is not None
+        silence = self._time_ns - self._tracks["seen_ns"]
+        shown = self._tracks[self._tracks["confirmed"] & (silence <= self.config.hold * SECOND)]
+        share = self.config.measured_share * (shown["seen_ns"] == self._time_ns)
+        values = shown["mean"][:, :, models.VALUE]
+        values = values + share[:, None] * (shown["measured"] - values)
+        classes = shown["votes"].argmax(1)
+        return Tracks2D(shown["id"], models.to_boxes(values), 1 / (1 + np.exp(-shown["score"])), classes)
 
 
-def _gaussian(z: Floats, expected: Floats, covariance: Floats) -> tuple[Floats, Floats]:
-    """Mahalanobis distance and log density (M, N) of measurements (M, m) given N means (N, m) and covariances."""
-    root = np.linalg.cholesky(covariance)
-    innovation = (z[:, None] - expected).transpose(1, 2, 0)
-    squared = (np.linalg.solve(root, innovation) ** 2).sum(1).T
-    log_norm = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(1) + z.shape[1] / 2 * np.log(2 * np.pi)
-    return np.sqrt(squared), -squared / 2 - log_norm
+def log_odds(scores: Floats) -> Floats:
+    """(N,) log(p / (1 - p)) of scores in [0, 1], within EXTREME_ODDS."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.clip(np.log(scores) - np.log1p(-scores), -EXTREME_ODDS, EXTREME_ODDS)
+
+
+@compiled
+def _superseded(boxes: Floats, hits: Floats, idle: NDArray[np.bool_], merge_iou: float) -> NDArray[np.bool_]:
+    """(N,) whether an idle track overlaps one with at least as many hits by more than merge_iou."""
+    overlaps = overlap(boxes, boxes)
+    over = np.zeros(len(boxes), np.bool_)
+    for j in range(len(boxes)):
+        for i in range(len(boxes)):
+            if i != j and idle[j] and hits[i] >= hits[j] and not over[i] and overlaps[j, i] > merge_iou:
+                over[j] = True
+    return over

@@ -9,6 +9,10 @@ its own:
     mean += G sum_k w_k (z_k - H mean)
     P     = (I - s G H) P (I - s G H)' + s G V G'        (Joseph form: stays positive definite)
 
+Textbook probabilistic data association instead keeps the moments of a mixture of Kalman updates, one for each
+measurement and one for none (`spread="mixture"`); with the weights of `estimators.resolved_weights` that is the one
+which does well with few objects and in crowds (benchmarks/simulation.py).
+
 The weights of a track keep their deficit 1 - s, the probability that it was missed: they are never renormalised.
 """
 
@@ -28,43 +32,55 @@ def pkf_update(
     V: Floats,
     measurements: Floats,
     weights: Floats,
-    spread: Literal["none", "means"] = "none",
+    spread: Literal["none", "means", "mixture"] = "none",
 ) -> tuple[Floats, Floats]:
     """Correct N tracks of block diagonal covariance with M measurements of uncertain origin.
 
+    Any leading dimensions (...) are independent frames.
+
     Args:
-        mean: (N, n), covariance: (N, n, n) float64, the predicted state.
+        mean: (..., N, n), covariance: (..., N, n, n) float64, the predicted state.
         H: (m, n) measurement matrix.
-        V: (m, m) measurement noise, positive definite, or (N, m, m), one for each track.
-        measurements: (M, m).
-        weights: (M, N) association weights; the columns sum to at most 1.
+        V: (m, m) measurement noise, positive definite, or (..., N, m, m), one for each track.
+        measurements: (..., M, m).
+        weights: (..., M, N) association weights; the columns sum to at most 1.
         spread: "none" as in the paper, which is overconfident in clutter; "means" adds the spread of the
-            measurements around zbar to the covariance, K Sp K' with Sp = sum_k (w_k / s) (z_k - zbar)(z_k - zbar)'.
+            measurements around zbar to the covariance, K Sp K' with Sp = sum_k (w_k / s) (z_k - zbar)(z_k - zbar)';
+            "mixture" replaces Prop. 2 by the mean and covariance of the mixture of one Kalman update for each
+            measurement and the prediction for none (Y. Bar-Shalom, F. Daum and J. Huang, IEEE Control Systems
+            Magazine 29(6), 2009).
 
     Returns:
-        mean (N, n) and covariance (N, n, n) after the update, symmetric and positive definite.
+        mean (..., N, n) and covariance (..., N, n, n) after the update, symmetric and positive definite.
     """
-    total = weights.sum(0)
-    s = total[:, None, None]
+    total = weights.sum(-2)
+    s = total[..., None, None]
     PH = covariance @ H.T
-    innovation_covariance = s * (H @ PH) + V
-    G = np.linalg.solve(innovation_covariance, PH.swapaxes(1, 2)).swapaxes(1, 2)
-    innovation = weights.T @ measurements - total[:, None] * (mean @ H.T)
-
-    A = np.eye(mean.shape[1]) - s * (G @ H)
-    noise = s * V
-    if spread == "means":
-        noise = noise + s * _scatter(measurements, weights, total)  # K Sp K' = G (s sum_k w_k ...) G'
-    updated = A @ covariance @ A.swapaxes(1, 2) + G @ noise @ G.swapaxes(1, 2)
-    return mean + (G @ innovation[:, :, None])[:, :, 0], (updated + updated.swapaxes(1, 2)) / 2
+    innovation = weights.swapaxes(-1, -2) @ measurements - total[..., None] * (mean @ H.T)
+    if spread == "mixture":
+        scale, remaining = np.ones_like(s), 1 - s  # a certain measurement with probability s, none with 1 - s
+        scatter = _scatter(measurements, weights, total)
+        scatter += (1 - s) / np.where(s > 0, s, 1.0) * innovation[..., :, None] * innovation[..., None, :]
+        noise = s * V + scatter
+    else:
+        scale, remaining = s, np.zeros_like(s)  # one measurement with covariance V / s
+        noise = s * V
+        if spread == "means":
+            noise = noise + s * _scatter(measurements, weights, total)  # K Sp K' = G (s sum_k w_k ...) G'
+    G = np.linalg.solve(scale * (H @ PH) + V, PH.swapaxes(-1, -2)).swapaxes(-1, -2)
+    A = np.eye(mean.shape[-1]) - scale * (G @ H)
+    updated = (1 - remaining) * (A @ covariance @ A.swapaxes(-1, -2)) + G @ noise @ G.swapaxes(-1, -2)
+    updated = updated + remaining * covariance
+    return mean + (G @ innovation[..., None])[..., 0], (updated + updated.swapaxes(-1, -2)) / 2
 
 
 def _scatter(measurements: Floats, weights: Floats, total: Floats) -> Floats:
-    """(N, m, m) sum_k w_kj (z_k - zbar_j)(z_k - zbar_j)'."""
-    N, m = weights.shape[1], measurements.shape[1]
-    zbar = (weights.T @ measurements) / np.where(total > 0, total, 1.0)[:, None]
-    k, j = np.nonzero(weights)
-    deviation = measurements[k] - zbar[j]
-    scatter = np.zeros((N, m, m))
-    np.add.at(scatter, j, weights[k, j][:, None, None] * deviation[:, :, None] * deviation[:, None, :])
+    """(..., N, m, m) sum_k w_kj (z_k - zbar_j)(z_k - zbar_j)'."""
+    m = measurements.shape[-1]
+    zbar = (weights.swapaxes(-1, -2) @ measurements) / np.where(total > 0, total, 1.0)[..., None]
+    *frame, k, j = np.nonzero(weights)
+    deviation = measurements[(*frame, k)] - zbar[(*frame, j)]
+    scatter = np.zeros((*total.shape, m, m))
+    shares = weights[(*frame, k, j)][:, None, None] * deviation[:, :, None] * deviation[:, None, :]
+    np.add.at(scatter, (*frame, j), shares)
     return scatter

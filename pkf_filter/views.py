@@ -7,6 +7,7 @@ space tell where a new track starts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,6 @@ from pkf_filter.world_config import EVERYWHERE, SensorModel
 HEIGHTS = 4.0  # metres over which the centres of false detections spread
 RELATIVE_SIZES = 1.0  # range of the sizes of false detections, relative to the size itself
 MIN_EXTENT = 10.0  # pixels; smaller boxes are measured no better
-SMALLEST_ODDS = 1e-6  # a score of 0 or 1 is not taken for certain
 
 
 class Linearisation(NamedTuple):
@@ -55,28 +55,38 @@ class SpaceView:
     def class_ids(self) -> Integers:
         return self.detections.class_ids
 
+    @cached_property
+    def measurements(self) -> Floats:
+        """(M, 7), see `world`."""
+        return world.to_measurements(self.detections.boxes)
+
     def usable(self) -> NDArray[np.bool_]:
-        return world.measurable(self.detections.boxes)
+        return np.asarray(world.measurable(self.measurements))
 
     def kept(self, usable: NDArray[np.bool_]) -> SpaceView:
         return self if usable.all() else SpaceView(self.detections[usable], self.sensor, self.pose)
 
-    def linearised(self, states: Floats, parameters: Floats) -> Linearisation:
-        innovation, turned = world.innovations(world.to_measurements(self.detections.boxes), states)
+    def linearised(self, states: Floats, covariance: Floats, parameters: Floats, gate: float) -> Linearisation:
+        V = self._noise(states, parameters)
+        place = (slice(None), [world.X, world.Y], [world.X, world.Y])
+        reach = gate * np.sqrt(covariance[place] + V[place])
+        innovation, facing = world.innovations(self.measurements, states, reach)
         H = np.empty((len(states), *world.MEASUREMENT_MATRIX.shape))
         H[:] = world.MEASUREMENT_MATRIX
-        V = self._noise(states, parameters)
-        return Linearisation(innovation, H, V, np.where(turned, -1.0, 1.0), self._in_view(states))
+        return Linearisation(innovation, H, V, facing, self._in_view(states))
 
     def log_clutter(self) -> Floats:
         """(M,) log density of false detections of even score, in the units of the measurements."""
-        sizes = np.log(RELATIVE_SIZES * self.detections.boxes.size).sum(1)
-        return np.asarray(np.log(self.sensor.clutter_density / HEIGHTS / np.pi) - sizes)
+        size = RELATIVE_SIZES * self.detections.boxes.size
+        return np.asarray(
+            np.log(self.sensor.clutter_density / HEIGHTS / np.pi / (size[:, 0] * size[:, 1] * size[:, 2]))
+        )
 
     def new_states(self, rows: Integers, parameters: Floats) -> tuple[Floats, Floats]:
         """Mean (R, 10) and covariance (R, 10, 10) of tracks that start at these detections."""
-        z = world.to_measurements(self.detections.boxes[rows])
-        mean, covariance = world.initial_state(z, self._noise(z, parameters), parameters)
+        z, velocity = self.measurements[rows], self.detections.boxes.velocity[rows]
+        noise = self._noise(z, parameters)
+        mean, covariance = world.initial_state(z, noise, velocity, self.sensor.velocity_noise, parameters)
         return mean, covariance
 
     def _in_view(self, states: Floats) -> NDArray[np.bool_]:
@@ -117,7 +127,7 @@ class ImageView:
     def kept(self, usable: NDArray[np.bool_]) -> ImageView:
         return self if usable.all() else ImageView(self.detections[usable], self.sensor, self.camera, self.pose)
 
-    def linearised(self, states: Floats, parameters: Floats) -> Linearisation:
+    def linearised(self, states: Floats, covariance: Floats, parameters: Floats, gate: float) -> Linearisation:
         camera, pose = self.camera, self.pose
         size = np.array([camera.width, camera.height], np.float64)
         sides, H, in_view = projection.project(states, camera.intrinsics, pose.rotation, pose.translation, size)
@@ -132,15 +142,3 @@ class ImageView:
         extent = self.detections.xyxy[:, 2:] - self.detections.xyxy[:, :2]
         everywhere = self.sensor.clutter_boxes / (self.camera.width * self.camera.height)
         return np.asarray(np.log(everywhere) - np.log(RELATIVE_SIZES * extent).sum(1))
-
-
-def evidence(scores: Floats, sensor: SensorModel) -> Floats:
-    """(M,) log of how much likelier each score is of a true than of a false detection."""
-    even = np.log(sensor.score_offset / (1 - sensor.score_offset))
-    return np.asarray(sensor.score_slope * (log_odds(scores) - even))
-
-
-def log_odds(scores: Floats) -> Floats:
-    """log(p / (1 - p)) of scores in [0, 1]."""
-    p = np.minimum(np.maximum(scores, SMALLEST_ODDS), 1 - SMALLEST_ODDS)
-    return np.asarray(np.log(p / (1 - p)))

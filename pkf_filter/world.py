@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from camtrack_core.boxes import Boxes3D, Floats
 from pkf_filter.compiled import compiled
+from pkf_filter.matrices import add_product
 from pkf_filter.world_config import ClassGroup
 
 X, Y, Z, YAW, LENGTH, WIDTH, HEIGHT, VX, VY, RATE = range(10)
@@ -26,6 +27,7 @@ MEASUREMENT_MATRIX = np.eye(MEASUREMENT_SIZE, STATE_SIZE)
 
 FAR = 1e6  # metres; no sensor sees so far
 MIN_SIZE, MAX_SIZE = 0.05, 100.0  # metres
+MAX_SPEED = 100.0  # m/s; no measured velocity is higher
 SLOW_TURN = 1e-4  # rad over a step; below it the turn's integrals are taken as series
 
 # Columns of a table of class groups, and so of the parameters (N, 12) of the tracks
@@ -42,12 +44,6 @@ def _parameters(g: ClassGroup) -> tuple[float, ...]:
     turning = float(g.motion == "coordinated turn")
     motion = (turning, g.acceleration, g.climb, g.yaw_drift, g.turn_acceleration, g.size_drift, g.speed, g.turn_rate)
     return (*motion, g.measured_position, g.measured_height, g.measured_yaw, g.measured_size)
-
-
-def measurable(boxes: Boxes3D) -> NDArray[np.bool_]:
-    """(N,) whether boxes are finite, within FAR of the origin and of MIN_SIZE to MAX_SIZE."""
-    near = (np.abs(boxes.centre) <= FAR).all(1) & np.isfinite(boxes.yaw)  # false for NaN as well
-    return np.asarray(near & ((boxes.size >= MIN_SIZE) & (boxes.size <= MAX_SIZE)).all(1))
 
 
 def to_measurements(boxes: Boxes3D) -> Floats:
@@ -138,7 +134,8 @@ def predict(mean: Floats, covariance: Floats, dt: float, parameters: Floats) -> 
     for j in range(len(mean)):
         later, F = transition(mean[j], dt, parameters[j, TURNING] > 0.0)
         new_mean[j] = later
-        new_covariance[j] = F @ covariance[j] @ F.T + process_noise(mean[j], dt, parameters[j])
+        new_covariance[j] = process_noise(mean[j], dt, parameters[j])
+        add_product(new_covariance[j], F, covariance[j])
     keep_plausible(new_mean)
     return new_mean, new_covariance
 
@@ -156,23 +153,46 @@ def keep_plausible(states: Floats) -> None:
 
 
 @compiled
-def innovations(measurements: Floats, states: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """Differences (M, N, 7) of measurements (M, 7) from states (N, 10), and which pairs face opposite ways (M, N).
+def measurable(measurements: Floats) -> NDArray[np.bool_]:
+    """(M,) whether measurements (M, 7) are finite, within FAR of the origin and of MIN_SIZE to MAX_SIZE."""
+    usable = np.empty(len(measurements), np.bool_)
+    for k in range(len(measurements)):
+        usable[k] = np.isfinite(measurements[k, YAW])
+        for a in range(X, Z + 1):
+            usable[k] = usable[k] and abs(measurements[k, a]) <= FAR  # false for NaN as well
+        for a in range(LENGTH, HEIGHT + 1):
+            usable[k] = usable[k] and MIN_SIZE <= measurements[k, a] <= MAX_SIZE
+    return usable
+
+
+@compiled
+def innovations(measurements: Floats, states: Floats, reach: Floats) -> tuple[Floats, Floats]:
+    """Differences (M, N, 7) of measurements (M, 7) from states (N, 10), and how the pairs face (M, N).
 
     The yaw difference lies in [-pi / 2, pi / 2): that of the measurement or of the measurement turned by 180 degrees.
+    A pair faces 1 where the measurement counts as it is, -1 where it counts as turned.
+
+    Args:
+        reach: (N, 2) distance along x and y beyond which a pair is not looked at: its differences are inf.
     """
     M, N = len(measurements), len(states)
     difference = np.empty((M, N, MEASUREMENT_SIZE))
-    turned = np.empty((M, N), np.bool_)
+    facing = np.empty((M, N))
     for k in range(M):
         for j in range(N):
+            if not (
+                abs(measurements[k, X] - states[j, X]) <= reach[j, X]
+                and abs(measurements[k, Y] - states[j, Y]) <= reach[j, Y]
+            ):
+                difference[k, j], facing[k, j] = np.inf, 0.0
+                continue
             for a in range(MEASUREMENT_SIZE):
                 difference[k, j, a] = measurements[k, a] - states[j, a]
             whole = wrapped(difference[k, j, YAW])
             half = (whole + np.pi / 2) % np.pi - np.pi / 2
             difference[k, j, YAW] = half
-            turned[k, j] = abs(whole - half) > np.pi / 2
-    return difference, turned
+            facing[k, j] = -1.0 if abs(whole - half) > np.pi / 2 else 1.0
+    return difference, facing
 
 
 @compiled
@@ -197,11 +217,15 @@ def measurement_noise(states: Floats, parameters: Floats, factor: float, depth: 
 
 
 @compiled
-def initial_state(measurements: Floats, noise: Floats, parameters: Floats) -> tuple[Floats, Floats]:
-    """Mean (N, 10) and covariance (N, 10, 10) of tracks seen once, at rest on average.
+def initial_state(
+    measurements: Floats, noise: Floats, velocity: Floats, velocity_noise: float, parameters: Floats
+) -> tuple[Floats, Floats]:
+    """Mean (N, 10) and covariance (N, 10, 10) of tracks seen once, at rest on average where no velocity is known.
 
     Args:
         measurements: (N, 7), noise: (N, 7, 7) their covariance, parameters: (N, 12).
+        velocity: (N, 3) m/s, NaN where it is not known; implausible ones (above MAX_SPEED) count as such.
+        velocity_noise: deviation of a known velocity along each axis, m/s.
     """
     count = len(measurements)
     mean = np.zeros((count, STATE_SIZE))
@@ -209,7 +233,11 @@ def initial_state(measurements: Floats, noise: Floats, parameters: Floats) -> tu
     covariance = np.zeros((count, STATE_SIZE, STATE_SIZE))
     covariance[:, :MEASUREMENT_SIZE, :MEASUREMENT_SIZE] = noise
     for j in range(count):
-        covariance[j, VX, VX] = covariance[j, VY, VY] = parameters[j, SPEED] ** 2
+        deviation = parameters[j, SPEED]
+        if velocity[j, 0] ** 2 + velocity[j, 1] ** 2 <= MAX_SPEED**2:
+            deviation = min(deviation, velocity_noise)
+            mean[j, VX], mean[j, VY] = velocity[j, 0], velocity[j, 1]
+        covariance[j, VX, VX] = covariance[j, VY, VY] = deviation**2
         covariance[j, RATE, RATE] = parameters[j, TURN_RATE] ** 2
     keep_plausible(mean)
     return mean, covariance

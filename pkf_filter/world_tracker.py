@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from camtrack_core.boxes import Boxes2D, Detections3D, Floats, Integers
+from camtrack_core.boxes import Boxes2D, Detections3D, Floats
 from camtrack_core.camera import Camera, Pose
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.tracks import Tracks3D
 from pkf_filter import existence as life
 from pkf_filter import world
-from pkf_filter.compiled import compiled
+from pkf_filter import world_kernels as kernels
 from pkf_filter.linearised import gaussian, linearised_update
 from pkf_filter.tracker import TimeError
-from pkf_filter.views import ImageView, Linearisation, SpaceView, evidence, log_odds
+from pkf_filter.views import ImageView, Linearisation, SpaceView
 from pkf_filter.weights import AssociationWeights, association_weights
 from pkf_filter.world_config import SensorModel, WorldConfig
 from pkf_filter.world_state import MAX_CLASSES, WorldState, no_tracks
@@ -30,10 +30,7 @@ from pkf_filter.world_state import MAX_CLASSES, WorldState, no_tracks
 SECOND = 1_000_000_000  # nanoseconds
 MAX_STATES = 2.0**18  # of exact association: a component above some 10 ms is approximated
 MAX_BUFFERED = 256  # measurements that late ones can be sorted into
-VOTE_MEMORY = 0.95  # share of its old votes that a track keeps at each measurement
-SEEN = 0.5  # probability of a measurement from which a track counts as measured
 AGREEMENT_RATE = 0.05  # weight of the newest measurement
-OUT_OF_VIEW = 0.05  # factor on the detection probability: the edge of the view is not sharp
 View = SpaceView | ImageView
 HERE = Pose(np.eye(3), np.zeros(3))
 
@@ -42,12 +39,13 @@ HERE = Pose(np.eye(3), np.zeros(3))
 class _Entry:
     """One measurement and the tracks just before it.
 
-    `ids` are those of the tracks that its rows have started, `agreement` is the share of the shown tracks in view that
-    it confirms.
+    `evidence` (M,) is what the scores say for each detection, `ids` are those of the tracks that its rows have started,
+    `agreement` is the share of the shown tracks in view that it confirms.
     """
 
     time_ns: int
     view: View
+    evidence: Floats
     before_ns: int | None
     before: WorldState
     ids: dict[int, int] = field(default_factory=dict)
@@ -144,7 +142,9 @@ class WorldTracker:
         self.dropped += int((~usable).sum())
         later = self._later_than(time_ns)
         fresh = self._next_id
-        entry = _Entry(time_ns, view.kept(usable), self.time_ns, self._state, agreement=self.agreement[sensor])
+        view, model = view.kept(usable), view.sensor
+        evidence = kernels.evidence(view.scores, model.score_offset, model.score_slope)
+        entry = _Entry(time_ns, view, evidence, self.time_ns, self._state, agreement=self.agreement[sensor])
         for each in [entry, *later]:
             self._process(each, fresh)
         self.agreement[sensor] += AGREEMENT_RATE * (entry.agreement - self.agreement[sensor])
@@ -202,45 +202,46 @@ class WorldTracker:
         A pair weighs r P_D f(score) N(z; h(x), S), a false detection its density, a missed track 1 - r P_D.
         """
         config, state, view = self.config, self._state, entry.view
-        seen = view.linearised(state.mean, self._table[state.groups])
+        seen = view.linearised(state.mean, state.covariance, self._table[state.groups], config.gate)
         _, log_density = gaussian(seen.innovation, seen.H, seen.V, state.covariance, config.gate)
-        in_view = np.where(seen.in_view, 1.0, OUT_OF_VIEW)
-        detection_probability = view.sensor.detection_probability * in_view
-        log_detected = np.log(detection_probability * state.existence)
-        log_likelihood = _pairs(
-            log_density, log_detected, config.class_mismatch, view.class_ids, state.classes, self._groups
+        sensor = view.sensor
+        detected = kernels.detection_probabilities(
+            seen.in_view, state.scores, sensor.detection_probability, sensor.score_offset, sensor.detection_slope
         )
-        log_clutter = view.log_clutter() - evidence(view.scores, view.sensor)
-        log_missed = life.log_missed(state.existence, detection_probability)
+        log_likelihood, log_missed = kernels.event_weights(
+            log_density, state.existence, detected, config.class_mismatch, view.class_ids, state.classes, self._groups
+        )
+        log_clutter = view.log_clutter() - entry.evidence
         association = association_weights(log_likelihood, log_clutter, log_missed, MAX_STATES)
         self.approximated += not association.exact
         if len(state.ids):
             expected = state.shown & seen.in_view
             if expected.any():
                 entry.agreement = 1.0 - float(association.missed[expected].mean())
-            existence = life.posterior(state.existence, detection_probability, association.missed)
+            existence = kernels.existence_after(state.existence, detected, association.missed)
             self._update(entry, seen, association, existence)
         return association
 
     def _update(self, entry: _Entry, seen: Linearisation, association: AssociationWeights, existence: Floats) -> None:
         config, state, view, weights = self.config, self._state, entry.view, association.weights
+        missed = association.missed
         mean, covariance = linearised_update(
             state.mean, state.covariance, seen.innovation, seen.H, seen.V, weights, config.spread
         )
-        facing = VOTE_MEMORY * state.facing + (weights * seen.facing).sum(0)
-        mean[:, world.YAW] += np.where(facing < 0, np.pi, 0.0)
+        facing = kernels.turned_back(mean[:, world.YAW], state.facing, seen.facing, weights)
         world.keep_plausible(mean)
-        measured = association.missed < SEEN
-        columns = measured.nonzero()[0]
-        scores, votes, classes = state.scores.copy(), state.votes, state.classes
-        if len(columns):
-            rows = weights[:, columns].argmax(0)
-            memory = np.minimum(state.hits[columns] / (state.hits[columns] + 1), config.score_memory)
-            scores[columns] = memory * scores[columns] + (1 - memory) * log_odds(view.scores[rows])
-            votes = votes.copy()
-            votes[columns] *= VOTE_MEMORY
-            votes[columns, view.class_ids[rows]] += view.scores[rows]
-            classes = votes.argmax(1)
+        hits, scores, votes, classes = kernels.voted(
+            weights,
+            missed,
+            view.scores,
+            view.class_ids,
+            state.hits,
+            state.scores,
+            state.votes,
+            state.classes,
+            config.score_memory,
+        )
+        measured = missed < kernels.SEEN
         confirmed = state.confirmed | (existence >= config.confirmation)
         self._state = WorldState(
             mean=mean,
@@ -252,9 +253,9 @@ class WorldTracker:
             confirmed=confirmed,
             shown=confirmed & (measured | (existence >= config.hold)),
             seen_ns=np.where(measured, entry.time_ns, state.seen_ns),
-            hits=state.hits + measured,
+            hits=hits,
             scores=scores,
-            facing=np.abs(facing),
+            facing=facing,
             votes=votes,
         )
 
@@ -274,7 +275,7 @@ class WorldTracker:
         view, config = entry.view, self.config
         if not isinstance(view, SpaceView):  # an image does not tell how far away an object is
             return
-        odds = config.birth_existence / (1 - config.birth_existence) * np.exp(evidence(view.scores, view.sensor))
+        odds = config.birth_existence / (1 - config.birth_existence) * np.exp(entry.evidence)
         existence = association.clutter * odds / (1 + odds)
         rows = (existence >= config.min_birth).nonzero()[0]
         if not len(rows):
@@ -287,7 +288,7 @@ class WorldTracker:
         ids = np.array([self._id(entry, row) for row in rows.tolist()])
         confirmed = existence[rows] >= config.confirmation
         seen_ns = np.full(len(rows), entry.time_ns)
-        once, scores = np.ones(len(rows)), log_odds(view.scores[rows])
+        once, scores = np.ones(len(rows)), kernels.evidence(view.scores[rows], 0.5, 1.0)
         born = WorldState(
             mean,
             covariance,
@@ -325,40 +326,14 @@ class WorldTracker:
                 other.ids = {r: known if track == renamed else track for r, track in other.ids.items()}
 
     def _tracks(self, state: WorldState) -> Tracks3D:
-        shown = state.rows(state.shown)
-        scores = shown.existence / (1 + np.exp(-shown.scores))  # that there is an object, and what it is
-        pose = slice(world.X, world.YAW + 1)
+        shown = state.shown.nonzero()[0]
+        mean = state.mean[shown]
+        scores = state.existence[shown] / (1 + np.exp(-state.scores[shown]))  # that there is one, and what it is
         return Tracks3D(
-            shown.ids,
-            world.to_boxes(shown.mean),
-            shown.covariance[:, pose, pose],
+            state.ids[shown],
+            world.to_boxes(mean),
+            state.covariance[shown, : world.YAW + 1, : world.YAW + 1],
             scores,
-            shown.classes,
-            shown.mean[:, world.RATE] * self._table[shown.groups, world.TURNING],
+            state.classes[shown],
+            mean[:, world.RATE] * self._table[state.groups[shown], world.TURNING],
         )
-
-
-@compiled
-def _pairs(
-    log_density: Floats,
-    log_detected: Floats,
-    class_mismatch: float,
-    seen: Integers,
-    classes: Integers,
-    groups: Integers,
-) -> Floats:
-    """(M, N) log likelihoods of detections of classes `seen` (M,) and tracks of `classes` (N,), -inf where impossible.
-
-    Args:
-        log_density: (M, N), -inf beyond the gate.
-        log_detected: (N,) log probability of a track to exist and be detected.
-        class_mismatch: factor where the classes differ; classes of different `groups` (C,) never pair.
-    """
-    log_likelihood = np.full(log_density.shape, -np.inf)
-    for k in range(len(seen)):
-        for j in range(len(classes)):
-            if log_density[k, j] > -np.inf and groups[seen[k]] == groups[classes[j]]:
-                log_likelihood[k, j] = log_density[k, j] + log_detected[j]
-                if seen[k] != classes[j]:
-                    log_likelihood[k, j] += np.log(class_mismatch)
-    return log_likelihood

@@ -119,7 +119,7 @@ def test_late_and_repeated_stamps_are_dropped(bench: Bench) -> None:
 
 def test_parameters_reach_the_filter() -> None:
     with opened_graph() as graph:
-        bench = Bench(graph, **{"fixed_frame": "odom", "confirmation_hits": 1, "noise.centre": 0.1})
+        bench = Bench(graph, **{"fixed_frame": "odom", "confirmation": 0.05, "noise.centre": 0.1})
         assert bench.node.parameters.fixed_frame == "odom"
         assert bench.node.parameters.noise.centre == 0.1
         assert len(bench.send(detections(SECOND, 100)).detections) == 1

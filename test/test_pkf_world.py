@@ -101,13 +101,13 @@ def test_yaws_are_compared_on_the_half_circle(track: float, measured: float) -> 
     state[0, world.YAW] = track
     z = np.zeros((1, 7))
     z[0, world.YAW] = measured
-    innovation, turned = world.innovations(z, state)
+    innovation, facing = world.innovations(z, state, np.ones((1, 2)))
     difference = innovation[0, 0, world.YAW]
     assert -np.pi / 2 - 1e-9 <= difference <= np.pi / 2 + 1e-9
-    back = np.pi if turned[0, 0] else 0.0
+    back = np.pi if facing[0, 0] < 0 else 0.0
     assert np.cos(track + difference + back - measured) == pytest.approx(1.0, abs=1e-9)
     if abs(np.cos(measured - track)) > 1e-6:
-        assert turned[0, 0] == (np.cos(measured - track) < 0)
+        assert facing[0, 0] == np.sign(np.cos(measured - track))
 
 
 def test_depth_noise_lies_along_the_line_of_sight() -> None:

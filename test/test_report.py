@@ -5,14 +5,21 @@ from __future__ import annotations
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from browser import Browser
 
 from camtrack.evaluate import Rules, evaluate_tracks
-from camtrack.report import paired_interval, write_report
+from camtrack.report import interval, paired_interval, summary, write_report
+from camtrack_core.datasets.frames import Labels, Truth
+from camtrack_core.datasets.sources import open_source
 from camtrack_core.errors import DataError
+from camtrack_core.evaluation.mot_text import write_mot
+from camtrack_core.tracks import Tracks2D
 
 
 @pytest.fixture
@@ -41,7 +48,15 @@ def test_the_page_holds_the_scores(data_root: Path, tmp_path: Path, runs: list[P
     assert "a<b>&c" in words and "TUD-Stadtmitte" in words and str(thinned.misses) in words
     assert "worse" in words and thinned.false_positives == 0
     assert len(list(tree.iter("polyline"))) == 2 and len(list(tree.iter("rect"))) > 10
-    assert not re.search(r"(src|href)=|https?://|@import|url\(", text)
+    assert "the recording has no images here" in words and "missed" in words
+    low, high = interval(np.array([s.hota for s in evaluate_tracks(runs[1], truth, Rules()).sequences.values()]))
+    assert f"[{low:.3f}, {high:.3f}]" in words
+    assert not needs_others(text)
+
+
+def needs_others(text: str) -> bool:
+    """Whether a page loads anything."""
+    return bool(re.search(r"(src|href)=\"(?!data:)|https?://|@import|url\(|<script", text))
 
 
 def test_curves_end_at_the_recall(data_root: Path, tmp_path: Path, runs: list[Path]) -> None:
@@ -60,6 +75,70 @@ def test_intervals_cover_the_mean_and_shrink_with_agreement() -> None:
     assert (mean, low, high) == pytest.approx((0.1, 0.1, 0.1))
     mean, low, high = paired_interval(a, a + rng.normal(0, 0.1, 30))
     assert low < mean < high and 0.04 < high - low < 0.12  # 4 standard errors of 0.1 / sqrt(30)
+
+
+@pytest.fixture
+def pictures(data_root: Path, tmp_path: Path) -> tuple[list[Path], str]:
+    """Tracks of real images with times, and their truth: all right but an object that is missed in frame 2."""
+    root = data_root / "uadetrac"
+    source = f"{root}?sequence=MVI_20011"
+    frames = [labels_as_tracks(t) for t in open_source(source).truth()]  # type: ignore[attr-defined]
+    runs = [tmp_path / "right", tmp_path / "wrong"]
+    for run in runs:
+        run.mkdir()
+    write_mot(runs[0] / "MVI_20011.txt", frames)
+    moved = replace(
+        frames[1], xyxy=frames[1].xyxy + np.array([[200.0, 90, 200, 90]] + [[0.0] * 4] * (len(frames[1]) - 1))
+    )
+    write_mot(runs[1] / "MVI_20011.txt", [frames[0], moved, *frames[2:]])
+    (runs[1] / "MVI_20011.ms").write_text("\n".join(str(10 + k) for k in range(9)))
+    return runs, source
+
+
+def labels_as_tracks(truth: Truth) -> Tracks2D:
+    labels = truth.labels if truth.labels is not None else Labels.empty()
+    return Tracks2D(labels.ids, labels.xyxy, np.ones(len(labels)), labels.class_ids)
+
+
+def test_moments_times_and_lives(pictures: tuple[list[Path], str], tmp_path: Path) -> None:
+    runs, source = pictures
+    right, wrong = write_report(runs, [source], tmp_path / "r.html", Rules(), tmp_path / "images")
+    text = (tmp_path / "r.html").read_text()
+    assert not needs_others(text)
+    assert right.moments == [] and "no errors" in text
+    (moment,) = wrong.moments
+    assert (moment.sequence, moment.number, moment.missed, moment.false) == ("MVI_20011", 2, 1, 1)
+    original = next(f.image for k, f in enumerate(open_source(source)) if k == 1)
+    changed = np.abs(moment.image.astype(int) - original).sum(2) > 60
+    objects = wrong.judged[0][1].objects
+    x1, y1, x2, y2 = objects.xyxy[objects.partner == -1][0].round().astype(int)
+    assert changed[y1, x1:x2].mean() > 0.7 and changed[y1:y2, x1].mean() > 0.7  # the border of what was missed
+    saved = cv2.imread(str(tmp_path / "images/wrong-MVI_20011-000002.png"))
+    np.testing.assert_array_equal(saved, moment.image)
+    assert "median 14.0 ms" in text and "times were not written down" in text
+    assert "missed</title>" in text and "By height in the image" in text and "wholly seen" in text
+    changes = summary([right, wrong])[1]["changes"]
+    assert changes["mota"][0] == pytest.approx(wrong.evaluation.combined.mota - 1)
+
+
+def test_a_click_enlarges_a_moment_in_a_real_browser(pictures: tuple[list[Path], str], tmp_path: Path) -> None:
+    program = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
+    if program is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    runs, source = pictures
+    write_report(runs, [source], tmp_path / "r.html", Rules())
+    with Browser(program, tmp_path) as browser:
+        browser.open((tmp_path / "r.html").as_uri())
+        assert browser.evaluate("document.querySelectorAll('svg').length") >= 6
+        assert browser.evaluate("document.querySelector('.moments img').naturalWidth") == 960
+        overflow = "[...document.querySelectorAll('svg')].some(s => s.getBBox().width > s.viewBox.baseVal.width)"
+        assert browser.evaluate(overflow) is False
+        assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth") is True
+        before = browser.evaluate("document.querySelector('.moments img').width")
+        browser.click(".moments img")
+        assert browser.evaluate("document.querySelector('.moments img').width") > 2 * before
+        browser.click(".moments img")
+        assert browser.evaluate("document.querySelector('.moments img').width") == before
 
 
 def test_wrong_reports_are_sentences(data_root: Path, tmp_path: Path, runs: list[Path]) -> None:

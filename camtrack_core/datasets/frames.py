@@ -47,6 +47,8 @@ class Frame:
         camera_pose: pose of the optical frame in the fixed frame; None where unknown.
         ego_pose: pose of the vehicle frame (x forward, y left, z up) in the fixed frame; None where unknown.
         boxes3d: the labelled objects in the fixed frame (same rows as labels); None where unknown.
+        camera_height: of the camera over the ground, metres, where the data set states it; None where it follows
+            from ego_pose, whose origin then lies on the ground, or is unknown.
     """
 
     time_ns: int
@@ -57,6 +59,7 @@ class Frame:
     camera_pose: Pose | None = None
     ego_pose: Pose | None = None
     boxes3d: Boxes3D | None = None
+    camera_height: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Truth:
 
     Attributes:
         number: of the frame in its sequence, from 1.
+        distances: (N,) float, metres from the camera to the labelled objects; None where unknown.
     """
 
     number: int
@@ -72,6 +76,7 @@ class Truth:
     labels: Labels | None = None
     ignored: Floats = field(default_factory=lambda: np.zeros((0, 4)))
     boxes3d: Boxes3D | None = None
+    distances: Floats | None = None
 
 
 class Sequence(Protocol):
@@ -106,4 +111,7 @@ def truth_of(sequence: Sequence) -> Iterator[Truth]:
         yield from sequence.truth()
         return
     for number, frame in enumerate(sequence, start=1):
-        yield Truth(number, frame.time_ns, frame.labels, frame.ignored, frame.boxes3d)
+        distances = None
+        if frame.boxes3d is not None and frame.camera_pose is not None:
+            distances = np.linalg.norm(frame.boxes3d.centre - frame.camera_pose.translation, axis=1)
+        yield Truth(number, frame.time_ns, frame.labels, frame.ignored, frame.boxes3d, distances)

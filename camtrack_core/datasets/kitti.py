@@ -97,12 +97,17 @@ class KittiSequence:
             camera, mounting = self._calibration(width, height)
             ego = self._poses[index] if self._poses else None
             pose = ego @ mounting if ego is not None and mounting is not None else None
-            yield Frame(stamp_ns(index, FRAME_RATE), image, labels, ignored, camera, pose, ego, boxes)
+            time_ns = stamp_ns(index, FRAME_RATE)
+            yield Frame(time_ns, image, labels, ignored, camera, pose, ego, boxes, CAMERA_HEIGHT)
 
     def truth(self) -> Iterator[Truth]:
         for index in range(self._length):
             labels, ignored, boxes = self._objects(index)
-            yield Truth(index + 1, stamp_ns(index, FRAME_RATE), labels, ignored, boxes)
+            distances = None
+            if self.objects is not None:
+                rows = (self.objects.frames == index) & (self.objects.kinds != DONT_CARE)
+                distances = np.linalg.norm(self.objects.boxes.centre[rows], axis=1)
+            yield Truth(index + 1, stamp_ns(index, FRAME_RATE), labels, ignored, boxes, distances)
 
     def mounting(self) -> Pose | None:
         """The left colour camera in the vehicle frame; None where there is no calibration."""
@@ -161,7 +166,9 @@ class KittiImages:
             path = self._folder / "calib" / f"{name}.txt"
             camera, mounting = left_camera(read_calibration(path)["P2"], width, height)
             here = Pose(NO_ROTATION, np.zeros(3))
-            yield Frame(truth.time_ns, image, labels, truth.ignored, camera, mounting, here, truth.boxes3d)
+            yield Frame(
+                truth.time_ns, image, labels, truth.ignored, camera, mounting, here, truth.boxes3d, CAMERA_HEIGHT
+            )
 
     def truth(self) -> Iterator[Truth]:
         first_id = 1
@@ -174,7 +181,7 @@ class KittiImages:
             check_objects(objects, self._labels[name])
             labels, regions, boxes = split_objects(objects)
             first_id += len(objects)
-            yield Truth(index + 1, time_ns, labels, regions, boxes)
+            yield Truth(index + 1, time_ns, labels, regions, boxes, np.linalg.norm(boxes.centre, axis=1))
 
 
 def split_objects(rows: KittiObjects) -> tuple[Labels, Floats, Boxes3D]:

@@ -160,7 +160,9 @@ class NuScenesSequence:
             with _sound(self._where(record)):
                 ego, mounting, camera = self._geometry(record)
                 labels, boxes = self._objects(record, camera, ego @ mounting)
-                truth = Truth(number, _time_ns(record), labels, boxes3d=boxes)
+                place = (ego @ mounting).translation
+                distances = None if boxes is None else np.linalg.norm(boxes.centre - place, axis=1)
+                truth = Truth(number, _time_ns(record), labels, boxes3d=boxes, distances=distances)
             yield truth
 
     def keys(self) -> Iterator[tuple[str, Pose] | None]:
@@ -208,6 +210,10 @@ class NuScenesSequence:
             np.array([_yaw(a["rotation"]) for a in rows], float),
             np.array([self._velocity(a) for a in rows], float).reshape(-1, 3),
         )
+        if not all(np.isfinite(values).all() for values in (boxes.centre, boxes.size, boxes.yaw)):
+            raise ValueError("a box has a number that is not finite")
+        if len({a["instance_token"] for a in rows}) < len(rows):
+            raise ValueError("an instance occurs twice")
         xyxy, inside, seen = project_boxes(boxes, camera, pose)
         levels = [self._tables.follow("sample_annotation", a, "visibility")["level"] for a in rows]
         labels = Labels(

@@ -12,6 +12,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,8 @@ class UaDetracSequence:
         inside = 1 - np.array([_number(a, "truncation_ratio", path) for a in attributes])
         visible = np.clip((1 - hidden / np.maximum(area(xyxy), 1)) * inside, 0, 1)
         ids = np.array([_number(t, "id", path) for t in targets], np.int64)
+        if len(np.unique(ids)) < len(ids):
+            raise DataError(f"annotations {path}: an id occurs twice in frame {number}: {ids.tolist()}")
         class_ids = np.array([_class_id(a.get("vehicle_type", "")) for a in attributes], np.int64)
         return Labels(ids, clip(xyxy, width, height), class_ids, visible.reshape(-1))
 
@@ -143,15 +146,20 @@ def _child(element: ElementTree.Element, tag: str, path: Path) -> ElementTree.El
 
 def _number(element: ElementTree.Element, name: str, path: Path) -> float:
     try:
-        return float(element.get(name, ""))
-    except ValueError as error:
-        raise DataError(f"annotations {path}: <{element.tag}> needs a number {name}, got {element.attrib}") from error
+        value = float(element.get(name, ""))
+    except ValueError:
+        value = float("nan")
+    if not isfinite(value):
+        raise DataError(f"annotations {path}: <{element.tag}> needs a number {name}, a finite one, got {element.attrib}")
+    return value
 
 
 def _corners(boxes: list[ElementTree.Element], path: Path) -> Floats:
     """(N, 4) corners of boxes given as left, top, width, height."""
     names = ("left", "top", "width", "height")
     ltwh = np.array([[_number(b, n, path) for n in names] for b in boxes]).reshape(-1, 4)
+    if (ltwh[:, 2:] < 0).any():
+        raise DataError(f"annotations {path}: expected widths and heights from 0, got {ltwh[:, 2:].min():g}")
     return np.concatenate([ltwh[:, :2], ltwh[:, :2] + ltwh[:, 2:]], 1)
 
 
