@@ -1,6 +1,6 @@
 """The paper's simulation (Table I, Fig. 3) and a test of consistency in clutter, over many seeds.
 
-    python benchmarks/simulation.py [--seeds 200] [--figure simulation.png]
+    python benchmarks/simulation.py [--seeds 200] [--figure simulation.png] [--keep FOLDER]
 
 Objects move along figures of eight; at each, a detection and up to one clutter point. Tracks start at the truth. The
 error is the norm over position and velocity, without permutation: a track that takes over another object's identity
@@ -172,10 +172,10 @@ def summary(errors: Array) -> str:
     return f"{runs.mean():.3f} ({standard_error(runs):.3f}), {100 * (errors > LOST).mean():.1f} %"
 
 
-def printed(title: str, columns: list[str], row: Callable[[str, Estimator], list[str]]) -> None:
+def printed(title: str, columns: list[str], names: list[str], row: Callable[[str], list[str]]) -> None:
     table = Table("", *columns, title=title)
-    for name, estimator in FILTERS.items():
-        table.add_row(name, *row(name, estimator))
+    for name in names:
+        table.add_row(name, *row(name))
     Console(width=150).print(table)
 
 
@@ -195,43 +195,69 @@ def draw(path: Path, results: dict[str, list[Array]]) -> None:
     figure.savefig(path, dpi=120)
 
 
+class Results:
+    """Computed once; with a folder they are kept there, so that an interrupted run goes on."""
+
+    def __init__(self, seeds: int, folder: Path | None) -> None:
+        self.seeds, self._folder = seeds, folder
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def errors(self, name: str, N: int, noise: float, detection: float) -> Array:
+        return self._kept(
+            f"{name}, {N} objects, {noise}, {detection}",
+            lambda: errors(FILTERS[name], N, noise, detection, self.seeds),
+        )
+
+    def consistency(self, name: str, density: float) -> Array:
+        return self._kept(
+            f"{name}, clutter {density}", lambda: np.array(consistency(FILTERS[name], density, self.seeds))
+        )
+
+    def _kept(self, title: str, compute: Callable[[], Array]) -> Array:
+        if self._folder is None:
+            return compute()
+        path = self._folder / f"{title}, {self.seeds} seeds.npy"
+        if not path.exists():
+            np.save(path, compute())
+        return np.load(path)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--figure", type=Path, help="where to draw Fig. 3")
     parser.add_argument("--filters", nargs="+", choices=list(FILTERS), default=list(FILTERS), help="only these")
+    parser.add_argument(
+        "--keep", type=Path, help="folder for finished parts, which another run with it will not repeat"
+    )
     arguments = parser.parse_args()
-    seeds = arguments.seeds
-    for name in set(FILTERS) - set(arguments.filters):
-        del FILTERS[name]
+    results, names = Results(arguments.seeds, arguments.keep), arguments.filters
 
-    def table_1(name: str, estimator: Estimator) -> list[str]:
+    def table_1(name: str) -> list[str]:
         paper = PAPER.get(name, ("-", "-"))
-        found = [summary(errors(estimator, N, 0.75, 0.9, seeds)) for N in (3, 5)]
+        found = [summary(results.errors(name, N, 0.75, 0.9)) for N in (3, 5)]
         return [paper[0], found[0], paper[1], found[1]]
 
-    results: dict[str, list[Array]] = {}
+    def crowd(name: str) -> list[str]:
+        return [summary(results.errors(name, 10, noise, 0.9)) for noise in NOISES]
 
-    def figure_3(name: str, estimator: Estimator) -> list[str]:
-        results[name] = [errors(estimator, 10, noise, 0.95, seeds) for noise in NOISES]
-        return [summary(result) for result in results[name]]
-
-    def crowd(_: str, estimator: Estimator) -> list[str]:
-        return [summary(errors(estimator, 10, noise, 0.9, seeds)) for noise in NOISES]
-
-    def clutter(_: str, estimator: Estimator) -> list[str]:
-        found = [consistency(estimator, density, seeds) for density in (0.005, 0.02, 0.1)]
+    def clutter(name: str) -> list[str]:
+        found = [results.consistency(name, density) for density in (0.005, 0.02, 0.1)]
         return [f"{nees:.2f} ({error:.2f}), lost {100 * lost:.0f} %" for nees, error, lost in found]
 
-    columns = ["paper, N = 3", "here, N = 3", "paper, N = 5", "here, N = 5"]
-    printed(f"Table I: mean error (standard error), failed tracks; {seeds} seeds", columns, table_1)
+    def figure_3(name: str) -> list[str]:
+        return [summary(results.errors(name, 10, noise, 0.95)) for noise in NOISES]
+
     noises = [f"noise {noise}" for noise in NOISES]
-    printed(f"Ten objects, P_D = 0.9: mean error (standard error), failed tracks; {seeds} seeds", noises, crowd)
-    printed(f"Fig. 3, ten objects, P_D = 0.95: mean error (standard error), failed; {seeds} seeds", noises, figure_3)
+    paper_and_here = ["paper, N = 3", "here, N = 3", "paper, N = 5", "here, N = 5"]
+    printed("Table I: mean error (standard error), failed tracks", paper_and_here, names, table_1)
+    printed("Ten objects, P_D = 0.9: mean error (standard error), failed tracks", noises, names, crowd)
     densities = ["clutter 0.005 / m²", "0.02 / m²", "0.1 / m²"]
-    printed(f"NEES of kept tracks (standard error), ideal 4; {seeds} seeds", densities, clutter)
+    printed("NEES of kept tracks (standard error), ideal 4", densities, names, clutter)
+    printed("Fig. 3, ten objects, P_D = 0.95: mean error (standard error), failed tracks", noises, names, figure_3)
     if arguments.figure:
-        draw(arguments.figure, results)
+        draw(arguments.figure, {name: [results.errors(name, 10, noise, 0.95) for noise in NOISES] for name in names})
     return 0
 
 

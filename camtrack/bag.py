@@ -8,6 +8,7 @@ its transforms, calibration and truth already there.
 from __future__ import annotations
 
 import heapq
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,13 +87,9 @@ def write_bag(
                     topics.write(topic, time_ns, message)
                 count += len(step)
                 advance()
-    except (OSError, WriterError) as error:
+    except (OSError, WriterError, sqlite3.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"cannot write the bag {out}: {reason}") from error
-    except Exception as error:
-        if type(error).__module__.startswith("apsw"):  # sqlite3 where the disk is full
-            raise DataError(f"cannot write the bag {out}: {error}") from error
-        raise
+        raise DataError(f"cannot write the bag {out}: {reason}; what is there of it is incomplete") from error
     if fault is not None:
         raise DataError(f"{fault}; {out} ends before it, after {count} messages") from fault
     return count

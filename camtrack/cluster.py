@@ -58,11 +58,11 @@ def track_in_cluster(tasks: list[Task], run: Run, address: str, jobs: int, advan
         DataError: Ray is not installed, the cluster does not answer, or one of its processes dies.
         ModelError: the model cannot be used.
     """
+    _check_answers(address)
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError as error:
         raise DataError("--ray: expected Ray to be installed; pip install 'camtrack[ray]'") from error
-    _check_answers(address)
     try:
         # The workers find this project where it is here, which the machines share.
         environment = {"env_vars": {"PYTHONPATH": str(PACKAGES), "OMP_NUM_THREADS": "1"}}

@@ -17,6 +17,9 @@ class SensorParameters(SensorModel):
 
     kind: Literal["boxes_3d", "boxes_2d"] = Field("boxes_3d", description="Detection3DArray or Detection2DArray")
     topic: str = Field("", description="of the detections; empty for NAME/tracks")
+    velocities: str = Field(
+        "", description="topic with the velocities of boxes_3d (MultiDOFJointTrajectory); empty: none come"
+    )
     camera_info: str = Field("", description="topic of the calibration, for boxes_2d; empty for NAME/camera_info")
     timeout: float = Field(2.0, gt=0, description="warn after so long without detections, seconds")
 

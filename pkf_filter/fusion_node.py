@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,9 @@ from camtrack_core.errors import CamtrackError, ConfigurationError
 from camtrack_core.ros import cdr, cdr3d, messages, messages3d
 from camtrack_core.ros.image import measurement_time
 from camtrack_core.ros.node import CamtrackNode
-from camtrack_core.ros.qos import RESULTS, SENSOR_DATA, TRANSFORMS
-from camtrack_core.ros.stamps import NANOSECONDS, fill_stamp
-from camtrack_core.ros.transforms import STATIC_TRANSFORMS, TooEarly, TransformBuffer, TransformError
+from camtrack_core.ros.qos import RESULTS, SENSOR_DATA, STATIC_TRANSFORMS, TRANSFORMS
+from camtrack_core.ros.stamps import NANOSECONDS, fill_stamp, to_nanoseconds
+from camtrack_core.ros.transforms import TooEarly, TransformBuffer, TransformError
 from camtrack_core.tracks import Tracks3D
 from pkf_filter.fusion_config import FusionParameters, SensorParameters
 from pkf_filter.trajectories import Trajectories
@@ -35,7 +35,9 @@ from pkf_filter.world_tracker import WorldTracker
 RETRY = 0.02  # seconds between two looks for a transform that detections wait for
 WATCH = 1.0  # seconds between two looks for silent sensors
 MAX_WAITING = 100  # messages
-LOW_AGREEMENT = 0.3
+MAX_VELOCITIES = 10  # messages of a sensor
+LOW_AGREEMENT = 0.6
+LARGE_OFFSET = 1.0  # deviations
 
 
 class NoCalibration(CamtrackError):
@@ -60,11 +62,12 @@ class _Sensor:
     heard: float
     ever: bool = False
     camera: Camera | None = None
+    velocities: dict[int, dict[str, tuple[float, ...]]] = field(default_factory=dict)  # by stamp; the newest few
 
 
 @dataclass(frozen=True)
 class _Waiting:
-    """Detections whose transform may still arrive, until a deadline (monotonic seconds)."""
+    """Detections whose transform or velocities may still arrive, until a deadline (monotonic seconds)."""
 
     sensor: _Sensor
     detections: Any
@@ -128,6 +131,13 @@ class Fusion:
             unpack: Callable[[bytes], Any] = cdr.unpack
         else:
             kind, unpack = Detection3DArray, cdr3d.unpack_detections
+            if parameters.velocities:
+                node.subscribe_serialised(
+                    MultiDOFJointTrajectory,
+                    parameters.velocities,
+                    lambda data: self._on_velocities(sensor, data),
+                    RESULTS,
+                )
         node.subscribe_serialised(kind, topic, lambda data: self._on_detections(sensor, unpack, data), RESULTS)
         return sensor
 
@@ -141,6 +151,13 @@ class Fusion:
             self._check_future(sensor, time_ns)
             if self._node.accept(sensor.topic, time_ns):
                 self._take(_Waiting(sensor, detections, time_ns, sensor.heard + self._parameters.transform_timeout))
+
+    def _on_velocities(self, sensor: _Sensor, data: bytes) -> None:
+        header, velocities = cdr3d.unpack_velocities(data)
+        sensor.velocities[to_nanoseconds(header.stamp)] = velocities
+        if len(sensor.velocities) > MAX_VELOCITIES:
+            del sensor.velocities[next(iter(sensor.velocities))]
+        self._retry()
 
     def _check_future(self, sensor: _Sensor, time_ns: int) -> None:
         now = self._node.get_clock().now().nanoseconds
@@ -169,28 +186,32 @@ class Fusion:
         self._buffer.add(message)
         self._retry()
 
-    # --- Transforms that come after the detections
+    # --- Transforms and velocities that come after the detections
 
     def _retry(self) -> None:
-        """Take what waits, in order of arrival; what still has no transform goes on waiting."""
+        """Take what waits, in order of arrival; what still lacks something goes on waiting."""
         for _ in range(len(self._waiting)):
             self._take(self._waiting.popleft())
 
     def _take(self, waiting: _Waiting) -> None:
         frame, time_ns = waiting.detections.header.frame_id.lstrip("/"), waiting.time_ns
+        sensor, may_wait = waiting.sensor, time.monotonic() < waiting.deadline and len(self._waiting) < MAX_WAITING
+        if sensor.parameters.velocities and time_ns not in sensor.velocities and may_wait:
+            self._waiting.append(waiting)
+            return
         try:
             pose = self._buffer.lookup(self._parameters.fixed_frame, frame, time_ns)
         except TooEarly as error:
-            if time.monotonic() < waiting.deadline and len(self._waiting) < MAX_WAITING:
+            if may_wait:
                 self._waiting.append(waiting)
             else:
-                self._node.drop(error.cause, f"detections of '{waiting.sensor.name}': {error}")
+                self._node.drop(error.cause, f"detections of '{sensor.name}': {error}")
             return
         except TransformError as error:
-            self._node.drop(error.cause, f"detections of '{waiting.sensor.name}': {error}")
+            self._node.drop(error.cause, f"detections of '{sensor.name}': {error}")
             return
         try:
-            self._track(waiting.sensor, waiting.detections, time_ns, pose)
+            self._track(sensor, waiting.detections, time_ns, pose)
         except CamtrackError as error:  # one message must not stop those that wait behind it
             self._node.drop(getattr(error, "cause", type(error).__name__), str(error))
 
@@ -205,7 +226,8 @@ class Fusion:
             with monitor.stage("track"):
                 tracks = tracker.step_image(time_ns, boxes, sensor.camera, pose, sensor.name)  # type: ignore[arg-type]
         else:
-            boxes = messages3d.to_detections(detections, tracker.class_id, pose)
+            velocities = sensor.velocities.pop(time_ns, {})
+            boxes = messages3d.to_detections(detections, tracker.class_id, pose, velocities)
             with monitor.stage("track"):
                 tracks = tracker.step(time_ns, boxes, sensor.name, pose)
         unusable = len(detections.ids) - len(boxes) + tracker.dropped - dropped
@@ -264,6 +286,12 @@ class Fusion:
                 f"only {agreement:.0%} of the tracks in view of '{sensor.name}' are confirmed by it: is its pose right?"
             )
             self._node.warn(f"{sensor.name} agreement", sentence if agreement < LOW_AGREEMENT else None)
+            offset = float(np.abs(self._tracker.offsets[sensor.name]).max())
+            sentence = (
+                f"detections of '{sensor.name}' lie {offset:.1f} deviations beside the tracks on average: "
+                "are its pose and calibration right?"
+            )
+            self._node.warn(f"{sensor.name} offset", sentence if offset > LARGE_OFFSET else None)
 
 
 def warm_up() -> None:

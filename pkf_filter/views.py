@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from camtrack_core.boxes import Boxes2D, Detections3D, Floats, Integers
 from camtrack_core.camera import Camera, Pose
 from pkf_filter import models, projection, world
+from pkf_filter.linearised import linearised_update
 from pkf_filter.world_config import EVERYWHERE, SensorModel
 
 HEIGHTS = 4.0  # metres over which the centres of false detections spread
@@ -89,6 +90,25 @@ class SpaceView:
         mean, covariance = world.initial_state(z, noise, velocity, self.sensor.velocity_noise, parameters)
         return mean, covariance
 
+    def corrected_velocity(self, mean: Floats, covariance: Floats, weights: Floats) -> tuple[Floats, Floats]:
+        """Mean (N, 10) and covariance (N, 10, 10) after the velocities of the detections, as far as they are known.
+
+        Args:
+            weights: (M, N), of the association by place.
+        """
+        velocity = self.detections.boxes.velocity
+        if not np.isfinite(velocity[:, :2]).any():
+            return mean, covariance
+        innovation, known = world.velocity_innovations(velocity, weights, mean)
+        H = np.tile(world.VELOCITY_MATRIX, (len(mean), 1, 1))
+        V = np.tile(self.sensor.velocity_noise**2 * np.eye(2), (len(mean), 1, 1))
+        mean, covariance = linearised_update(mean, covariance, innovation, H, V, known, 0.0)
+        return mean, covariance
+
+    def along_own_axes(self, offsets: Floats) -> Floats:
+        """(3,) mean innovations (7,) of the place along the sensor's axes, whichever way it faces."""
+        return np.asarray(offsets[:3] @ self.pose.rotation)
+
     def _in_view(self, states: Floats) -> NDArray[np.bool_]:
         """(N,) within the sensor's range and field of view."""
         if self.sensor.field_of_view == 360 and self.sensor.range == EVERYWHERE:
@@ -136,6 +156,15 @@ class ImageView:
         innovation = self.detections.xyxy[:, None] - sides
         innovation[:, ~in_view] = np.inf  # beyond every gate
         return Linearisation(innovation, H, V, np.zeros(innovation.shape[:2]), in_view)
+
+    def corrected_velocity(self, mean: Floats, covariance: Floats, weights: Floats) -> tuple[Floats, Floats]:
+        """The same: an image tells no velocity."""
+        return mean, covariance
+
+    def along_own_axes(self, offsets: Floats) -> Floats:
+        """(3,) mean innovations (4,) of the sides as shifts to the right and down, and as growth."""
+        left, top, right, bottom = offsets.tolist()
+        return np.array([left + right, top + bottom, (right - left + bottom - top) / 2]) / 2
 
     def log_clutter(self) -> Floats:
         """(M,) log density of false detections of even score, in the units of the measurements."""

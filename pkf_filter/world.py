@@ -5,7 +5,8 @@ height in metres, velocity on the ground in m/s, and the rate in rad/s at which 
 drift. Constant velocity is the coordinated turn whose rate has no effect; each class group has its own of the two.
 
 Measurement z = (x, y, z, yaw, l, w, h). A detector often takes the front for the back, so that a yaw is compared on
-the half circle: a measurement turned by 180 degrees counts as one that is not.
+the half circle: a measurement turned by 180 degrees counts as one that is not. A velocity (vx, vy), where the detector
+knows one, is a measurement of its own.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ X, Y, Z, YAW, LENGTH, WIDTH, HEIGHT, VX, VY, RATE = range(10)
 STATE_SIZE = 10
 MEASUREMENT_SIZE = 7
 MEASUREMENT_MATRIX = np.eye(MEASUREMENT_SIZE, STATE_SIZE)
+VELOCITY_MATRIX = np.eye(2, STATE_SIZE, VX)
 
 FAR = 1e6  # metres; no sensor sees so far
 MIN_SIZE, MAX_SIZE = 0.05, 100.0  # metres
@@ -193,6 +195,23 @@ def innovations(measurements: Floats, states: Floats, reach: Floats) -> tuple[Fl
             difference[k, j, YAW] = half
             facing[k, j] = -1.0 if abs(whole - half) > np.pi / 2 else 1.0
     return difference, facing
+
+
+@compiled
+def velocity_innovations(velocity: Floats, weights: Floats, states: Floats) -> tuple[Floats, Floats]:
+    """Differences (M, N, 2) of velocities (M, 3) from states (N, 10), and the weights (M, N) of those that are known.
+
+    Velocities that are NaN or above MAX_SPEED count as unknown: difference and weight are 0.
+    """
+    difference = np.zeros((len(velocity), len(states), 2))
+    known = np.zeros(weights.shape)
+    for k in range(len(velocity)):
+        if velocity[k, 0] ** 2 + velocity[k, 1] ** 2 <= MAX_SPEED**2:
+            for j in range(len(states)):
+                known[k, j] = weights[k, j]
+                difference[k, j, 0] = velocity[k, 0] - states[j, VX]
+                difference[k, j, 1] = velocity[k, 1] - states[j, VY]
+    return difference, known
 
 
 @compiled

@@ -157,3 +157,29 @@ def voted(
                 chosen = c
         classes[j] = chosen
     return hits, scores, votes, classes
+
+
+@compiled
+def offsets(innovation: Floats, H: Floats, V: Floats, covariance: Floats, weights: Floats) -> tuple[Floats, int]:
+    """Mean (m,) of the innovations of measured tracks, each number in its own deviations; and how many there are.
+
+    Zero on average if sensor and tracks agree; what remains is systematic, such as a sensor's wrong pose. Arguments
+    are as in `linearised`.
+    """
+    M, N, m = innovation.shape
+    total, count = np.zeros(m), 0
+    for j in range(N):
+        for k in range(M):
+            if weights[k, j] <= SEEN:
+                continue
+            count += 1
+            for a in range(m):
+                variance = V[j, a, a]
+                for i in range(H.shape[2]):
+                    if H[j, a, i] != 0.0:
+                        for b in range(H.shape[2]):
+                            variance += H[j, a, i] * covariance[j, i, b] * H[j, a, b]
+                total[a] += innovation[k, j, a] / np.sqrt(variance)
+    if count:
+        total /= count
+    return total, count

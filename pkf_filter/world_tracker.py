@@ -40,7 +40,7 @@ class _Entry:
     """One measurement and the tracks just before it.
 
     `evidence` (M,) is what the scores say for each detection, `ids` are those of the tracks that its rows have started,
-    `agreement` is the share of the shown tracks in view that it confirms.
+    `agreement` is the share of the shown tracks in view that it confirms, `offsets` its mean innovations, None without.
     """
 
     time_ns: int
@@ -50,6 +50,7 @@ class _Entry:
     before: WorldState
     ids: dict[int, int] = field(default_factory=dict)
     agreement: float = 1.0
+    offsets: Floats | None = None
 
 
 class WorldTracker:
@@ -62,7 +63,9 @@ class WorldTracker:
         approximated: steps so far whose association was too ambiguous for exact weights.
         time_ns: stamp of the newest measurement, nanoseconds; None before the first.
         agreement: by sensor, the fading share of the shown tracks in its view that its detections confirm; low for a
-            sensor whose calibration is wrong.
+            sensor whose pose is wrong.
+        offsets: by sensor, (3,) the fading mean of the innovations in their deviations: along its axes x, y, z, or in
+            the image to the right, down and in size; far from 0 for a sensor whose pose is slightly wrong.
     """
 
     def __init__(self, config: WorldConfig | None = None, sensors: Mapping[str, SensorModel] | None = None) -> None:
@@ -80,6 +83,7 @@ class WorldTracker:
         """Forget all tracks; their ids are not used again."""
         self.time_ns: int | None = None
         self.agreement = dict.fromkeys(self.sensors, 1.0)
+        self.offsets: dict[str, Floats] = {name: np.zeros(3) for name in self.sensors}
         self._state = no_tracks()
         self._entries: deque[_Entry] = deque()
 
@@ -148,6 +152,8 @@ class WorldTracker:
         for each in [entry, *later]:
             self._process(each, fresh)
         self.agreement[sensor] += AGREEMENT_RATE * (entry.agreement - self.agreement[sensor])
+        if entry.offsets is not None:
+            self.offsets[sensor] = (1 - AGREEMENT_RATE) * self.offsets[sensor] + AGREEMENT_RATE * entry.offsets
         self._forget()
         return self._tracks(self._state)
 
@@ -225,9 +231,13 @@ class WorldTracker:
     def _update(self, entry: _Entry, seen: Linearisation, association: AssociationWeights, existence: Floats) -> None:
         config, state, view, weights = self.config, self._state, entry.view, association.weights
         missed = association.missed
+        offsets, count = kernels.offsets(seen.innovation, seen.H, seen.V, state.covariance, weights)
+        if count:
+            entry.offsets = view.along_own_axes(offsets)
         mean, covariance = linearised_update(
             state.mean, state.covariance, seen.innovation, seen.H, seen.V, weights, config.spread
         )
+        mean, covariance = view.corrected_velocity(mean, covariance, weights)
         facing = kernels.turned_back(mean[:, world.YAW], state.facing, seen.facing, weights)
         world.keep_plausible(mean)
         hits, scores, votes, classes = kernels.voted(

@@ -10,14 +10,63 @@ from pathlib import Path
 
 import pytest
 from test_cli import a_video, camtrack
+from typer.testing import CliRunner
+
+from camtrack.cli import app
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("command", ["bag", "replay", "track", "evaluate", "report"])
-def test_help_shows_an_example(command: str) -> None:
-    done = camtrack(command, "--help")
-    assert done.returncode == 0 and f"Example: camtrack {command}" in done.stdout
+def commands() -> list[tuple[str, ...]]:
+    """Every command, with the group that it is in."""
+    own = [(c.name or c.callback.__name__,) for c in app.registered_commands if c.callback is not None]
+    for group in app.registered_groups:
+        assert group.name is not None and group.typer_instance is not None
+        inner = group.typer_instance.registered_commands
+        own += [(group.name, c.name or c.callback.__name__) for c in inner if c.callback is not None]
+    return own
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_every_command_has_help_with_an_example_and_refuses_what_it_does_not_know(command: tuple[str, ...]) -> None:
+    runner = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"})
+    shown = runner.invoke(app, [*command, "--help"])
+    assert shown.exit_code == 0 and f"camtrack {' '.join(command)}" in shown.output.partition("Example")[2]
+    if command != ("launch",):  # takes NAME:=VALUE
+        assert runner.invoke(app, [*command, "--no-such-option"]).exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["bag", "track", "evaluate", "report"])
+def test_results_are_to_be_had_as_json(command: str) -> None:
+    assert "--json" in CliRunner(env={"COLUMNS": "200"}).invoke(app, [command, "--help"]).output
+
+
+def test_shells_complete_commands() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "_CAMTRACK_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
+    code = "import sys; sys.argv[0] = 'camtrack'; from camtrack.cli import app; app(prog_name='camtrack')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, env=environment | {"COMP_WORDS": "camtrack re"}, check=False,
+    )  # fmt: skip
+    assert set(done.stdout.split()) == {"replay", "report"}, done.stderr
+
+
+def test_a_report_and_a_bag_as_json(data_root: Path, tmp_path: Path) -> None:
+    source = data_root / "mot15/TUD-Campus"
+    for name in ("before", "after"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "TUD-Campus.txt").write_text((source / "gt/gt.txt").read_text())
+    runs = [str(tmp_path / "before"), str(tmp_path / "after")]
+    done = camtrack("report", *runs, "--truth", str(source), "--out", str(tmp_path / "r.html"), "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [r["name"] for r in found["runs"]] == ["before", "after"] and found["runs"][1]["changes"]["hota"] == [
+        0,
+        0,
+        0,
+    ]
+    done = camtrack("bag", a_video(tmp_path / "clip.mp4"), str(tmp_path / "bag"), "--json")
+    assert json.loads(done.stdout) == {"bag": str(tmp_path / "bag"), "messages": 24}
 
 
 def test_a_video_becomes_a_bag_and_is_replayed(tmp_path: Path) -> None:
@@ -76,6 +125,9 @@ def test_public_detections_are_tracked_and_scored(data_root: Path, tmp_path: Pat
         (("track", "missing.mp4", "--out", "out"), "does not exist"),
         (("track", "drive:1", "--out", "out", "--device", "abacus"), "--device"),
         (("track", "drive:1", "--out", "out", "--model", "none.onnx"), "none.onnx"),
+        (("track", "drive:1", "--out", "out", "--method", "time3d", "--model", "none.onnx"), "none.onnx"),
+        (("track", "drive:1", "--out", "out", "--method", "pkf", "--ray", "127.0.0.1:1"), "--ray 127.0.0.1:1"),
+        (("evaluate", "none.json", "--truth", "drive:1"), "expected one source of nuScenes"),
         (("evaluate", "none", "--truth", "missing.mp4"), "does not exist"),
         (("report", "none", "--truth", "missing.mp4", "--out", "out"), "does not exist"),
         (("evaluate", ".", "--truth", "drive:1", "--pr-curve", "none.txt"), "none.txt"),

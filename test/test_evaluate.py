@@ -113,6 +113,18 @@ def test_toolkit_example_of_pr_mota(data_root: Path) -> None:
         assert values[name] == pytest.approx(expected[name], rel=0.02), name
 
 
+def test_the_toolkits_own_integration_leaves_thresholds_out(data_root: Path) -> None:
+    """Why other columns differ: its row is, to the printed digits, a sum over five of eleven thresholds alone, with
+    weights that no rule gives for the integral along the curve; they add up to more than half the curve's length."""
+    table = np.loadtxt(data_root / "uadetrac/toolkit/PR-Results/GOG_R-CNN_DETRAC-MOT_results.txt", delimiter=",")
+    curve = uadetrac_pr.read_curve(data_root / "uadetrac/toolkit/PR-Results/R-CNN_detection_PR.txt")
+    used = [3, 6, 7, 8, 9]
+    weights, *_ = np.linalg.lstsq(table[used, 1:].T, table[-1, 1:], rcond=None)
+    np.testing.assert_allclose(weights @ table[used, 1:], table[-1, 1:], atol=2e-4)
+    length = np.hypot(np.diff(curve.recall), np.diff(curve.precision)).sum()
+    assert weights.min() > 0 and weights.sum() == pytest.approx(0.6355, abs=1e-3) and weights.sum() > 1.05 * length / 2
+
+
 def test_pr_scores_of_a_straight_curve() -> None:
     curve = uadetrac_pr.Curve(np.array([1.0, 0.5, 0.0]), np.array([0.0, 0.5, 1.0]))
     assert uadetrac_pr.integrate(curve, np.full((3, 1), 10.0)) == pytest.approx(10 * np.sqrt(2) / 2)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from ros_helpers import Diagnostics, Graph, collect, opened_graph
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
@@ -18,9 +20,11 @@ from visualization_msgs.msg import MarkerArray
 from camtrack_core.boxes import Boxes2D, Boxes3D, Detections3D
 from camtrack_core.camera import OPTICAL_IN_VEHICLE, Camera, Pose
 from camtrack_core.ros import messages, messages3d
-from camtrack_core.ros.qos import RESULTS, SENSOR_DATA, TRANSFORMS
+from camtrack_core.ros.parameters import strangers
+from camtrack_core.ros.qos import RESULTS, SENSOR_DATA, STATIC_TRANSFORMS, TRANSFORMS
 from camtrack_core.ros.stamps import fill_stamp, to_nanoseconds
-from camtrack_core.ros.transforms import STATIC_TRANSFORMS, to_transform
+from camtrack_core.ros.transforms import to_transform
+from camtrack_core.tracks import Tracks3D
 from pkf_filter.node import PkfNode
 
 SECOND = 1_000_000_000
@@ -158,6 +162,88 @@ def test_a_stamp_from_the_future_is_dropped(bench: Bench) -> None:
     bench.detect(now + 100 * SECOND, (40.0, 2.0))
     bench.graph.spin_until(lambda: bench.diagnostics.says("stamp from the future=1"))
     assert bench.drive(range(3, 4), (40.0, 2.0)).detections[0].id == "1"
+
+
+def test_a_sensor_that_stops_and_one_that_starts_late_are_told_while_the_others_go_on() -> None:
+    with opened_graph() as graph:
+        names = {"sensors": ["front", "side"], "front.timeout": 0.3, "side.timeout": 0.3}
+        bench = Bench(graph, **names)
+        bench.drive(range(3), (40.0, 2.0))
+        graph.spin_until(lambda: bench.diagnostics.says("no detections of 'side' on /side/tracks"))
+        assert bench.diagnostics.says("never so far")
+        for i in range(3, 6):  # the late one comes, the first one stops
+            count = len(bench.heard)
+            bench.move(SECOND + i * FRAME)
+            bench.detect(SECOND + i * FRAME, (40.0, 2.0), topic="side/tracks")
+            found = bench.answer(count)
+        assert [detection.id for detection in found.detections] == ["1"]
+        graph.spin_until(lambda: bench.diagnostics.says("no detections of 'front' on /front/tracks"))
+
+
+def test_a_sensor_with_a_wrong_pose_is_told_and_the_tracks_go_on() -> None:
+    """The second sensor says 3 m further left what the first one sees."""
+    with opened_graph() as graph:
+        bench = Bench(graph, sensors=["front", "odd"])
+        for i in range(50):
+            for name, shift in (("front", 0.0), ("odd", 3.0)):
+                stamp = SECOND + i * FRAME + (FRAME // 2 if shift else 0)
+                count = len(bench.heard)
+                bench.move(stamp)
+                bench.detect(stamp, (60.0, 2.0 + shift), topic=f"{name}/tracks")
+                found = bench.answer(count)
+        graph.spin_until(lambda: bench.diagnostics.says("in view of 'odd' are confirmed by it"))
+        assert any(centre(track) == pytest.approx((60.0, 2.0, 0.75), abs=0.1) for track in found.detections)
+
+
+def test_velocities_of_a_detector_count_from_the_first_detection() -> None:
+    """They come on a topic of their own, here before and after the detections that wait for them."""
+    with opened_graph() as graph:
+        bench = Bench(graph, **{"sensors": ["front"], "front.velocities": "front/velocities"})
+        motion = collect(bench.peer, MultiDOFJointTrajectory, "pkf_filter/trajectories", RESULTS)
+        graph.spin_until(lambda: bench.node.count_subscribers("pkf_filter/trajectories"))
+        publisher = bench._publisher(MultiDOFJointTrajectory, "front/velocities", RESULTS)
+        moving = Boxes3D(np.zeros((1, 3)), np.ones((1, 3)), np.zeros(1), np.array([[10.0, 1.0, 0.0]]))
+        none = np.zeros(1)
+        tracks = Tracks3D(np.array([7]), moving, np.zeros((1, 4, 4)), np.ones(1), np.zeros(1, np.int64), none)
+        bench.move(SECOND)
+        placed = vehicle(SECOND).apply(MOUNT.translation)
+        boxes = Boxes3D(np.array([[40.0, 2.0, 0.75]]) - placed, np.array([[4.0, 1.8, 1.5]]), none, np.zeros((1, 3)))
+        seen = Tracks3D(np.array([7]), boxes, np.zeros((1, 4, 4)), np.full(1, 0.95), np.zeros(1, np.int64), none)
+        data = messages3d.pack_tracks(seen, ("car",), header("camera", SECOND), UPRIGHT)
+        bench._publisher(Detection3DArray, "front/tracks", RESULTS).publish(data)
+        graph.spin_for(0.05)
+        assert not motion
+        publisher.publish(messages3d.pack_velocities(tracks, header("camera", SECOND), UPRIGHT))
+        graph.spin_until(lambda: motion)
+        now = motion[-1].points[4]
+        assert (now.velocities[0].linear.x, now.velocities[0].linear.y) == pytest.approx((10.0, 1.0), abs=1e-6)
+
+
+def test_the_example_configuration_is_one_that_the_node_takes() -> None:
+    """config/fusion.yaml, for several cameras, and what launch/fusion.launch.xml loads."""
+    root = Path(__file__).resolve().parents[1]
+    for name, sensors in (
+        ("fusion.yaml", ("front", "rear", "front_image")),
+        ("camera_fusion.yaml", ("objects", "image")),
+    ):
+        written = yaml.safe_load((root / "config" / name).read_text())["/**"]["ros__parameters"]
+        flat = dict(flattened(written))
+        with opened_graph() as graph:
+            node = graph.start(PkfNode, **flat)
+            assert node.parameters.sensors == sensors
+            assert not strangers(node, node._model)
+            for parameter, value in flat.items():
+                found = node.get_parameter(parameter).value
+                assert found == value or list(found) == value
+    assert "config/camera_fusion.yaml" in (root / "launch" / "fusion.launch.xml").read_text()
+
+
+def flattened(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from flattened(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def test_trajectories_and_markers_for_those_who_listen(bench: Bench) -> None:

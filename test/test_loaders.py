@@ -16,7 +16,7 @@ from camtrack_core.datasets import nuscenes
 from camtrack_core.datasets.frames import Truth, truth_of
 from camtrack_core.datasets.nuscenes import NuScenesSequence, rotation_matrix
 from camtrack_core.datasets.projected import project_boxes
-from camtrack_core.datasets.sources import open_cameras, open_source
+from camtrack_core.datasets.sources import list_sources, open_cameras, open_source
 from camtrack_core.errors import CamtrackError, ConfigurationError, DataError
 
 # --- boxes in space as boxes in the image
@@ -205,3 +205,19 @@ def test_unknown_scenes_and_cameras_are_refused(data_root: Path) -> None:
     with pytest.raises(DataError, match="expected images of CAM_BACK, found CAM_FRONT"):
         NuScenesSequence(data_root / "nuscenes", "scene-0103", "CAM_BACK")
     assert list(open_cameras(str(data_root / "nuscenes"))) == ["cam_front"]
+
+
+def test_nuscenes_splits_select_scenes(nuscenes_copy: Path) -> None:
+    assert [s.partition("scene-")[2][:4] for s in list_sources(f"{nuscenes_copy}?split=mini_val")] == ["0103"]
+    with pytest.raises(DataError, match="holds no such sequence"):
+        list_sources(f"{nuscenes_copy}?split=mini_train")
+    with pytest.raises(DataError, match=r"expected a split of mini_train, mini_val, .*splits\.json, got 'val'"):
+        list_sources(f"{nuscenes_copy}?split=val")
+    splits = nuscenes_copy / "v1.0-mini/splits.json"
+    splits.write_text('{"val": ["scene-0103"]}')
+    assert len(list_sources(f"{nuscenes_copy}?split=val&camera=CAM_FRONT")) == 1
+    with pytest.raises(ConfigurationError, match="may hold many scenes"):
+        open_source(f"{nuscenes_copy}?split=val")
+    splits.write_text("[")
+    with pytest.raises(DataError, match=r"splits\.json are broken"):
+        list_sources(f"{nuscenes_copy}?split=val")

@@ -155,22 +155,38 @@ def test_gaussian_is_the_density_of_the_innovation() -> None:
             assert log_density[k, j] == pytest.approx(np.log(density))
 
 
-def test_covariances_stay_positive_definite_over_many_steps() -> None:
+def test_covariances_stay_positive_definite_over_a_million_steps() -> None:
+    """Very different tracks, from a certain prior to a vague one, with precise measurements of uncertain origin."""
     rng = np.random.default_rng(2)
-    row = parameters(ClassGroup(measured_position=1e-3, measured_yaw=1e-3, acceleration=1e-3))
-    mean = np.array([[0, 0, 0, 0, 4.0, 2.0, 1.5, 5.0, 0, 0]])
-    covariance = 100 * np.eye(10)[None]
-    for _ in range(5_000):
-        mean, covariance = world.predict(mean, covariance, 0.01, row)
-        V = world.measurement_noise(mean, row, 1.0, 0.0, np.zeros(3))
-        innovation = rng.normal(scale=1e-3, size=(2, 1, 7))
-        weights = rng.dirichlet([1, 1, 1])[:2, None]
-        H = world.MEASUREMENT_MATRIX[None].copy()
+    count, steps, M = 250, 4000, 2
+    turning = np.arange(count) % 2 == 1
+    exact = dict(measured_position=1e-3, measured_yaw=1e-3, acceleration=1e-3)
+    rows = [parameters(ClassGroup(**exact)), parameters(ClassGroup(**exact, motion="coordinated turn"))]
+    table = np.concatenate(rows)[turning.astype(int)]
+    mean = np.tile([0, 0, 0, 0, 4.0, 2.0, 1.5, 5.0, 0, 0.1], (count, 1))
+    covariance = 10.0 ** rng.uniform(-6, 3, (count, 1, 1)) * np.eye(10)
+    H = np.tile(world.MEASUREMENT_MATRIX, (count, 1, 1))
+    weights = rng.dirichlet([1, 1, 1], count).T[:M].copy()
+    innovation = rng.normal(scale=1e-3, size=(M, count, 7))
+    for _ in range(steps):
+        mean, covariance = world.predict(mean, covariance, 0.01, table)
+        V = world.measurement_noise(mean, table, 1.0, 0.0, np.zeros(3))
         mean, covariance = linearised_update(mean, covariance, innovation, H, V, weights, 1.0)
         world.keep_plausible(mean)
     assert np.array_equal(covariance, covariance.swapaxes(1, 2))
-    assert (np.linalg.eigvalsh(covariance[0]) > 0).all()
+    assert (np.linalg.eigvalsh(covariance) > 0).all()
     assert np.isfinite(mean).all()
+
+
+def test_a_measured_velocity_starts_a_track_and_an_unknown_one_does_not() -> None:
+    z = np.array([[0, 0, 0, 0, 4.0, 2.0, 1.5]] * 3)
+    noise = np.tile(0.01 * np.eye(7), (3, 1, 1))
+    velocity = np.array([[3.0, -4.0, 0.0], [np.nan, np.nan, np.nan], [1e4, 0.0, 0.0]])
+    row = np.repeat(parameters(STRAIGHT), 3, 0)
+    mean, covariance = world.initial_state(z, noise, velocity, 0.5, row)
+    assert mean[:, world.VX].tolist() == [3.0, 0.0, 0.0] and mean[:, world.VY].tolist() == [-4.0, 0.0, 0.0]
+    deviations = np.sqrt(covariance[:, world.VX, world.VX])
+    assert deviations == pytest.approx([0.5, row[1, world.SPEED], row[2, world.SPEED]])
 
 
 # --- Projection

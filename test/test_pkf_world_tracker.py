@@ -218,6 +218,78 @@ def test_prediction_moves_tracks_and_changes_nothing() -> None:
     same(t.predicted(19 * FRAME), now)
 
 
+def seen_by(yaw: float, rows: np.ndarray) -> Detections3D:
+    """Cars as a sensor at the origin reports them whose mount is off by a yaw."""
+    turn = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
+    return detections(*[(*place, 0.0) for place in (rows[:, :2] @ turn).tolist()])
+
+
+@pytest.mark.parametrize(("wrong", "disagrees"), [(0.0, False), (np.radians(0.45), True)])
+def test_a_sensor_that_is_slightly_turned_shows_in_its_innovations(wrong: float, disagrees: bool) -> None:
+    """Two right sensors and one that is off by less than its gate, while the vehicle stands."""
+    t = tracker(a=SensorModel(), b=SensorModel(), odd=SensorModel())
+    rng = np.random.default_rng(4)
+    truth = np.array([(40.0, 5.0), (35.0, -8.0), (50.0, 0.0)])
+    for i in range(90):
+        name, yaw = (("a", 0.0), ("b", 0.0), ("odd", wrong))[i % 3]
+        t.step(i * FRAME // 3, seen_by(yaw, truth + rng.normal(scale=0.1, size=truth.shape)), name)
+    largest = {name: np.abs(offset).max() for name, offset in t.offsets.items()}
+    assert max(largest["a"], largest["b"]) < 1.0
+    assert (largest["odd"] > 1.0) == disagrees
+    assert min(t.agreement.values()) > 0.7
+
+
+def test_a_sensor_that_looks_elsewhere_does_not_confirm_the_tracks() -> None:
+    t = tracker(a=SensorModel(), odd=SensorModel())
+    for i in range(120):
+        yaw = 0.0 if i % 2 == 0 else np.radians(20)
+        t.step(i * FRAME // 2, seen_by(yaw, np.array([(40.0, 5.0), (35.0, -8.0)])), ("a", "odd")[i % 2])
+    assert max(t.agreement.values()) < 0.6
+
+
+def test_a_camera_that_is_turned_shows_in_its_innovations() -> None:
+    for pixels, disagrees in ((0.0, False), (20.0, True)):
+        t = tracker(space=SensorModel(), camera=SensorModel())
+        for i in range(60):
+            t.step(2 * i * FRAME, detections((20, 0, 0), (25, 6, 0)), "space")
+            xyxy = np.stack([image_of(20, 0, 0), image_of(25, 6, 0)]) + [pixels, 0, pixels, 0]
+            seen = Boxes2D(xyxy, np.full(2, 0.9), np.zeros(2, np.int64))
+            t.step_image((2 * i + 1) * FRAME, seen, CAMERA, EYE, "camera")
+        assert (np.abs(t.offsets["camera"]).max() > 1.0) == disagrees
+
+
+def test_a_measured_velocity_counts_from_the_first_detection() -> None:
+    t = tracker(sensor=SensorModel(velocity_noise=0.3))
+    first = detections((5, 0, 0), (5, 9, 0))
+    first.boxes.velocity[0] = 10, -1, 0
+    tracks = t.step(0, first, "sensor")
+    assert tracks.boxes.velocity[:, :2] == pytest.approx(np.array([[10, -1], [0, 0]]), abs=1e-9)
+    second = detections((5.95, -0.1, 0), (5, 9, 0))
+    second.boxes.velocity[1] = 0, 3, 0  # now the other one knows its velocity
+    tracks = t.step(FRAME, second, "sensor")
+    assert tracks.boxes.velocity[0, :2] == pytest.approx([10, -1], abs=0.5)
+    assert tracks.boxes.velocity[1, :2] == pytest.approx([0, 3], abs=0.5)
+
+
+def test_objects_of_low_score_are_expected_to_be_missed_more_often() -> None:
+    """The same misses cost a track of high score more of its existence, if the sensor says so."""
+    left = {}
+    for slope in (0.0, 1.0):
+        t = tracker(sensor=SensorModel(detection_slope=slope))
+        strong, weak = detections((20, 0, 0), score=0.95), detections((40, 0, 0), score=0.6)
+        both = Detections3D(
+            Boxes3D(*[np.concatenate([getattr(x.boxes, f) for x in (strong, weak)]) for f in
+                      ("centre", "size", "yaw", "velocity")]),
+            np.array([0.95, 0.6]), np.zeros(2, np.int64),
+        )  # fmt: skip
+        for i in range(20):
+            t.step(i * FRAME, both, "sensor")
+        t.step(20 * FRAME, detections(), "sensor")
+        left[slope] = t._state.existence
+    assert left[0.0][0] == pytest.approx(left[0.0][1], abs=0.02)
+    assert left[1.0][0] < left[1.0][1] - 0.1
+
+
 # --- Images
 
 

@@ -67,6 +67,18 @@ def test_gradients_of_the_flow_reach_the_detector_only_end_to_end(clip: clips.Cl
     assert network.temporal.nobody_past.grad is not None
 
 
+def test_motion_that_is_not_known_is_not_asked_for(clip: clips.Clip) -> None:
+    torch.manual_seed(0)
+    step, batch = TrainingStep(Time3D(CONFIG), TrainingConfig()).eval(), batch_of(clip, 2)
+    torch.manual_seed(1)
+    known = step(batch)
+    torch.manual_seed(1)
+    unknown = step(batch | {"motion_known": torch.zeros_like(batch["motion_known"])})
+    assert known["velocity"] > 0 and known["attributes"] > 0
+    assert unknown["velocity"] == 0 and unknown["attributes"] == 0
+    torch.testing.assert_close(unknown["refined"], known["refined"])
+
+
 def test_losses_fall_and_the_checkpoint_holds_the_network(clip: clips.Clip, tmp_path: Path) -> None:
     training = TrainingConfig(batch_size=2, steps=30, learning_rate=3e-3, workers=0, checkpoint_every=8, max_gap=2)
     whole = train(tmp_path / "whole", [clip], np.ones(1), CONFIG, training, None)

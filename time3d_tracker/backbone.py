@@ -8,7 +8,7 @@ from torch.nn import functional
 from gcnet_tracker.backbone_base import Backbone
 from gcnet_tracker.backbones import BACKBONES
 from time3d_tracker.config import NetworkConfig
-from time3d_tracker.dla import DLA34, conv
+from time3d_tracker.dla import DLA34, UPSAMPLING, conv
 
 
 class Pyramid(nn.Module):
@@ -39,7 +39,7 @@ class Features(nn.Module):
         self.backbone: DLA34 | Backbone
         self.neck: nn.Module
         if config.backbone == "dla34":
-            self.backbone = DLA34()
+            self.backbone = DLA34(UPSAMPLING[config.upsampling])
             same = config.channels == DLA34.channels
             self.neck = nn.Identity() if same else conv(DLA34.channels, config.channels, 1)
         else:

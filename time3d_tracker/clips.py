@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -18,9 +18,11 @@ from camtrack_core.datasets.frames import Labels, Sequence
 from camtrack_core.errors import DataError
 from gcnet_tracker.clips import ALIASES, JPEG_QUALITY, MAX_WIDTH
 from time3d_tracker.config import ATTRIBUTES
-from time3d_tracker.level import height_over_ground
+from time3d_tracker.level import camera_height
 
+NAMES = ALIASES | {"bicycle": "cyclist"}  # of data sets' classes that the network may call otherwise
 MOVING_SPEED = 0.3  # metres per second
+VELOCITY_REACH = 0.5  # seconds before and after a frame in which an object's own way tells its velocity
 PARKING_CLASSES = ("car", "truck", "bus")  # of what never moves, these are parked and others stand
 
 
@@ -35,8 +37,8 @@ class Clip:
         poses: of the camera's optical frame in the fixed frame.
         heights: (N,) of the camera over the ground, metres; 0 where unknown.
         labels: of each frame; class_ids index the class names that the clip was made for, -1 for any other class.
-        boxes: in the fixed frame, same rows as labels.
-        attributes: of each label, index into ATTRIBUTES.
+        boxes: in the fixed frame, same rows as labels; velocity NaN where unknown.
+        attributes: of each label, index into ATTRIBUTES; says nothing where the velocity is unknown.
         ignored: (M, 4) regions of each frame, pixels.
     """
 
@@ -64,8 +66,7 @@ def from_sequence(
 
     Raises DataError if there is none.
     """
-    mapped = [ALIASES.get(name, name) for name in sequence.class_names]
-    class_map = np.array([class_names.index(n) if n in class_names else -1 for n in mapped] + [-1], np.int64)
+    class_map = np.array([class_index(name, class_names) for name in sequence.class_names] + [-1], np.int64)
     clip = Clip([], np.zeros(0, np.int64), np.zeros((0, 3, 3)), [], np.zeros(0), [], [], [], [])
     times, intrinsics, heights = [], [], []
     for number, frame in enumerate(sequence):
@@ -79,15 +80,45 @@ def from_sequence(
         times.append(frame.time_ns)
         intrinsics.append(camera.intrinsics * [[shrink], [shrink], [1.0]])
         clip.poses.append(pose)
-        heights.append(height_over_ground(pose, frame.ego_pose))
+        heights.append(camera_height(frame))
         clip.labels.append(Labels(known.ids, known.xyxy * shrink, class_map[known.class_ids], known.visible))
         clip.boxes.append(boxes)
         clip.ignored.append(frame.ignored * shrink)
     if not times:
         raise DataError(f"{sequence.name}: expected frames with camera, pose and boxes in space, found none")
-    attributes = motion_attributes(clip.labels, clip.boxes, class_names)
-    return Clip(clip.frames, np.array(times, np.int64), np.array(intrinsics), clip.poses, np.array(heights),
-                clip.labels, clip.boxes, attributes, clip.ignored)  # fmt: skip
+    stamps = np.array(times, np.int64)
+    boxes = with_velocities(stamps, clip.labels, clip.boxes)
+    attributes = motion_attributes(clip.labels, boxes, class_names)
+    return Clip(clip.frames, stamps, np.array(intrinsics), clip.poses, np.array(heights), clip.labels, boxes,
+                attributes, clip.ignored)  # fmt: skip
+
+
+def class_index(name: str, class_names: tuple[str, ...]) -> int:
+    """Index of a data set's class among `class_names`, by its own name or else by NAMES; -1 where there is none."""
+    own = name.lower()
+    found = own if own in class_names else NAMES.get(own, own)
+    return class_names.index(found) if found in class_names else -1
+
+
+def with_velocities(times: Integers, labels: list[Labels], boxes: list[Boxes3D]) -> list[Boxes3D]:
+    """Boxes whose unknown velocities come from the object's own way.
+
+    From its first to its last sight within VELOCITY_REACH of the frame; NaN where that is only one.
+    """
+    seconds = (times - times[0]) * 1e-9
+    at = np.concatenate([np.full(len(known), t) for t, known in zip(seconds, labels, strict=True)])
+    ids = np.concatenate([known.ids for known in labels])
+    centres = np.concatenate([b.centre for b in boxes])
+    complete = []
+    for t, known, found in zip(seconds, labels, boxes, strict=True):
+        velocity = found.velocity.copy()
+        for row in np.flatnonzero(np.isnan(velocity).any(1)):
+            near = np.flatnonzero((ids == known.ids[row]) & (np.abs(at - t) <= VELOCITY_REACH))
+            first, last = near[0], near[-1]
+            if at[last] > at[first]:
+                velocity[row] = (centres[last] - centres[first]) / (at[last] - at[first])
+        complete.append(replace(found, velocity=velocity))
+    return complete
 
 
 def motion_attributes(labels: list[Labels], boxes: list[Boxes3D], class_names: tuple[str, ...]) -> list[Integers]:

@@ -32,6 +32,9 @@ class NetworkConfig(Parameters):
 
     backbone: Literal["dla34", "resnet18", "resnet34", "resnet50", "efficientnet_lite0", "yolox_nano"] = "dla34"
     stride: Literal[4, 8] = Field(4, description="of the feature map, pixels; DLA-34 has 4")
+    upsampling: Literal["plain", "deformable"] = Field(
+        "plain", description="convolutions of DLA-34's upsampling path; deformable ones are published, and slower"
+    )
     class_names: tuple[str, ...] = ("car", "truck", "bus", "pedestrian", "cyclist")
     class_sizes: tuple[tuple[float, float, float], ...] = Field(
         tuple(CLASS_SIZES.values()), description="mean length, width, height of each class, metres"
@@ -77,6 +80,8 @@ class NetworkConfig(Parameters):
             raise ValueError(f"expected embedding divisible by {self.attention_heads} heads, got {self.embedding}")
         if self.backbone == "dla34" and self.stride != 4:
             raise ValueError(f"expected stride 4 with dla34, got {self.stride}")
+        if self.backbone != "dla34" and self.upsampling != "plain":
+            raise ValueError(f"expected plain upsampling with {self.backbone}, got {self.upsampling}")
         if self.slots > self.map_size[0] * self.map_size[1]:
             raise ValueError(f"expected at most {self.map_size[0] * self.map_size[1]} slots, got {self.slots}")
         return self

@@ -1,10 +1,12 @@
 """DLA-34 (Yu et al. 2018) with its upsampling path, as CenterNet and KM3D use it: image -> 64 channels at stride 4.
 
-Plain convolutions everywhere: the deformable ones of the published upsampling path do not export to every engine.
+The upsampling path has plain convolutions or, as published, deformable ones. Those are written with bilinear sampling,
+an operator of ONNX since opset 16, so that they need no custom operator; on CPUs they cost several plain ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,6 +19,8 @@ from gcnet_tracker.backbones import ImageNetNormalisation
 LEVELS = (1, 1, 1, 2, 2, 1)  # blocks or depth of each level
 WIDTHS = (16, 32, 64, 128, 256, 512)
 FIRST_LEVEL = 2  # of the upsampling path: stride 4
+TAPS = tuple((x, y) for y in (-1, 0, 1) for x in (-1, 0, 1))  # of a 3x3 convolution, in the order of its weights
+Layer = Callable[[int, int], nn.Module]  # of the upsampling path: channels in and out -> 3x3 convolution
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -26,6 +30,62 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequenti
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     )
+
+
+def deformable_conv(x: Tensor, shift: Tensor, share: Tensor, weight: Tensor) -> Tensor:
+    """Modulated deformable 3x3 convolution (Zhu et al. 2019, Eq. 1), stride 1, zero outside the map.
+
+    Args:
+        x: (B, C, H, W).
+        shift: (B, 9, H, W, 2) how far each tap is moved, cells to the right and down; taps row by row.
+        share: (B, 9, H, W) what counts of each tap.
+        weight: (C', C, 3, 3).
+
+    Returns:
+        (B, C', H, W).
+    """
+    height, width = x.shape[2:]
+    rows, columns = (torch.arange(n, device=x.device, dtype=shift.dtype) for n in (height, width))
+    steps = torch.tensor(TAPS, device=x.device, dtype=shift.dtype)
+    cells = torch.stack([columns.expand(height, -1), rows[:, None].expand(-1, width)], -1)
+    place = cells + steps[:, None, None] + shift
+    # sampling counts from -1 at the map's left or top edge, half a cell from the first centre, to 1
+    grid = (2 * place + 1) / place.new_tensor([width, height]) - 1
+    tapped = functional.grid_sample(x, grid.flatten(1, 2), "bilinear", "zeros", align_corners=False)
+    tapped = tapped.unflatten(2, (len(TAPS), height)) * share[:, None]  # (B, C, 9, H, W)
+    flat = tapped.flatten(3).flatten(1, 2)
+    return (weight.flatten(1).to(flat.dtype) @ flat).unflatten(2, (height, width))
+
+
+class DeformableConv(nn.Module):
+    """Deformable convolution whose shifts and shares a plain one predicts; it starts without shift, at half share."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, 3, 3))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # as a plain convolution
+        self.predict = nn.Conv2d(inputs, 3 * len(TAPS), 3, padding=1)
+        nn.init.zeros_(self.predict.weight)
+        assert self.predict.bias is not None
+        nn.init.zeros_(self.predict.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shift, share = self.predict(x).float().split((2 * len(TAPS), len(TAPS)), 1)
+        shift = shift.unflatten(1, (len(TAPS), 2)).movedim(2, -1)
+        return deformable_conv(x.float(), shift, share.sigmoid(), self.weight)
+
+
+def plain(inputs: int, outputs: int) -> nn.Module:
+    """3x3 convolution, batch normalisation, ReLU."""
+    return conv(inputs, outputs, 3)
+
+
+def deformable(inputs: int, outputs: int) -> nn.Module:
+    """Deformable 3x3 convolution, batch normalisation, ReLU."""
+    return nn.Sequential(DeformableConv(inputs, outputs), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+UPSAMPLING: dict[str, Layer] = {"plain": plain, "deformable": deformable}  # by their names in the configuration
 
 
 class Block(nn.Module):
@@ -72,10 +132,10 @@ class Tree(nn.Module):
 class Merge(nn.Module):
     """Iterative aggregation: brings coarser maps to the finest one, joining each with its finer neighbour."""
 
-    def __init__(self, channels: list[int], output: int) -> None:
+    def __init__(self, channels: list[int], output: int, layer: Layer) -> None:
         super().__init__()
-        self.reduce = nn.ModuleList(conv(c, output, 3) for c in channels[1:])
-        self.join = nn.ModuleList(conv(output, output, 3) for _ in channels[1:])
+        self.reduce = nn.ModuleList(layer(c, output) for c in channels[1:])
+        self.join = nn.ModuleList(layer(output, output) for _ in channels[1:])
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Maps, finest first, the first one with `output` channels -> the joined maps, in the order of joining."""
@@ -88,12 +148,16 @@ class Merge(nn.Module):
 
 
 class DLA34(nn.Module):
-    """BGR images (B, 3, H, W) in 0..255 -> features (B, 64, H / 4, W / 4)."""
+    """BGR images (B, 3, H, W) in 0..255 -> features (B, 64, H / 4, W / 4).
+
+    Args:
+        upsampling: makes the 3x3 convolutions of the upsampling path.
+    """
 
     channels = 64
     early = ("stem", "levels.0", "levels.1", "levels.2")
 
-    def __init__(self) -> None:
+    def __init__(self, upsampling: Layer = plain) -> None:
         super().__init__()
         self.normalise = ImageNetNormalisation()
         self.stem = conv(3, WIDTHS[0], 7)
@@ -106,10 +170,10 @@ class DLA34(nn.Module):
         widths = list(WIDTHS[FIRST_LEVEL:])
         # the coarsest two maps are joined at stride 16, then three at stride 8, then four at stride 4
         self.up = nn.ModuleList(
-            Merge([widths[k]] + [widths[k + 1]] * (len(widths) - 1 - k), widths[k])
+            Merge([widths[k]] + [widths[k + 1]] * (len(widths) - 1 - k), widths[k], upsampling)
             for k in reversed(range(len(widths) - 1))
         )
-        self.final = Merge(widths[:3], self.channels)
+        self.final = Merge(widths[:3], self.channels, upsampling)
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.stem(self.normalise(image))

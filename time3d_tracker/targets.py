@@ -107,7 +107,7 @@ def build(
     Returns:
         heatmap, counted, projection (3, 3), pose_rotation (3, 3) and pose_translation (3,) of the level frame, and,
         padded to MAX_OBJECTS rows: ids (-1 for none), class_ids, cells (column, row), box2d, keypoints,
-        keypoints_asked, size, yaw, translation, velocity, attributes.
+        keypoints_asked, size, yaw, translation, motion_known, velocity, attributes.
     """
     projection = view_projection(view, intrinsics, pose)
     centre, yaw, velocity, level_pose = view_boxes(view, boxes, level.level_pose(pose))
@@ -120,7 +120,7 @@ def build(
     xyxy, class_ids = labels.xyxy[rows], labels.class_ids[rows]
     pixels, asked = keypoints(centre[rows], boxes.size[rows], yaw[rows], projection, xyxy)
     target, counted = heatmap(xyxy, class_ids, ignored, config)
-    speed = np.nan_to_num(velocity[rows])
+    motion_known = np.isfinite(velocity[rows]).all(1)
     objects: Target = {
         "ids": labels.ids[rows].astype(np.int64),
         "class_ids": class_ids.astype(np.int64),
@@ -131,7 +131,8 @@ def build(
         "size": boxes.size[rows],
         "yaw": yaw[rows],
         "translation": centre[rows],
-        "velocity": speed,
+        "motion_known": motion_known,
+        "velocity": np.where(motion_known[:, None], velocity[rows], 0.0),
         "attributes": attributes[rows].astype(np.int64),
     }
     assert objects["keypoints"].shape[1:] == (KEYPOINTS, 2)

@@ -80,6 +80,7 @@ class TrainingStep(nn.Module):
         refined = objects._replace(translation=centre, size=size, usable=torch.ones_like(objects.usable))
         has_past = labelled & (torch.arange(len(labelled), device=now.device) % frames > 0)[:, None]
         turned = objects._replace(sin=truth["yaw"].sin(), cos=truth["yaw"].cos())
+        moves = has_past & truth["motion_known"]
         corners = losses.refined_corners(centre, size, objects)
         true_corners = losses.refined_corners(truth["translation"], truth["size"], turned)
         rotation, translation = flat["pose_rotation"], flat["pose_translation"]
@@ -96,8 +97,8 @@ class TrainingStep(nn.Module):
                 for x in (distance, truth["ids"]))
             ),  # Eq. 7
             "refined": losses.position_loss(refined, truth, labelled) + losses.dimension_loss(refined, truth, labelled),
-            "velocity": losses.velocity_loss(flow.velocity, truth, has_past),
-            "attributes": losses.attribute_loss(flow.attributes, truth, has_past),
+            "velocity": losses.velocity_loss(flow.velocity, truth, moves),
+            "attributes": losses.attribute_loss(flow.attributes, truth, moves),
         }  # fmt: skip
 
     def _shake(self, cells: Tensor) -> Tensor:
@@ -117,8 +118,8 @@ class TrainingStep(nn.Module):
         }  # fmt: skip
 
 
-PICKED = ("ids", "class_ids", "box2d", "keypoints", "keypoints_asked", "size", "yaw", "translation", "velocity",
-          "attributes")  # fmt: skip
+PICKED = ("ids", "class_ids", "box2d", "keypoints", "keypoints_asked", "size", "yaw", "translation", "motion_known",
+          "velocity", "attributes")  # fmt: skip
 
 
 def pick(flat: dict[str, Tensor], owner: Tensor) -> dict[str, Tensor]:

@@ -43,6 +43,7 @@ CATEGORIES = {
 }
 CLASS_NAMES = tuple(dict.fromkeys(CATEGORIES.values()))
 VISIBILITY = {"v0-40": 0.2, "v40-60": 0.5, "v60-80": 0.7, "v80-100": 0.9}  # middle of each level
+MINI = {"mini_train": (61, 553, 655, 757, 796, 1077, 1094, 1100), "mini_val": (103, 916)}  # scenes of the splits
 MAX_VELOCITY_GAP = 1.5  # seconds between the two annotations that a velocity is made of
 TABLES = (
     "scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor", "sample_annotation", "instance",
@@ -277,6 +278,27 @@ def list_sequences(root: str | Path, version: str = "") -> list[tuple[str, str]]
     tables = read_tables(find_version(Path(root), version))
     with _sound(f"{tables.folder}: scene, sample, sample_data or sensor"):
         return [(s["name"], camera) for s in tables.records("scene") for camera in list_cameras(tables, s["token"])]
+
+
+def split_scenes(folder: Path, name: str) -> set[str]:
+    """Names of the scenes of a split: of the mini version's official ones, or of the folder's own splits.json.
+
+    The official train and val are listed in nuscenes-devkit alone; a splits.json may hold them.
+
+    Raises DataError where it is not known, or splits.json is broken.
+    """
+    path = folder / "splits.json"
+    known: dict[str, list[str]] = {split: [f"scene-{n:04d}" for n in scenes] for split, scenes in MINI.items()}
+    if path.is_file():
+        try:
+            known |= {
+                str(split): [str(scene) for scene in scenes] for split, scenes in json.loads(path.read_text()).items()
+            }
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise DataError(f"nuScenes splits {path} are broken: {error}") from error
+    if name not in known:
+        raise DataError(f"expected a split of {', '.join(known)}, or one in {path}, got {name!r}")
+    return set(known[name])
 
 
 def _find_scene(tables: Tables, name: str) -> Record:

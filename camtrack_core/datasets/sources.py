@@ -84,7 +84,9 @@ def list_sources(spec: str) -> list[str]:
     if layout is None:
         return [spec]
     _check_options(spec, options, layout.options)
-    selected = [one for one in layout.sequences(path) if _agree(one, options)]
+    split = options.pop("split", "") if layout is NUSCENES else ""
+    scenes = nuscenes.split_scenes(nuscenes.find_version(path, options.get("version", "")), split) if split else set()
+    selected = [one for one in layout.sequences(path) if _agree(one, options) and (not split or one["scene"] in scenes)]
     if not selected:
         raise DataError(f"source {spec!r} holds no such sequence")
     return [f"{path}?{urlencode(merged)}" if (merged := {**one, **options}) else str(path) for one in selected]
@@ -128,7 +130,9 @@ def open_labelled(specs: Iterable[str]) -> Iterator[Sequence]:
 # ------------------------------------------------------------------------------------------------- layouts
 
 
-def _open_nuscenes(path: Path, sweeps: str = "false", **options: str) -> Sequence:
+def _open_nuscenes(path: Path, sweeps: str = "false", split: str = "", **options: str) -> Sequence:
+    if split:
+        raise ConfigurationError(f"{path}: split={split} may hold many scenes; expected one, as scene=NAME")
     if sweeps not in ("true", "false"):
         raise ConfigurationError(f"{path}: expected sweeps=true or sweeps=false, got sweeps={sweeps}")
     return nuscenes.NuScenesSequence(path, sweeps=sweeps == "true", **options)
@@ -150,7 +154,7 @@ NUSCENES = Layout(
     lambda path: any(path.glob("v1.0-*/scene.json")) or any(path.glob("v1.0-*/sample.json")),
     lambda path: [{"scene": scene, "camera": camera} for scene, camera in nuscenes.list_sequences(path)],
     _open_nuscenes,
-    ("scene", "camera", "sweeps", "version"),
+    ("scene", "camera", "sweeps", "version", "split"),
 )
 LAYOUTS = (
     NUSCENES,

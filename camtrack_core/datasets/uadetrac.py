@@ -150,7 +150,9 @@ def _number(element: ElementTree.Element, name: str, path: Path) -> float:
     except ValueError:
         value = float("nan")
     if not isfinite(value):
-        raise DataError(f"annotations {path}: <{element.tag}> needs a number {name}, a finite one, got {element.attrib}")
+        raise DataError(
+            f"annotations {path}: <{element.tag}> needs a number {name}, a finite one, got {element.attrib}"
+        )
     return value
 
 

@@ -23,8 +23,8 @@ from camtrack_core.errors import DataError
 from camtrack_core.ros.stamps import NANOSECONDS
 
 LITTLE_ENDIAN = b"\x00\x01\x00\x00"  # the four bytes before the message; offsets count from behind them
-_STAMP = Struct("<iI")
-_COUNT = Struct("<I")
+STAMP = Struct("<iI")
+COUNT = Struct("<I")
 _SCORE = Struct("<d")
 _BOX = Struct("<5d")
 
@@ -69,19 +69,19 @@ def pack(header: Header, ids: Sequence[str], names: Sequence[str], scores: Float
     numbers[:, 0], numbers[:, _W] = scores, 1.0
     numbers[:, -5:-3] = (xyxy[:, :2] + xyxy[:, 2:]) / 2
     numbers[:, -2:] = xyxy[:, 2:] - xyxy[:, :2]
-    head = _STAMP.pack(header.stamp.sec, header.stamp.nanosec) + _string(header.frame_id)
+    head = STAMP.pack(header.stamp.sec, header.stamp.nanosec) + string(header.frame_id)
     out = bytearray(head)
-    _align(out, 4)
-    out += _COUNT.pack(len(xyxy))
-    ends = {name: _COUNT.pack(1) + _string(name) for name in set(names)}
+    align(out, 4)
+    out += COUNT.pack(len(xyxy))
+    ends = {name: COUNT.pack(1) + string(name) for name in set(names)}
     for identity, name, row in zip(ids, names, numbers, strict=True):
-        _align(out, 4)
+        align(out, 4)
         out += head
-        _align(out, 4)
+        align(out, 4)
         out += ends[name]
-        _align(out, 8)
+        align(out, 8)
         out += row.tobytes()
-        out += _string(identity)
+        out += string(identity)
     return LITTLE_ENDIAN + bytes(out)
 
 
@@ -90,71 +90,77 @@ def unpack(data: bytes) -> Detections:
     if data[:4] != LITTLE_ENDIAN:  # a big-endian peer, or another encoding of the middleware
         data = bytes(serialize_message(deserialize_message(data, Detection2DArray)))
     try:
-        return _Reader(data).detections()
+        return Reader(data).detections()
     except (ValueError, IndexError, StructError) as error:
         raise DataError(f"expected a serialised Detection2DArray, got {len(data)} bytes: {error}") from error
 
 
-class _Reader:
+class Reader:
     """Walks through a serialised message; raises ValueError, IndexError or struct.error where it breaks off."""
 
     def __init__(self, data: bytes) -> None:
         self._data = memoryview(data)[len(LITTLE_ENDIAN) :]
         self._at = 0
 
-    def detections(self) -> Detections:
+    def header(self) -> Header:
         header = Header(stamp=Time(), frame_id="")
-        header.stamp.sec, header.stamp.nanosec = self._take(_STAMP, 4)
-        header.frame_id = self._string()
+        header.stamp.sec, header.stamp.nanosec = self.take(STAMP, 4)
+        header.frame_id = self.string()
+        return header
+
+    def detections(self) -> Detections:
+        header = self.header()
         ids, names, rows = [], [], []
-        for _ in range(self._count()):
-            self._take(_STAMP, 4)
-            self._skip_string()
-            name, score = self._best_result()
-            rows.append((score, *self._take(_BOX, 8)))
+        for _ in range(self.count()):
+            self.take(STAMP, 4)
+            self.skip_string()
+            name, score = self.best_result()
+            rows.append((score, *self.take(_BOX, 8)))
             names.append(name)
-            ids.append(self._string())
+            ids.append(self.string())
         table = np.array(rows, np.float64).reshape(-1, 6)
         centre, half = table[:, 1:3], table[:, 4:6] / 2
         with np.errstate(invalid="ignore"):  # of boxes at infinity; refusing them is for others
             xyxy = np.concatenate([centre - half, centre + half], 1)
         return Detections(header, ids, names, table[:, 0], xyxy)
 
-    def _best_result(self) -> tuple[str | None, float]:
+    def best_result(self) -> tuple[str | None, float]:
+        """Class name and score of the best of a detection's results; None and NaN without any."""
         best: tuple[str | None, float] = (None, np.nan)
-        for _ in range(self._count()):
-            name = self._string()
-            (score,) = self._take(_SCORE, 8)
+        for _ in range(self.count()):
+            name = self.string()
+            (score,) = self.take(_SCORE, 8)
             self._at += 8 * _POSE
             if best[0] is None or score > best[1]:
                 best = name, score
         return best
 
-    def _take(self, what: Struct, alignment: int) -> tuple:
+    def take(self, what: Struct, alignment: int) -> tuple:
+        """The next numbers, the first of which is aligned to so many bytes."""
         start = -(-self._at // alignment) * alignment
         self._at = start + what.size
         return what.unpack_from(self._data, start)
 
-    def _count(self) -> int:
-        return int(self._take(_COUNT, 4)[0])
+    def count(self) -> int:
+        return int(self.take(COUNT, 4)[0])
 
-    def _string(self) -> str:
-        start = self._skip_string()
+    def string(self) -> str:
+        start = self.skip_string()
         return str(self._data[start : self._at - 1], "utf-8", "replace")
 
-    def _skip_string(self) -> int:
+    def skip_string(self) -> int:
         """Offset of the string's first character; the reader then stands behind its zero."""
-        length = self._count()
+        length = self.count()
         if self._at + length > len(self._data):
             raise ValueError(f"a string of {length} bytes at {self._at} reaches beyond the end")
         self._at += length
         return self._at - length
 
 
-def _string(text: str) -> bytes:
+def string(text: str) -> bytes:
     data = text.encode()
-    return _COUNT.pack(len(data) + 1) + data + b"\0"
+    return COUNT.pack(len(data) + 1) + data + b"\0"
 
 
-def _align(out: bytearray, size: int) -> None:
+def align(out: bytearray, size: int) -> None:
     out += bytes(-len(out) % size)

@@ -8,19 +8,21 @@ from struct import Struct
 from struct import error as StructError
 
 import numpy as np
-from builtin_interfaces.msg import Time
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
+from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection3DArray
 
 from camtrack_core.boxes import Floats, Integers
 from camtrack_core.errors import DataError
-from camtrack_core.ros.cdr import _COUNT, _STAMP, LITTLE_ENDIAN, _align, _Reader, _string
+from camtrack_core.ros.cdr import COUNT, LITTLE_ENDIAN, STAMP, Reader, align, string
 from camtrack_core.ros.stamps import NANOSECONDS
 
 _POSE = 7  # position x, y, z and orientation x, y, z, w
 _RESULT = 1 + _POSE + 36  # score, pose, its covariance
 _BOX = Struct("<10d")  # pose and size
+_TRANSFORM = Struct("<7d")
+_TWIST = Struct("<6d")  # linear and angular
 
 
 @dataclass(frozen=True)
@@ -63,17 +65,17 @@ def pack_detections(
     numbers = np.concatenate([scores[:, None], poses, covariances.reshape(count, 36), poses, sizes], 1, dtype="<f8")
     out = bytearray(_head(header))
     head = bytes(out)
-    _align(out, 4)
-    out += _COUNT.pack(count)
-    results = {name: _COUNT.pack(1) + _string(name) for name in set(names)}
+    align(out, 4)
+    out += COUNT.pack(count)
+    results = {name: COUNT.pack(1) + string(name) for name in set(names)}
     for identity, name, row in zip(ids, names, numbers, strict=True):
-        _align(out, 4)
+        align(out, 4)
         out += head
-        _align(out, 4)
+        align(out, 4)
         out += results[name]
-        _align(out, 8)
+        align(out, 8)
         out += row.tobytes()
-        out += _string(identity)
+        out += string(identity)
     return LITTLE_ENDIAN + bytes(out)
 
 
@@ -87,19 +89,40 @@ def unpack_detections(data: bytes) -> Detections3DMessage:
         raise DataError(f"expected a serialised Detection3DArray, got {len(data)} bytes: {error}") from error
 
 
-class _Reader3D(_Reader):
+def unpack_velocities(data: bytes) -> tuple[Header, dict[str, tuple[float, ...]]]:
+    """Linear velocities by joint name, in the frame of the header, at the first point of a MultiDOFJointTrajectory.
+
+    Raises DataError where the bytes break off.
+    """
+    if data[:4] != LITTLE_ENDIAN:
+        data = bytes(serialize_message(deserialize_message(data, MultiDOFJointTrajectory)))
+    try:
+        return _Reader3D(data).velocities()
+    except (ValueError, IndexError, StructError) as error:
+        raise DataError(f"expected a serialised MultiDOFJointTrajectory, got {len(data)} bytes: {error}") from error
+
+
+class _Reader3D(Reader):
+    def velocities(self) -> tuple[Header, dict[str, tuple[float, ...]]]:
+        header = self.header()
+        names = [self.string() for _ in range(self.count())]
+        if not self.count():
+            return header, {}
+        for _ in range(self.count()):
+            self.take(_TRANSFORM, 8)
+        twists = [self.take(_TWIST, 8) for _ in range(self.count())]
+        return header, {name: twist[:3] for name, twist in zip(names, twists, strict=True)}
+
     def read(self) -> Detections3DMessage:
-        header = Header(stamp=Time(), frame_id="")
-        header.stamp.sec, header.stamp.nanosec = self._take(_STAMP, 4)
-        header.frame_id = self._string()
+        header = self.header()
         ids, names, rows = [], [], []
-        for _ in range(self._count()):
-            self._take(_STAMP, 4)
-            self._skip_string()
-            name, score = self._best_result()
-            rows.append((score, *self._take(_BOX, 8)))
+        for _ in range(self.count()):
+            self.take(STAMP, 4)
+            self.skip_string()
+            name, score = self.best_result()
+            rows.append((score, *self.take(_BOX, 8)))
             names.append(name)
-            ids.append(self._string())
+            ids.append(self.string())
         table = np.array(rows, np.float64).reshape(-1, 11)
         return Detections3DMessage(header, ids, names, table[:, 0], table[:, 1:8], table[:, 8:])
 
@@ -116,25 +139,25 @@ def pack_trajectories(
         twists: (T, N, 6) linear and angular velocity.
     """
     out = bytearray(_head(header))
-    _align(out, 4)
-    out += _COUNT.pack(len(names))
+    align(out, 4)
+    out += COUNT.pack(len(names))
     for name in names:
-        _align(out, 4)
-        out += _string(name)
-    _align(out, 4)
-    out += _COUNT.pack(len(offsets))
+        align(out, 4)
+        out += string(name)
+    align(out, 4)
+    out += COUNT.pack(len(offsets))
     for offset, poses, velocities in zip(offsets.tolist(), transforms, twists, strict=True):
         for table in (poses, velocities):
-            _align(out, 4)
-            out += _COUNT.pack(len(table))
+            align(out, 4)
+            out += COUNT.pack(len(table))
             if len(table):
-                _align(out, 8)
+                align(out, 8)
                 out += np.ascontiguousarray(table, "<f8").tobytes()
-        _align(out, 4)
-        out += _COUNT.pack(0)  # accelerations
-        out += _STAMP.pack(*divmod(offset, NANOSECONDS))
+        align(out, 4)
+        out += COUNT.pack(0)  # accelerations
+        out += STAMP.pack(*divmod(offset, NANOSECONDS))
     return LITTLE_ENDIAN + bytes(out)
 
 
 def _head(header: Header) -> bytes:
-    return _STAMP.pack(header.stamp.sec, header.stamp.nanosec) + _string(header.frame_id)
+    return STAMP.pack(header.stamp.sec, header.stamp.nanosec) + string(header.frame_id)

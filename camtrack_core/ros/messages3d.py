@@ -6,7 +6,8 @@ may be a camera's optical frame. Boxes that are not finite are never published a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from builtin_interfaces.msg import Duration
@@ -26,11 +27,19 @@ LABEL_HEIGHT = 0.8  # metres
 COLOURS = ((0.12, 0.47, 0.71), (1.0, 0.5, 0.05), (0.17, 0.63, 0.17), (0.84, 0.15, 0.16), (0.58, 0.4, 0.74))
 
 
-def to_detections(message: Detections3DMessage, class_id: Callable[[str], int], pose: Placement) -> Detections3D:
+def to_detections(
+    message: Detections3DMessage,
+    class_id: Callable[[str], int],
+    pose: Placement,
+    velocities: Mapping[str, Sequence[float]] = MappingProxyType({}),
+) -> Detections3D:
     """Detections of a message, each by its best result, in the frame that `pose` maps to from the message's.
 
-    Left out are those that are not finite, have no result, or whose class has no id (`class_id` gives -1). Velocities
-    are unknown.
+    Left out are those that are not finite, have no result, or whose class has no id (`class_id` gives -1).
+
+    Args:
+        velocities: of detections over ground by their id, m/s along the axes of the message's frame; NaN and missing
+            ones are unknown.
     """
     numbers = np.concatenate([message.scores[:, None], message.poses, message.sizes], 1)
     norm = np.linalg.norm(message.poses[:, 3:], axis=1)
@@ -40,8 +49,10 @@ def to_detections(message: Detections3DMessage, class_id: Callable[[str], int], 
     x, y, z, w = (poses[:, 3:] / norm[kept, None]).T
     length_axis = np.stack([1 - 2 * (y * y + z * z), 2 * (x * y + z * w), 2 * (x * z - y * w)], 1) @ pose.rotation.T
     yaw = np.arctan2(length_axis[:, 1], length_axis[:, 0])
-    unknown = np.full((len(poses), 3), np.nan)
-    boxes = Boxes3D(pose.apply(poses[:, :3]), message.sizes[kept], yaw, unknown)
+    unknown = (np.nan, np.nan, np.nan)
+    known = [velocities.get(name, unknown) for name, keep in zip(message.ids, kept.tolist(), strict=True) if keep]
+    velocity = np.array(known, np.float64).reshape(-1, 3) @ pose.rotation.T
+    boxes = Boxes3D(pose.apply(poses[:, :3]), message.sizes[kept], yaw, velocity)
     return Detections3D(boxes, message.scores[kept], class_ids[kept])
 
 

@@ -23,6 +23,10 @@ RESULTS = QoSProfile(depth=3, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 # Transforms and diagnostics: as tf2 and diagnostic_updater have them.
 TRANSFORMS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+# Every publisher of static transforms sends one message, so that a depth of 1 would lose some.
+STATIC_TRANSFORMS = QoSProfile(
+    depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
 DIAGNOSTICS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 # The simulated clock: reliable on our side, which suits every kind of subscriber.
 CLOCK = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)

@@ -12,18 +12,14 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Quaternion as QuaternionMessage
 from geometry_msgs.msg import Transform, TransformStamped, Vector3
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Header
 
 from camtrack_core.boxes import Floats
 from camtrack_core.camera import Pose
 from camtrack_core.errors import CamtrackError
+from camtrack_core.ros.qos import STATIC_TRANSFORMS as STATIC_TRANSFORMS
 from camtrack_core.ros.stamps import NANOSECONDS, to_nanoseconds
 
-# As tf2 has it; every publisher of static transforms sends one message, so that a depth of 1 would lose some.
-STATIC_TRANSFORMS = QoSProfile(
-    depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-)
 HISTORY = 10 * NANOSECONDS  # how long transforms are remembered
 MAX_POSES = 5000  # of one frame
 RESTART = NANOSECONDS  # a stamp so far below the newest is a recording that starts again
