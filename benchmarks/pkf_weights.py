@@ -5,6 +5,13 @@
 Each permanent is computed as the paper does below 20 x 20, by Ryser's formula with a Gray code (Nijenhuis and Wilf's
 form), compiled like our own code. Both give the weights of Prop. 1, for n measurements and n tracks where nothing is
 missed and nothing is clutter; the last column is the same with both nulls. Median of several runs, in one process.
+
+Where Stone Soup and PyEHM are installed, their joint associators run as well, on n tracks in a row 2 m apart with one
+measurement each, with the time of the association alone, hypotheses made beforehand. They are no dependency of this
+project; an environment of their own is enough:
+
+    python -m venv ENV && ENV/bin/pip install stonesoup pyehm numba pydantic rich
+    PYTHONPATH=. ENV/bin/python benchmarks/pkf_weights.py
 """
 
 from __future__ import annotations
@@ -12,6 +19,10 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -74,6 +85,85 @@ def milliseconds(call: Callable[[], object]) -> float:
     return float(np.median(durations)) * 1e3
 
 
+def in_a_row(n: int) -> tuple[list[Any], set[Any], Any]:
+    """Tracks 2 m apart, a measurement near each, and what makes hypotheses of them, in the terms of Stone Soup."""
+    from stonesoup.hypothesiser.probability import PDAHypothesiser
+    from stonesoup.models.measurement.linear import LinearGaussian
+    from stonesoup.models.transition.linear import CombinedLinearGaussianTransitionModel, ConstantVelocity
+    from stonesoup.predictor.kalman import KalmanPredictor
+    from stonesoup.types.detection import Detection
+    from stonesoup.types.state import GaussianState
+    from stonesoup.types.track import Track
+    from stonesoup.updater.kalman import KalmanUpdater
+
+    start, now = datetime(2020, 1, 1), datetime(2020, 1, 1, 0, 0, 1)
+    rng = np.random.default_rng(n)
+    measurement = LinearGaussian(4, (0, 2), np.diag([0.75, 0.75]))
+    transition = CombinedLinearGaussianTransitionModel([ConstantVelocity(0.01), ConstantVelocity(0.01)])
+    tracks = [
+        Track([GaussianState([[2.0 * j], [0], [0], [0]], np.diag([1.5, 0.5, 1.5, 0.5]), timestamp=start)])
+        for j in range(n)
+    ]
+    places = np.stack([2.0 * np.arange(n), np.zeros(n)], 1) + rng.normal(0, 0.9, (n, 2))
+    seen = {Detection(z[:, None], timestamp=now, measurement_model=measurement) for z in places}
+    hypothesiser = PDAHypothesiser(
+        KalmanPredictor(transition),
+        KalmanUpdater(measurement),
+        clutter_spatial_density=0.125,
+        prob_detect=0.9,
+        prob_gate=0.95,
+    )
+    return tracks, seen, hypothesiser
+
+
+class Remembered:
+    """Hypotheses that are made once."""
+
+    def __init__(self, hypothesiser: Any) -> None:
+        self._hypothesiser, self._made = hypothesiser, {}  # type: ignore[var-annotated]
+
+    def hypothesise(self, track: Any, detections: Any, timestamp: Any, **options: Any) -> Any:
+        if id(track) not in self._made:
+            self._made[id(track)] = self._hypothesiser.hypothesise(track, detections, timestamp, **options)
+        return self._made[id(track)]
+
+
+def problem_of(tracks: list[Any], seen: set[Any], hypothesiser: Any, now: datetime) -> tuple[Array, Array, Array]:
+    """The same hypotheses for `association_weights`: Stone Soup divides by the clutter density."""
+    order = {id(z): k for k, z in enumerate(seen)}
+    pairs, missed = np.full((len(seen), len(tracks)), -np.inf), np.zeros(len(tracks))
+    for j, track in enumerate(tracks):
+        for hypothesis in hypothesiser.hypothesise(track, seen, now):
+            weight = float(np.log(float(hypothesis.probability)))
+            if hypothesis:
+                pairs[order[id(hypothesis.measurement)], j] = weight
+            else:
+                missed[j] = weight
+    return pairs, np.zeros(len(seen)), missed
+
+
+def against_stone_soup(sizes: list[int], patience: int) -> None:
+    """JPDA lists all joint events, so that it is run up to `patience` tracks only."""
+    from stonesoup.dataassociator.probability import JPDA, JPDAwithEHM2
+
+    table = Table(title="association of n tracks in a row, ms")
+    for column in ("n", "Stone Soup JPDA", "Stone Soup EHM2", "ours", "times faster than EHM2", "largest difference"):
+        table.add_column(column, justify="right")
+    now = datetime(2020, 1, 1, 0, 0, 1)
+    for n in sizes:
+        tracks, seen, hypothesiser = in_a_row(n)
+        hypothesiser = Remembered(hypothesiser)
+        problem = problem_of(tracks, seen, hypothesiser, now)
+        found = JPDAwithEHM2(hypothesiser).associate(tracks, seen, now)
+        missed = [float(next(h.probability for h in found[track] if not h)) for track in tracks]
+        difference = np.abs(association_weights(*problem).missed - missed).max()
+        ours = milliseconds(partial(association_weights, *problem))
+        ehm2 = milliseconds(partial(JPDAwithEHM2(hypothesiser).associate, tracks, seen, now))
+        jpda = f"{milliseconds(partial(JPDA(hypothesiser).associate, tracks, seen, now)):.1f}" if n <= patience else "-"
+        table.add_row(str(n), jpda, f"{ehm2:.2f}", f"{ours:.4f}", f"{ehm2 / ours:.0f}", f"{difference:.1e}")
+    Console().print(table)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[5, 10, 15], help="numbers of tracks")
@@ -93,6 +183,8 @@ def main() -> int:
         row = (f"{theirs:.4f}", f"{ours:.4f}", f"{theirs / ours:.1f}", f"{difference:.1e}", f"{nulls:.4f}")
         table.add_row(str(n), *row)
     Console().print(table)
+    if find_spec("stonesoup") and find_spec("pyehm"):
+        against_stone_soup([3, 5, 10, 20], 5)
     return 0
 
 

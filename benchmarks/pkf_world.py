@@ -27,7 +27,8 @@ from rich.table import Table
 
 from camtrack_core.boxes import Boxes3D, Detections3D
 from camtrack_core.camera import OPTICAL_IN_VEHICLE, Pose
-from camtrack_core.evaluation.kitti3d import KittiObjects, from_camera, read_objects, score_tracks_3d
+from camtrack_core.datasets.kitti_rows import KittiObjects, from_camera, read_objects
+from camtrack_core.evaluation.kitti3d import score_tracks_3d
 from camtrack_core.tracks import Tracks3D
 from pkf_filter import SensorModel, WorldConfig, WorldTracker
 
@@ -35,9 +36,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SECOND = 1_000_000_000
 Array = NDArray[np.float64]
 
-# Both protocols sweep a threshold over the mean scores of the tracks, so nearly every track is shown and its score is
-# that of the moment; nuScenes scores each class by itself.
-CONFIG = WorldConfig(confirmation=0.1, score_memory=0.0, class_mismatch=1e-6)
+# Both protocols sweep a threshold over the mean scores of the tracks, up to a recall of 1: every track is shown while
+# it is measured, and its score is that of the moment; nuScenes scores each class by itself.
+CONFIG = WorldConfig(confirmation=0.03, min_birth=0.03, deletion=0.03, hold=1.0, score_memory=0.0, class_mismatch=1e-6)
 
 KITTI = ("0001", "0006", "0010", "0012", "0013", "0015")
 POINT_RCNN = SensorModel(score_offset=0.97, score_slope=0.7)  # scores are sigmoids of logits
@@ -51,8 +52,8 @@ AB3DMOT = {
 
 NUSCENES_CLASSES = ("bicycle", "bus", "car", "motorcycle", "pedestrian", "trailer", "truck")
 NUSCENES_SENSORS = {
-    "centerpoint": SensorModel(noise=2.0, score_offset=0.35),
-    "megvii": SensorModel(noise=2.0, score_offset=0.35),
+    "centerpoint": SensorModel(noise=2.0, velocity_noise=1.0, score_offset=0.35),
+    "megvii": SensorModel(noise=2.0, velocity_noise=1.0, score_offset=0.35),
 }
 # AMOTA, AMOTP, MOTA, IDS: AB3DMOT and greedy matching by centre distance
 NUSCENES_OTHERS = {
@@ -178,7 +179,8 @@ def nuscenes_detections(rows: list[dict], tracker: WorldTracker) -> Detections3D
     width_first = np.array([row["size"] for row in rows], np.float64).reshape(-1, 3)
     w, x, y, z = np.array([row["rotation"] for row in rows], np.float64).reshape(-1, 4).T
     yaw = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y**2 + z**2))
-    boxes = Boxes3D(centre, width_first[:, [1, 0, 2]], yaw, np.full((len(rows), 3), np.nan))
+    velocity = np.array([(*row["velocity"], 0.0) for row in rows], np.float64).reshape(-1, 3)
+    boxes = Boxes3D(centre, width_first[:, [1, 0, 2]], yaw, velocity)
     class_ids = np.array([tracker.class_id(row["detection_name"]) for row in rows], np.int64)
     return Detections3D(boxes, np.array([row["detection_score"] for row in rows], np.float64), class_ids)
 

@@ -37,9 +37,9 @@ from camtrack_core.evaluation.nuscenes_devkit import devkit_python
 from camtrack_core.tracks import Tracks3D
 from gcnet_tracker.tracker import GCNetModel
 from gcnet_tracker.tracker import Tracker as ImageTracker
-from pkf_filter.world_config import SensorModel
+from pkf_filter.world_config import SensorModel, WorldConfig
 from pkf_filter.world_tracker import WorldTracker
-from time3d_tracker.level import height_over_ground
+from time3d_tracker.level import camera_height
 from time3d_tracker.tracker import DEMO_MODEL, Result, Time3DModel, Tracker
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,11 +145,12 @@ class KalmanTracker:
         return ids, filtered
 
 
-def sensors() -> dict[str, SensorModel]:
-    """The sensors of config/camera_fusion.yaml."""
+def configured_filter() -> WorldTracker:
+    """The filter of config/camera_fusion.yaml."""
     values = yaml.safe_load((ROOT / "config" / "camera_fusion.yaml").read_text())["/**"]["ros__parameters"]
     known = set(SensorModel.model_fields)
-    return {n: SensorModel(**{k: v for k, v in values[n].items() if k in known}) for n in values["sensors"]}
+    sensors = {n: SensorModel(**{k: v for k, v in values[n].items() if k in known}) for n in values["sensors"]}
+    return WorldTracker(WorldConfig(**values.get("world", {})), sensors)
 
 
 class Methods:
@@ -158,15 +159,13 @@ class Methods:
     def __init__(self, model: Time3DModel, image_model: GCNetModel, collected: Collected, sequence: str) -> None:
         self.model, self.image_model, self.collected, self.sequence = model, image_model, collected, sequence
         self.own, self.image, self.kalman = Tracker(model), ImageTracker(image_model), KalmanTracker()
-        self.alone, self.fused = WorldTracker(sensors=sensors()), WorldTracker(sensors=sensors())
+        self.alone, self.fused = configured_filter(), configured_filter()
 
     def step(self, frame: Frame, class_names: Sequence[str]) -> None:
         assert frame.camera is not None and frame.camera_pose is not None
         assert frame.labels is not None and frame.boxes3d is not None
         pose = frame.camera_pose
-        result = self.own.step(
-            frame.image, frame.time_ns, frame.camera.intrinsics, pose, height_over_ground(pose, frame.ego_pose)
-        )
+        result = self.own.step(frame.image, frame.time_ns, frame.camera.intrinsics, pose, camera_height(frame))
         ego, must, labels = pose.translation, judged(frame), frame.labels
         names = [class_names[c] for c in labels.class_ids[must]]
         truth = rows_of(frame.boxes3d[must], np.full(must.sum(), -1.0), names, [str(i) for i in labels.ids[must]], ego)

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from time3d_tracker.tracker import Result as SpatialTracks
 
 Method = Literal["gcnet", "time3d", "pkf", "stack"]
-LEAST_HEIGHT = 0.5  # metres over ground; a vehicle frame that is closer to the camera does not lie on the ground
 # nuScenes' names of classes and of the motion (moving, stopped, parked), by those of Time3D.
 SUBMITTED = {"cyclist": "bicycle"}
 VEHICLE = ("vehicle.moving", "vehicle.stopped", "vehicle.parked")
@@ -147,6 +146,7 @@ class Engine:
         return lambda item: pkf.step(*item)
 
     def _time3d(self, sequence: Sequence) -> Callable[[Frame], SpatialTracks]:
+        from time3d_tracker.level import camera_height
         from time3d_tracker.tracker import Tracker
 
         tracker = Tracker(self._model)
@@ -154,7 +154,7 @@ class Engine:
         def step(frame: Frame) -> SpatialTracks:
             if frame.camera is None:
                 raise DataError(f"{sequence.name}: expected a recording with a calibrated camera, found none")
-            height = _height(sequence, frame)
+            height = camera_height(frame)
             return tracker.step(frame.image, frame.time_ns, frame.camera.intrinsics, frame.camera_pose, height)
 
         return step
@@ -200,16 +200,6 @@ def _public_detections(sequence: Sequence) -> Iterator[tuple[int, Boxes2D]]:
     for index, found in enumerate(sequence.detections()):
         scores = np.clip(found.scores, 0, 1)  # some public detectors give margins
         yield stamp_ns(index, sequence.frame_rate), Boxes2D(found.xyxy, scores, found.class_ids)
-
-
-def _height(sequence: Sequence, frame: Frame) -> float:
-    """Of the camera over the ground, metres; 0 where unknown."""
-    if isinstance(sequence, (kitti.KittiSequence, kitti.KittiImages)):
-        return kitti.CAMERA_HEIGHT
-    if frame.camera_pose is None or frame.ego_pose is None:
-        return 0.0
-    height = float(frame.camera_pose.translation[2] - frame.ego_pose.translation[2])
-    return height if height > LEAST_HEIGHT else 0.0
 
 
 def _submitted(found: SpatialTracks, camera_pose: Pose, names: tuple[str, ...]) -> SubmittedBoxes:

@@ -61,7 +61,7 @@ class FilterConfig(Parameters):
     detector: Detector = Field(Detector(), description="how detections come about")
     visibility: Visibility = Field(Visibility(), description="of objects that exist")
 
-    gate_iou: float = Field(0.1, gt=0, lt=1, description="pairs below this IoU are impossible")
+    gate_iou: float = Field(0.03, gt=0, lt=1, description="pairs below this IoU are impossible")
     gate_distance: float = Field(5.0, gt=0, description="pairs above this Mahalanobis distance are impossible")
     class_mismatch: float = Field(0.2, gt=0, le=1, description="factor on the likelihood of a pair of two classes")
     spread: Literal["none", "means"] = Field(

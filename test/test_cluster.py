@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from test_cli import camtrack
 
-from camtrack.cli import app
 from camtrack.cluster import track_in_cluster
 from camtrack.methods import Run
 from camtrack.offline import Task, track_sources
@@ -66,12 +65,12 @@ def test_the_command_goes_on_where_it_ended_and_names_what_failed(
     out = tmp_path / "out"
     (tmp_path / "mot/B/det/det.txt").write_text("1,-1,nonsense\n")
     arguments = ["track", *three, "--method", "pkf", "--out", str(out), "--ray", address, "--json"]
-    first = CliRunner().invoke(app, arguments)
-    assert first.exit_code == 2 and "det.txt, line 1" in first.stderr
+    first = camtrack(*arguments)
+    assert first.returncode == 2 and "det.txt, line 1" in first.stderr and "Traceback" not in first.stderr
     assert [r["frames"] for r in json.loads(first.stdout)] == [71, 0, 71]
     shutil.copyfile(tmp_path / "mot/A/det/det.txt", tmp_path / "mot/B/det/det.txt")
-    again = CliRunner().invoke(app, arguments)
-    assert again.exit_code == 0, again.stderr
+    again = camtrack(*arguments)
+    assert again.returncode == 0, again.stderr
     assert [r["kept"] for r in json.loads(again.stdout)] == [True, False, True]
 
 

@@ -17,7 +17,7 @@ from camtrack_core.boxes import Boxes3D, Detections3D
 from camtrack_core.camera import OPTICAL_IN_VEHICLE, Pose
 from camtrack_core.errors import DataError
 from camtrack_core.ros import messages3d
-from camtrack_core.ros.cdr3d import unpack_detections
+from camtrack_core.ros.cdr3d import unpack_detections, unpack_velocities
 from camtrack_core.tracks import Tracks3D
 
 NAMES = ("car", "pedestrian")
@@ -98,6 +98,24 @@ def test_boxes_go_through_an_optical_frame_unchanged() -> None:
     assert np.cos(back.boxes.yaw - sent.boxes.yaw) == pytest.approx(np.ones(5))
     message = deserialize_message(data, Detection3DArray)
     assert [detection.id for detection in message.detections] == [""] * 5
+
+
+def test_velocities_come_back_in_the_fixed_frame_by_their_ids() -> None:
+    """Through a camera that looks left of the vehicle; one that is not known stays unknown."""
+    turn = Rotation.from_euler("z", 90, degrees=True).as_matrix()
+    camera = Pose(turn @ OPTICAL_IN_VEHICLE, np.zeros(3))
+    sent = tracks(4)
+    sent.boxes.velocity[2] = np.nan
+    data = messages3d.pack_tracks(sent, NAMES, header("camera"), OPTICAL_IN_VEHICLE.T)
+    told = messages3d.pack_velocities(sent, header("camera"), OPTICAL_IN_VEHICLE.T)
+    stamped, velocities = unpack_velocities(told)
+    assert stamped == header("camera") and set(velocities) == {str(track) for track in sent.ids}
+    back = messages3d.to_detections(unpack_detections(data), NAMES.index, camera, velocities)
+    assert back.boxes.velocity == pytest.approx(sent.boxes.velocity @ turn.T, nan_ok=True)
+    assert np.isnan(messages3d.to_detections(unpack_detections(data), NAMES.index, camera).boxes.velocity).all()
+    for end in (6, 40, len(told) - 30):
+        with pytest.raises(DataError, match="MultiDOFJointTrajectory"):
+            unpack_velocities(told[:end])
 
 
 def test_unusable_detections_are_left_out() -> None:

@@ -1,5 +1,8 @@
 """Training of Time3D: slots, memory, falling losses, resuming, and what may not reach the detector."""
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +10,12 @@ import pytest
 import torch
 from test_time3d_targets import Street
 
+from camtrack_core.datasets.frames import Labels
 from camtrack_core.errors import ConfigurationError, ModelError
 from time3d_tracker import clips
 from time3d_tracker.cli import read_config
 from time3d_tracker.config import NetworkConfig, TrainingConfig
-from time3d_tracker.loader import ClipSamples, batches
+from time3d_tracker.loader import ClipSamples, batches, class_balance
 from time3d_tracker.network import Time3D, training_slots
 from time3d_tracker.training import load_network, train
 from time3d_tracker.training_step import TrainingStep, remember
@@ -110,9 +114,75 @@ def test_another_checkpoint_is_refused(tmp_path: Path) -> None:
         load_network(tmp_path / "x.pt")
 
 
+def test_fine_tuning_starts_from_all_weights(clip: clips.Clip, tmp_path: Path) -> None:
+    still = TrainingConfig(batch_size=1, steps=1, learning_rate=1e-9, workers=0, max_gap=2)
+    first = train(tmp_path / "first", [clip], np.ones(1), CONFIG, still.model_copy(update={"seed": 5}), None)
+    start = tmp_path / "first" / "checkpoint.pt"
+    larger = CONFIG.model_copy(update={"height": 128, "width": 192})  # has no part in the weights
+    tuned = train(tmp_path / "second", [clip], np.ones(1), larger, still, start)
+    for (name, a), b in zip(first.named_parameters(), tuned.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6, msg=name)
+    torch.manual_seed(still.seed)  # what it would have started from without
+    assert not torch.allclose(Time3D(larger).temporal.nobody_now, first.temporal.nobody_now, atol=1e-3)
+
+    for update, words in (({"channels": 24}, "the same layers"), ({"class_names": tuple("abcde")}, "the classes a")):
+        with pytest.raises(ModelError, match=words):
+            train(tmp_path / "other", [clip], np.ones(1), CONFIG.model_copy(update=update), still, start)
+    torch.save([1], tmp_path / "list.pt")
+    with pytest.raises(ModelError, match="expected a checkpoint"):
+        train(tmp_path / "other", [clip], np.ones(1), CONFIG, still, tmp_path / "list.pt")
+
+
+def test_clips_of_three_frames_in_bfloat16(clip: clips.Clip, tmp_path: Path) -> None:
+    training = TrainingConfig(batch_size=1, steps=3, clip_frames=3, precision="bfloat16", workers=0, max_gap=2)
+    model = train(tmp_path, [clip], np.ones(1), CONFIG, training, None)
+    rows = np.genfromtxt(tmp_path / "losses.csv", delimiter=",", names=True)
+    assert all(np.isfinite(rows[name]).all() for name in rows.dtype.names)
+    assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_two_processes_train_one_model(clip: clips.Clip, tmp_path: Path) -> None:
+    """torchrun with two processes: both end with the same weights, and the run has one checkpoint."""
+    clips.save(clip, tmp_path / "street.npz")
+    settings = TrainingConfig(batch_size=1, steps=2, workers=0, max_gap=2)
+    script = tmp_path / "two.py"
+    script.write_text(f"""
+import numpy as np, os, torch
+from pathlib import Path
+from time3d_tracker import clips
+from time3d_tracker.config import NetworkConfig, TrainingConfig
+from time3d_tracker.training import train
+torch.set_num_threads(1)
+network = NetworkConfig(**{CONFIG.model_dump()!r})
+settings = TrainingConfig(**{settings.model_dump()!r})
+folder = Path({str(tmp_path)!r})
+model = train(folder / "run", [clips.load(folder / "street.npz")], np.ones(1), network, settings, None)
+total = sum(p.double().abs().sum().item() for p in model.parameters())
+Path(folder, f"rank{{os.environ['RANK']}}").write_text(repr(total))
+""")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "rank0").read_text() == (tmp_path / "rank1").read_text()
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_clips_with_rare_classes_weigh_more(clip: clips.Clip) -> None:
+    """Against the formula in loops: the mean over a clip's labels of 1 / sqrt(share of the class)."""
+
+    def only(name: str, count: int) -> clips.Clip:
+        ids = np.full(count, CONFIG.class_names.index(name) if name else -1)
+        known = Labels(np.arange(count), np.zeros((count, 4)), ids, np.ones(count))
+        return replace(clip, labels=[known])
+
+    found = class_balance([only("car", 6), only("bus", 2), only("", 3)], len(CONFIG.class_names))
+    np.testing.assert_allclose(found, [(6 / 8) ** -0.5, (2 / 8) ** -0.5, 1.0])
+
+
 def test_the_demo_configuration_is_valid_and_a_wrong_one_is_named(tmp_path: Path) -> None:
-    demo = read_config(Path(__file__).parents[1] / "config" / "time3d_demo.yaml")
+    demo, real = (read_config(Path(__file__).parents[1] / "config" / f"time3d_{n}.yaml") for n in ("demo", "nuscenes"))
     assert demo.network.map_size == (40, 72)
+    assert real.network == demo.network  # fine-tuning starts from the demo's weights
     (tmp_path / "a.yaml").write_text("network: {strides: 8}")
     with pytest.raises(ConfigurationError, match="strides"):
         read_config(tmp_path / "a.yaml")

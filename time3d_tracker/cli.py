@@ -27,7 +27,9 @@ class RunConfig(Parameters):
 
 @app.command()
 def clips(
-    sources: Annotated[list[str], typer.Argument(help="recordings with boxes in space: drive:SEED?frames=48")],
+    sources: Annotated[
+        list[str], typer.Argument(help="recordings with boxes in space: drive:SEED?frames=48, nuScenes, KITTI")
+    ],
     out: Annotated[Path, typer.Option(help="folder of clips")],
     config: Annotated[Path, typer.Option(help="training configuration; names the classes")],
 ) -> None:
@@ -53,12 +55,15 @@ def train(
     out: Annotated[Path, typer.Option(help="folder of the run; a run that is there goes on")],
     pretrained: Annotated[
         Path | None,
-        typer.Option(help="weights of the backbone, or of a GCNet with it; random without"),
+        typer.Option(help="a Time3D checkpoint to fine-tune, or weights of the backbone or of a GCNet with it"),
     ] = None,
 ) -> None:
     """Train. Under `torchrun --nproc-per-node=N -m camtrack.cli time3d train ...` on N GPUs.
 
     Example: camtrack time3d train --config config/time3d_demo.yaml --clips clips --out run
+
+    Fine-tune on your nuScenes: camtrack time3d clips PATH --out mine --config config/time3d_nuscenes.yaml, then
+    camtrack time3d train --config config/time3d_nuscenes.yaml --clips mine --out run --pretrained checkpoint.pt
     """
     read = read_config(config)
     paths, weights = choose_clips(clips, read.sources)

@@ -87,9 +87,9 @@ def from_sequence(
     if not times:
         raise DataError(f"{sequence.name}: expected frames with camera, pose and boxes in space, found none")
     stamps = np.array(times, np.int64)
-    boxes = with_velocities(stamps, clip.labels, clip.boxes)
-    attributes = motion_attributes(clip.labels, boxes, class_names)
-    return Clip(clip.frames, stamps, np.array(intrinsics), clip.poses, np.array(heights), clip.labels, boxes,
+    moving = with_velocities(stamps, clip.labels, clip.boxes)
+    attributes = motion_attributes(clip.labels, moving, class_names)
+    return Clip(clip.frames, stamps, np.array(intrinsics), clip.poses, np.array(heights), clip.labels, moving,
                 attributes, clip.ignored)  # fmt: skip
 
 

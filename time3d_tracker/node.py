@@ -70,7 +70,7 @@ class _Waiting:
 class Time3DNode(CamtrackNode[Time3DParameters]):
     """Subscribes `image`, `camera_info` and tf; publishes in the camera's optical frame.
 
-    `~/tracks`: boxes with ids, the class and the motion attribute. `~/velocities`: of the same ids, over ground where
+    `~/tracks`: boxes with ids and classes. `~/velocities`: of the same ids, over ground where
     the fixed frame is known. `~/image`: the boxes drawn, while somebody listens.
     """
 

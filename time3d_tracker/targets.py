@@ -120,7 +120,7 @@ def build(
     xyxy, class_ids = labels.xyxy[rows], labels.class_ids[rows]
     pixels, asked = keypoints(centre[rows], boxes.size[rows], yaw[rows], projection, xyxy)
     target, counted = heatmap(xyxy, class_ids, ignored, config)
-    motion_known = np.isfinite(velocity[rows]).all(1)
+    motion_known = np.isfinite(velocity[rows].sum(1))
     objects: Target = {
         "ids": labels.ids[rows].astype(np.int64),
         "class_ids": class_ids.astype(np.int64),

@@ -39,7 +39,7 @@ class Run:
         model = Time3D(network)
         backbone = model.detector.features.backbone
         if pretrained is not None:
-            load_backbone(backbone, pretrained)
+            load_pretrained(model, pretrained)
         frozen: dict[str, tuple[str, ...]] = {"none": (), "early": backbone.early, "all": ("",)}
         for name in frozen[training.frozen]:
             backbone.get_submodule(name).requires_grad_(False)
@@ -94,7 +94,7 @@ def train(
 
     Args:
         clips: labelled sequences, drawn with probability proportional to `weights` (len(clips),) and class balance.
-        pretrained: weights of the backbone, see `load_backbone`; None starts from random.
+        pretrained: weights to start from, see `load_pretrained`; None starts from random.
 
     Raises:
         ModelError: the folder's checkpoint belongs to another network, or `pretrained` does not fit.
@@ -137,6 +137,30 @@ def _steps(run: Run, module: nn.Module, source: Iterator[dict[str, Tensor]]) -> 
         if run.rank == 0 and run.step % run.training.checkpoint_every == 0:
             run.save()
         yield {name: float(part.detach()) for name, part in parts.items()}
+
+
+def load_pretrained(model: Time3D, path: Path) -> None:
+    """Weights of a Time3D checkpoint with the same layers and classes, all of them, or else those of the backbone.
+
+    What has no part in the weights, like the input's size, may differ. Raises ModelError where they are another
+    network's.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True) if path.suffix == ".pt" else {}
+        own = "temporal_layers" in state.get("network", {})
+    except (OSError, RuntimeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: expected a checkpoint, got {error}") from error
+    if not own:
+        load_backbone(model.detector.features.backbone, path)
+        return
+    found = load_network(path)
+    if found.config.class_names != model.config.class_names:
+        expected, got = ", ".join(model.config.class_names), ", ".join(found.config.class_names)
+        raise ModelError(f"{path}: expected the classes {expected}, got {got}")
+    try:
+        model.load_state_dict(found.state_dict())
+    except RuntimeError as error:
+        raise ModelError(f"{path}: expected a Time3D with the same layers, got {found.config}") from error
 
 
 def load_backbone(backbone: nn.Module, path: Path) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from camtrack_core.boxes import Floats, Integers, coverage
-from camtrack_core.datasets.kitti_rows import KittiObjects, from_camera, read_objects  # noqa: F401  for who scores
+from camtrack_core.datasets.kitti_rows import KittiObjects
 from camtrack_core.errors import DataError
 from camtrack_core.overlap import iou_3d
 

@@ -9,8 +9,8 @@ from tf2_msgs.msg import TFMessage
 
 from camtrack_core.camera import Pose
 from camtrack_core.ros.node import CamtrackNode
-from camtrack_core.ros.qos import TRANSFORMS
-from camtrack_core.ros.transforms import STATIC_TRANSFORMS, TransformBuffer, TransformError
+from camtrack_core.ros.qos import STATIC_TRANSFORMS, TRANSFORMS
+from camtrack_core.ros.transforms import TransformBuffer, TransformError
 
 
 class TransformListener:

@@ -17,7 +17,6 @@ from std_msgs.msg import Header
 from camtrack_core.boxes import Floats
 from camtrack_core.camera import Pose
 from camtrack_core.errors import CamtrackError
-from camtrack_core.ros.qos import STATIC_TRANSFORMS as STATIC_TRANSFORMS
 from camtrack_core.ros.stamps import NANOSECONDS, to_nanoseconds
 
 HISTORY = 10 * NANOSECONDS  # how long transforms are remembered

@@ -1,0 +1,186 @@
+"""Ablations of Time3D: trains every variant on generated drives and scores it by nuScenes' official measures.
+
+    python benchmarks/time3d_ablation.py [--steps 3600] [--tables coupling cues flow] [--train 1000-1199]
+                                         [--test 9000-9007] [--config TRAINING.yaml] [--out FOLDER] [--json]
+
+The tables of the paper: 1, detector and flow trained end to end or separately; 2, the cues of the embedding; 4, the
+information flow. A variant is a change of the configuration, see VARIANTS; the paper's AMOTA on nuScenes' validation
+set stands beside it where the paper tells it. All variants see the same samples in the same order. Clips, runs and
+graphs stay in --out, and a run that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from time3d_scores import Collected, counted, judged, official, placed, rows_of
+
+from camtrack_core.boxes import Boxes3D, Floats, Integers
+from camtrack_core.camera import Pose
+from camtrack_core.datasets.frames import Frame, Sequence
+from camtrack_core.datasets.sources import open_labelled
+from camtrack_core.errors import CamtrackError
+from time3d_tracker import clips
+from time3d_tracker.cli import RunConfig, read_config
+from time3d_tracker.export import export
+from time3d_tracker.level import camera_height
+from time3d_tracker.tracker import Time3DModel, Tracker
+from time3d_tracker.training import train
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of a table.
+
+    Attributes:
+        network, training: what differs from the configuration.
+        paper: AMOTA there, per cent; None where it is not told.
+    """
+
+    network: dict[str, Any]
+    training: dict[str, Any]
+    paper: float | None = None
+
+
+FULL = Variant({}, {}, 26.0)
+VARIANTS: dict[str, dict[str, Variant]] = {
+    "coupling": {"end to end": FULL, "separate": Variant({}, {"coupling": "separate"})},
+    "cues": {
+        "all": FULL,
+        "Re-ID": Variant({"cues": ("reid",)}, {}, 16.5),
+        "3D corners": Variant({"cues": ("box3d",)}, {}, 11.2),
+        "2D corners": Variant({"cues": ("box2d",)}, {}),
+        "2D and 3D corners": Variant({"cues": ("box2d", "box3d")}, {}),
+        "class and Re-ID": Variant({"cues": ("class", "reid")}, {}),
+    },
+    "flow": {
+        "spatial and temporal": FULL,
+        "spatial": Variant({"flow": "spatial"}, {}),
+        "none": Variant({"flow": "none"}, {}, 17.9),
+    },
+}
+
+
+class Runs:
+    """Trains and exports variants in one folder; equal ones once."""
+
+    def __init__(self, folder: Path, config: RunConfig, drives: list[clips.Clip], steps: int) -> None:
+        self.folder, self.config, self.drives, self.steps = folder, config, drives, steps
+
+    def graph(self, variant: Variant) -> Path:
+        """The exported graph of a variant."""
+        changes = {**variant.network, **variant.training, "steps": self.steps}
+        name = "_".join(f"{k}-{'+'.join(v) if isinstance(v, tuple) else v}" for k, v in changes.items())
+        folder = self.folder / name
+        path = folder / "time3d.onnx"
+        if not path.exists():
+            network = type(self.config.network)(**(self.config.network.model_dump() | variant.network))
+            values = self.config.training.model_dump() | variant.training | {"steps": self.steps}
+            training = type(self.config.training)(**values)
+            model = train(folder, self.drives, np.ones(len(self.drives)), network, training, None)
+            export(model, path)
+        return path
+
+
+def prepared(folder: Path, seeds: str, class_names: tuple[str, ...], console: Console) -> list[clips.Clip]:
+    """Clips of drives, made where they are missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for drive in track(list(open_labelled([f"drive:{seeds}?frames=48"])), "preparing", console=console):
+        paths.append(folder / f"{drive.name}.npz")
+        if not paths[-1].exists():
+            clips.save(clips.from_sequence(drive, class_names), paths[-1])
+    return clips.load_all(paths)
+
+
+def score(path: Path, drives: list[Sequence], console: Console) -> dict[str, float]:
+    """Official mAP, translation error, AMOTA and identity switches of one graph."""
+    model, collected = Time3DModel(path), Collected()
+    for drive in track(drives, path.parent.name, console=console):
+        tracker = Tracker(model)
+        for frame in drive:
+            collect(collected, drive, frame, tracker, model.class_names)
+    scores = official(collected, console)
+    found, tracks = scores["detections"], scores["Time3D"]
+    switches = float(np.nan_to_num(tracks["IDS"]))  # without any track the devkit says NaN
+    return {"mAP": found["mAP"], "trans_err": found["trans_err"], "AMOTA": tracks["AMOTA"], "IDS": switches}
+
+
+def collect(collected: Collected, drive: Sequence, frame: Frame, tracker: Tracker, names: tuple[str, ...]) -> None:
+    """Truth, detections and tracks of one frame."""
+    assert frame.camera is not None and frame.labels is not None
+    assert frame.camera_pose is not None and frame.boxes3d is not None
+    pose, must = frame.camera_pose, judged(frame)
+    result = tracker.step(frame.image, frame.time_ns, frame.camera.intrinsics, pose, camera_height(frame))
+    ids, own = frame.labels.ids[must], [drive.class_names[c] for c in frame.labels.class_ids[must]]
+    rows = rows_of(frame.boxes3d[must], np.full(must.sum(), -1.0), own, [str(i) for i in ids], pose.translation)
+    collected.add("truth", drive.name, frame, rows)
+
+    def add(method: str, boxes: Boxes3D, scores: Floats, class_ids: Integers, ids: Integers) -> None:
+        there: Pose = pose @ result.upright
+        found = placed(boxes, there)
+        rows = rows_of(found, scores, [names[c] for c in class_ids], [str(i) for i in ids], pose.translation)
+        keep = counted(frame, found.centre)
+        collected.add(method, drive.name, frame, [row for row, kept in zip(rows, keep, strict=True) if kept])
+
+    found, tracks = result.detections, result.tracks
+    add("detections", found.boxes, found.scores, found.class_ids, np.arange(len(found)) + 1)
+    add("Time3D", tracks.boxes, tracks.scores, tracks.class_ids, tracks.ids)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=3600, help="of each training (default: %(default)s)")
+    parser.add_argument("--tables", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--train", default="1000-1199", help="seeds of the drives (default: %(default)s)")
+    parser.add_argument("--test", default="9000-9007", help="seeds of the drives (default: %(default)s)")
+    parser.add_argument("--test-frames", type=int, default=60, help="of each (default: %(default)s)")
+    parser.add_argument("--config", type=Path, default=ROOT / "config" / "time3d_demo.yaml")
+    parser.add_argument("--out", type=Path, default=Path("time3d_ablation"))
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    console = Console(stderr=True)
+    torch.set_num_threads(1)
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    try:
+        config = read_config(arguments.config)
+        drives = prepared(arguments.out / "clips", arguments.train, config.network.class_names, console)
+        runs = Runs(arguments.out / "runs", config, drives, arguments.steps)
+        test = list(open_labelled([f"drive:{arguments.test}?frames={arguments.test_frames}&frame_rate=10"]))
+        known: dict[Path, dict[str, float]] = {}
+        for table in arguments.tables:
+            for name, variant in VARIANTS[table].items():
+                path = runs.graph(variant)
+                if path not in known:
+                    known[path] = score(path, test, console)
+                scores.setdefault(table, {})[name] = known[path]
+    except CamtrackError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if arguments.json:
+        print(json.dumps(scores))
+        return 0
+    for title, rows in scores.items():
+        table = Table(title, "mAP", "translation error (m)", "AMOTA", "switches", "AMOTA, paper")
+        for name, row in rows.items():
+            told = VARIANTS[title][name].paper
+            values = (f"{row['mAP']:.3f}", f"{row['trans_err']:.2f}", f"{row['AMOTA']:.3f}", f"{row['IDS']:.0f}")
+            table.add_row(name, *values, "" if told is None else f"{told / 100:.3f}")
+        Console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
