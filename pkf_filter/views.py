@@ -22,6 +22,7 @@ from pkf_filter.world_config import EVERYWHERE, SensorModel
 HEIGHTS = 4.0  # metres over which the centres of false detections spread
 RELATIVE_SIZES = 1.0  # range of the sizes of false detections, relative to the size itself
 MIN_EXTENT = 10.0  # pixels; smaller boxes are measured no better
+OPTICAL = 0.7  # vertical part of a frame's z axis below which it is a camera's optical frame
 
 
 class Linearisation(NamedTuple):
@@ -42,7 +43,7 @@ class Linearisation(NamedTuple):
 
 @dataclass(frozen=True)
 class SpaceView:
-    """Boxes in the fixed frame, seen by a sensor at `pose` in it (x forward)."""
+    """Boxes in the fixed frame, seen by a sensor at `pose` in it (x forward, or an optical frame)."""
 
     detections: Detections3D
     sensor: SensorModel
@@ -110,13 +111,16 @@ class SpaceView:
         return np.asarray(offsets[:3] @ self.pose.rotation)
 
     def _in_view(self, states: Floats) -> NDArray[np.bool_]:
-        """(N,) within the sensor's range and field of view."""
+        """(N,) within the sensor's range and field of view, which lies about its x axis, or, of an optical frame, about
+        its z axis: that one is nearly horizontal there."""
         if self.sensor.field_of_view == 360 and self.sensor.range == EVERYWHERE:
             return np.ones(len(states), bool)
-        offset = (states[:, :3] - self.pose.translation) @ self.pose.rotation
-        angle = np.abs(np.arctan2(offset[:, 1], offset[:, 0]))
+        rotation = self.pose.rotation
+        ahead = rotation[:2, 2] if abs(rotation[2, 2]) < OPTICAL else rotation[:2, 0]
+        offset = states[:, :2] - self.pose.translation[:2]
+        along, across = offset @ ahead, offset[:, 1] * ahead[0] - offset[:, 0] * ahead[1]
         near = np.hypot(offset[:, 0], offset[:, 1]) <= self.sensor.range
-        return np.asarray(near & (angle <= np.radians(self.sensor.field_of_view) / 2))
+        return np.asarray(near & (np.abs(np.arctan2(across, along)) <= np.radians(self.sensor.field_of_view) / 2))
 
     def _noise(self, states: Floats, parameters: Floats) -> Floats:
         sensor = self.sensor

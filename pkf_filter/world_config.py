@@ -61,7 +61,9 @@ class SensorModel(Parameters):
     velocity_noise: float = Field(2.0, gt=0, description="measured velocity, along each axis, m / s")
     pixel_noise: float = Field(0.05, gt=0, description="measured sides of a box in an image, in its width and height")
     range: float = Field(EVERYWHERE, gt=0, description="distance up to which it sees, m")
-    field_of_view: float = Field(360.0, gt=0, le=360, description="angle about its x axis that it sees, degrees")
+    field_of_view: float = Field(
+        360.0, gt=0, le=360, description="angle that it sees about its x axis, or an optical frame's z axis, degrees"
+    )
     detection_probability: float = Field(0.9, gt=0, lt=1, description="of an existing object in view, at even score")
     detection_slope: float = Field(
         0.0, ge=0, description="log odds of the detection probability per log odds of the object's score"

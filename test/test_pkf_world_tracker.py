@@ -54,6 +54,20 @@ def test_moving_objects_keep_their_ids_and_their_speed_is_found() -> None:
     assert t.approximated == 0
 
 
+@pytest.mark.parametrize("pose", [Pose(np.eye(3), np.zeros(3)), EYE], ids=["x forward", "optical frame"])
+def test_only_what_the_sensor_should_see_ends_unseen(pose: Pose) -> None:
+    t = tracker(WorldConfig(max_silence=60.0), camera=SensorModel(field_of_view=90.0, range=50.0))
+    ahead, left, behind, far = (20.0, 3.0, 0.0), (3.0, 20.0, 0.0), (-20.0, 0.0, 0.0), (80.0, 3.0, 0.0)
+    for i in range(8):
+        # A wider sensor at the same place has found all of them before.
+        tracks = t.step(i * FRAME, detections(ahead, left, behind, far), "camera", pose)
+    assert len(tracks) == 4
+    for i in range(8, 16):
+        tracks = t.step(i * FRAME, detections(), "camera", pose)
+    kept = sorted(map(tuple, tracks.boxes.centre[:, :2].round().tolist()))
+    assert kept == [(-20, 0), (3, 20), (80, 3)]
+
+
 def test_a_missed_object_coasts_and_keeps_its_id() -> None:
     t = tracker()
     for i in range(20):
