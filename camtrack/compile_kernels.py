@@ -7,22 +7,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from camtrack_core.boxes import Boxes2D
 from camtrack_core.datasets.drive import Drive, DriveConfig
-from pkf_filter import Tracker
-from pkf_filter.fusion_node import warm_up
-
-FRAME = 100_000_000  # nanoseconds
+from pkf_filter.config import FilterConfig
+from pkf_filter.fusion_node import warm_up as warm_up_in_space
+from pkf_filter.node import warm_up
 
 
 def main() -> None:
-    tracker = Tracker()
-    boxes = np.array([[10.0, 10, 60, 40], [30, 15, 80, 45], [300, 100, 340, 180]])
-    for index in range(4):
-        tracker.step(index * FRAME, Boxes2D(boxes + index, np.full(3, 0.9), np.zeros(3, np.int64)))
-    warm_up()
+    warm_up(FilterConfig())
+    warm_up_in_space()
     for _ in Drive(DriveConfig(seed=0, frames=2)):
         pass
 

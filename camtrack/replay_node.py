@@ -31,7 +31,7 @@ from camtrack_core.ros.stamps import fill_stamp
 from camtrack_core.ros.transforms import to_transform
 
 READ_AHEAD_BYTES = 256 * 2**20
-SETTLE = 0.5  # seconds that those who are up take to find each other
+SETTLE = 2.0  # seconds that those who are up take to find each other, on a busy machine
 LINGER = 1.0  # seconds that the end of the recording gives those who still work on its last frames
 POLL = 0.02  # seconds between two looks at what a replay waits for
 

@@ -13,7 +13,7 @@ from test_time3d_tracker import graph  # noqa: F401
 from camtrack.evaluate import Rules, evaluate_tracks
 from camtrack.methods import Engine, Run, ids_of, moved
 from camtrack.offline import track_sources
-from camtrack_core.boxes import Boxes3D
+from camtrack_core.boxes import Boxes3D, Detections3D
 from camtrack_core.camera import OPTICAL_IN_VEHICLE, Pose
 from camtrack_core.datasets import kitti
 from camtrack_core.datasets.kitti import KittiSequence
@@ -39,7 +39,8 @@ class Written(Engine):
 def a_result(ids: np.ndarray, boxes: Boxes3D, class_ids: np.ndarray, upright: Pose, xyxy: np.ndarray) -> Result:
     n = len(ids)
     tracks = Tracks3D(ids, boxes, np.zeros((n, 4, 4)), np.full(n, 0.9), class_ids, np.zeros(n))
-    return Result(tracks, np.zeros(n, np.int64), xyxy, upright)
+    detections = Detections3D(boxes, tracks.scores, class_ids)
+    return Result(tracks, np.zeros(n, np.int64), xyxy, upright, detections)
 
 
 def test_moved_boxes_keep_their_corners() -> None:
