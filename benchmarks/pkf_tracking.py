@@ -148,7 +148,8 @@ def score(
     scores = asdict(score_tracks(results, min_track_height))
     percent = {name: 100 * scores[name] for name in ("hota", "ass_a", "det_a", "idf1", "mota")}
     median, p99 = np.percentile(durations, [50, 99])
-    return {**percent, "id_switches": scores["id_switches"], "ms_median": float(median), "ms_p99": float(p99)}
+    cost = {"ms_median": float(median), "ms_p99": float(p99), "ms_mean": float(np.mean(durations))}
+    return {**percent, "id_switches": scores["id_switches"], **cost}
 
 
 def cost(count: int, frames: int = 300) -> dict[str, float]:

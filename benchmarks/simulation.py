@@ -30,7 +30,11 @@ from pkf_filter.update import pkf_update
 
 FRAMES = 420
 LOST = 5.0
-GATE = {0.95: 5.991, 0.9997: 16.0}  # squared Mahalanobis distance by the probability inside, two dimensions
+GATE = {
+    0.95: 5.991,
+    0.9997: 16.0,
+    1.0: np.inf,
+}  # squared Mahalanobis distance by the probability inside, two dimensions
 STEP = np.kron(np.eye(2), [[1.0, 1.0], [0.0, 1.0]])  # state x, vx, y, vy; one time unit a frame
 DRIFT = 0.01 * np.kron(np.eye(2), [[1 / 6, 1 / 4], [1 / 4, 1 / 2]])
 START = np.diag([1.5, 0.5, 1.5, 0.5])  # of the paper's simulation
@@ -96,7 +100,7 @@ def corrected(
     noise: float,
     detection: float,
     clutter: float,
-    gate_probability: float = 0.95,
+    gate_probability: float,
 ) -> tuple[Array, Array]:
     """One frame of all runs; measurements that are not there lie far outside every gate."""
     V = noise * np.eye(2)
@@ -114,7 +118,9 @@ def corrected(
     return estimator(mean, covariance, H, V, z, hypotheses)
 
 
-def errors(estimator: Estimator, N: int, noise: float, detection: float, seeds: int) -> Array:
+def errors(
+    estimator: Estimator, N: int, noise: float, detection: float, seeds: int, gate_probability: float = 0.95
+) -> Array:
     """(seeds, N) mean error of each object in each run."""
     truth, rng = figures_of_eight(N), np.random.default_rng(0)
     mean = np.tile(truth[0], (seeds, 1, 1))
@@ -129,9 +135,8 @@ def errors(estimator: Estimator, N: int, noise: float, detection: float, seeds: 
         false = here + rng.uniform(-10, 10, here.shape)
         seen[rng.random((seeds, N)) > detection] = 1e6
         false[rng.random((seeds, N)) < 0.5] = 1e6
-        mean, covariance = corrected(
-            estimator, mean, covariance, np.concatenate([seen, false], 1), noise, detection, 0.125
-        )
+        z = np.concatenate([seen, false], 1)
+        mean, covariance = corrected(estimator, mean, covariance, z, noise, detection, 0.125, gate_probability)
         total += np.linalg.norm(mean - states, axis=-1)
     return total / FRAMES
 

@@ -34,7 +34,8 @@ from time3d_tracker import clips
 from time3d_tracker.cli import RunConfig, read_config
 from time3d_tracker.export import export
 from time3d_tracker.level import camera_height
-from time3d_tracker.tracker import Time3DModel, Tracker
+from time3d_tracker.model import Time3DModel
+from time3d_tracker.tracker import Tracker
 from time3d_tracker.training import train
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -65,7 +65,7 @@ def detect(network: Time3D, clip: Clip, index: int) -> tuple[Floats, Floats]:
         values = FrameGraph(network)(
             torch.from_numpy(padded), torch.from_numpy(camera[None]).to(projection.dtype), height, *memory
         )
-    out = {name: value.numpy().astype(float) for name, value in zip(OUTPUTS, values, strict=True)}
+    out = {name: value[0].numpy().astype(float) for name, value in zip(OUTPUTS, values, strict=True)}
     usable = (out["usable"] > 0.5) & (np.linalg.norm(out["centres"], axis=1) <= FARTHEST)
     return out["centres"][usable], out["scores"][usable]
 

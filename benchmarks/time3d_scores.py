@@ -40,7 +40,8 @@ from gcnet_tracker.tracker import Tracker as ImageTracker
 from pkf_filter.world_config import SensorModel, WorldConfig
 from pkf_filter.world_tracker import WorldTracker
 from time3d_tracker.level import camera_height
-from time3d_tracker.tracker import DEMO_MODEL, Result, Time3DModel, Tracker
+from time3d_tracker.model import DEMO_MODEL, Time3DModel
+from time3d_tracker.tracker import Result, Tracker
 
 ROOT = Path(__file__).resolve().parents[1]
 MIN_HEIGHT, MIN_VISIBLE = 16.0, 0.3

@@ -17,7 +17,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,9 @@ from time3d_tracker.config import NetworkConfig
 from time3d_tracker.detector import Detector, find_peaks
 from time3d_tracker.export import OPSET, export
 from time3d_tracker.level import camera_height
+from time3d_tracker.model import DEMO_MODEL, Outputs, Query, Time3DModel
 from time3d_tracker.network import Time3D
-from time3d_tracker.tracker import DEMO_MODEL, Time3DModel, Tracker
+from time3d_tracker.tracker import Tracker
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 8  # frames that are not counted; after them the memory is full
@@ -55,16 +56,17 @@ class TimedModel(Time3DModel):
         super().__init__(path, device, threads)
         self.times: dict[str, list[float]] = {"prepare": [], "inference": []}
 
-    def prepare(self, image: NDArray[np.uint8]) -> float:
+    def prepare(self, image: NDArray[np.uint8], camera: int) -> float:
         begin = time.perf_counter()
-        scale = super().prepare(image)
+        scale = super().prepare(image, camera)
         self.times["prepare"].append(1e3 * (time.perf_counter() - begin))
         return scale
 
-    def infer(self, *arguments: Any) -> dict[str, NDArray]:
+    def infer(self, queries: Sequence[Query]) -> list[Outputs]:
         begin = time.perf_counter()
-        outputs = super().infer(*arguments)
-        self.times["inference"].append(1e3 * (time.perf_counter() - begin))
+        outputs = super().infer(queries)
+        prepared = sum(self.times["prepare"][-len(queries) :])
+        self.times["inference"].append(1e3 * (time.perf_counter() - begin) - prepared)
         return outputs
 
 

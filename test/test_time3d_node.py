@@ -1,5 +1,6 @@
 """Time3D's node with a scripted model: what it takes for a camera and its place, and what it publishes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,9 @@ from camtrack_core.ros.qos import RESULTS, SENSOR_DATA, TRANSFORMS
 from camtrack_core.ros.stamps import fill_stamp
 from camtrack_core.ros.transforms import to_transform
 from time3d_tracker import node as node_module
+from time3d_tracker.batch import Batch
 from time3d_tracker.config import MEMORY
+from time3d_tracker.model import Outputs, Query
 from time3d_tracker.node import read_camera
 
 K = [500.0, 0, 320, 0, 510, 180, 0, 0, 1]
@@ -52,15 +55,18 @@ class OneCar:
     class_names, attributes = ("car",), ("moving", "stopped", "parked")
     height, width, slots, channels = 96, 160, 2, 4
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, cameras: int = 1) -> None:
         self.session = SimpleNamespace(engine="none")
+        self.cameras = cameras
         self.heights: list[float] = []
+        self.batches: list[int] = []  # how many frames went together
 
-    def prepare(self, image: np.ndarray) -> float:
-        return 0.25
+    def infer(self, queries: Sequence[Query]) -> list[Outputs]:
+        self.batches.append(len(queries))
+        return [self.answer(query) for query in queries]
 
-    def infer(self, projection, height, memory, time_ns, pose):  # type: ignore[no-untyped-def]
-        self.heights.append(height)
+    def answer(self, query: Query) -> Outputs:
+        self.heights.append(query.height)
         k = self.slots
         association = np.zeros((MEMORY, k + 1, k + 1), np.float32)
         association[:, range(k), range(k)] = 0.9
@@ -78,7 +84,7 @@ class Bench:
     """A running node and a peer that plays camera and vehicle."""
 
     def __init__(self, graph: Graph, monkeypatch: pytest.MonkeyPatch, **parameters: Any) -> None:
-        monkeypatch.setattr(node_module, "shared_model", OneCar)
+        monkeypatch.setattr(node_module, "shared_batch", lambda *a: Batch(OneCar(), patience=a[-1]))  # type: ignore[arg-type]
         self.graph = graph
         self.node = graph.start(node_module.Time3DNode, **parameters)
         self.model = self.node._tracker.model
@@ -219,27 +225,28 @@ def test_time_going_backwards_starts_afresh(monkeypatch: pytest.MonkeyPatch) -> 
         assert [m.detections[0].id for m in bench.heard] == ["1", "1", "2"]
 
 
-def test_several_cameras_share_one_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_several_cameras_share_one_session_and_its_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     made: list[OneCar] = []
-    monkeypatch.setattr(node_module, "Time3DModel", lambda *_: made.append(OneCar()) or made[-1])
+    monkeypatch.setattr(node_module, "Time3DModel", lambda *_: made.append(OneCar(cameras=2)) or made[-1])
+    names = ("front", "rear")
     with opened_graph() as graph:
-        nodes = []
-        for camera in ("front", "rear"):
-            options = graph.options({"model": str(tmp_path / "none.onnx"), "fixed_frame": ""})
-            nodes.append(graph.add(node_module.Time3DNode(namespace=camera, **options)))
-            assert nodes[-1].start()
+        for camera in names:
+            options = graph.options({"model": str(tmp_path / "none.onnx"), "fixed_frame": "", "batch_timeout": 0.5})
+            assert graph.add(node_module.Time3DNode(namespace=camera, **options)).start()
         assert len(made) == 1
         peer = graph.peer()
-        heard = {camera: collect(peer, Detection3DArray, f"{camera}/time3d_tracker/tracks", RESULTS)
-                 for camera in ("front", "rear")}  # fmt: skip
-        for camera, messages in heard.items():
-            cameras = peer.create_publisher(CameraInfo, f"{camera}/camera_info", SENSOR_DATA)
-            images = peer.create_publisher(Image, f"{camera}/image", SENSOR_DATA)
-            graph.spin_until(lambda c=cameras, i=images: c.get_subscription_count() and i.get_subscription_count())
-            cameras.publish(CameraInfo(height=360, width=640, k=K))
-            graph.spin_for(0.2)
-            for second in (1, 2):
-                images.publish(image_message(second * SECOND, height=360, width=640))
-                graph.spin_until(lambda m=messages, n=second: len(m) >= n)
+        heard = [collect(peer, Detection3DArray, f"{camera}/time3d_tracker/tracks", RESULTS) for camera in names]
+        cameras = [peer.create_publisher(CameraInfo, f"{camera}/camera_info", SENSOR_DATA) for camera in names]
+        images = [peer.create_publisher(Image, f"{camera}/image", SENSOR_DATA) for camera in names]
+        graph.spin_until(lambda: all(x.get_subscription_count() for x in cameras + images))
+        for publisher in cameras:
+            publisher.publish(CameraInfo(height=360, width=640, k=K))
+        graph.spin_for(0.2)
+        made[0].batches.clear()  # of the warm-up
+        for second in (1, 2, 3):
+            for publisher in images if second < 3 else images[:1]:  # the last one comes alone, and waits in vain
+                publisher.publish(image_message(second * SECOND, height=360, width=640))
+            graph.spin_until(lambda n=second: len(heard[0]) == n)
         # each camera has tracks of its own
-        assert [[m.detections[0].id for m in messages] for messages in heard.values()] == [["1", "1"], ["1", "1"]]
+        assert [[m.detections[0].id for m in messages] for messages in heard] == [["1", "1", "1"], ["1", "1"]]
+        assert made[0].batches == [2, 2, 1]

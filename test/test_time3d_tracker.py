@@ -1,6 +1,7 @@
 """Time3D's exported graph against torch, and the tracker over graphs real and scripted."""
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import torch
 from camtrack_core.camera import OPTICAL_IN_VEHICLE, Pose
 from camtrack_core.errors import ConfigurationError, ModelError
 from time3d_tracker import level
+from time3d_tracker.batch import Batch
 from time3d_tracker.config import MEMORY, NetworkConfig, TrackerConfig
 from time3d_tracker.export import INPUTS, OUTPUTS, FrameGraph, example_inputs, export
+from time3d_tracker.model import Outputs, Query, Time3DModel
 from time3d_tracker.network import Time3D
-from time3d_tracker.tracker import Time3DModel, Tracker
+from time3d_tracker.tracker import Result, Tracker, View
 
 SMALL = NetworkConfig(backbone="yolox_nano", stride=8, height=96, width=160, channels=16, head_channels=8, slots=12,
                       reid_channels=8, embedding=16, attention_heads=2)  # fmt: skip
@@ -62,14 +65,16 @@ class Scripted:
     """Stands for a model: objects at given places on given frames, whose first feature is who they are."""
 
     def __init__(self, frames: list[list[tuple[int, float]]]) -> None:
-        self.height, self.width, self.slots, self.channels = 96, 160, 4, 2
-        self.frames, self.seen = frames, []
+        self.height, self.width, self.slots, self.channels, self.cameras = 96, 160, 4, 2, 1
+        self.frames = frames
+        self.seen: list[tuple[list[float], np.ndarray]] = []  # seconds since each remembered frame, projection
 
-    def prepare(self, image: np.ndarray) -> float:
-        return 1.0
+    def infer(self, queries: Sequence[Query]) -> list[Outputs]:
+        return [self.answer(query) for query in queries]
 
-    def infer(self, projection, height, memory, time_ns, pose):  # type: ignore[no-untyped-def]
-        self.seen.append(([(time_ns - m.time_ns) / SECOND for m in memory], projection))
+    def answer(self, query: Query) -> Outputs:
+        memory = query.memory
+        self.seen.append(([(query.time_ns - m.time_ns) / SECOND for m in memory], query.projection))
         now = self.frames[len(self.seen) - 1]
         k = self.slots
         who = np.array([i for i, _ in now] + [0] * (k - len(now)))
@@ -134,6 +139,15 @@ def test_memory_is_bounded_and_spaced_at_irregular_rates() -> None:
     assert all(1.0 < elapsed[0] < 2.6 for elapsed, _ in model.seen[60:])
 
 
+def test_the_score_of_a_place_in_doubt_is_the_share_of_its_errors_that_are_small() -> None:
+    model = Scripted([[(1, 0.8)]])
+    result = Tracker(model).step(np.zeros((96, 160, 3), np.uint8), 0, INTRINSICS)  # type: ignore[arg-type]
+    expected_error = 0.1 * np.hypot(1, 20)  # the scripted spread and place
+    errors = np.random.default_rng(0).exponential(expected_error, 200_000)
+    assert result.tracks.scores[0] == pytest.approx(0.8 * (errors < 2.0).mean(), abs=0.003)
+    assert result.detections.scores[0] == result.tracks.scores[0]
+
+
 def test_the_upright_frame_leads_to_the_optical_one() -> None:
     pitch = np.radians(10)
     turn = np.array([[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]])
@@ -154,18 +168,18 @@ def test_intrinsics_that_are_none_are_refused(entry: float) -> None:
 
 def test_objects_that_are_not_finite_never_leave() -> None:
     model = Scripted([[(1, 0.9), (2, 0.9)]])
-    infer = model.infer
+    answer = model.answer
 
-    def broken(*args):  # type: ignore[no-untyped-def]
-        out = infer(*args)
+    def broken(query: Query) -> Outputs:
+        out = answer(query)
         out["refined_centres"][0] = np.nan
         return out
 
-    model.infer = broken  # type: ignore[method-assign]
+    model.answer = broken  # type: ignore[method-assign]
     tracker = Tracker(model)  # type: ignore[arg-type]
     result = tracker.step(np.zeros((96, 160, 3), np.uint8), 0, INTRINSICS)
     assert len(result.tracks) == 1
-    assert tracker.unusable == 1
+    assert result.left_out == 1
     assert np.isfinite(result.tracks.boxes.centre).all()
 
 
@@ -178,6 +192,62 @@ def test_the_real_graph_runs_frame_after_frame(graph: Path) -> None:
         assert len(set(tracks.ids.tolist())) == len(tracks)
         assert np.isfinite(tracks.boxes.centre).all()
         assert (np.linalg.eigvalsh(tracks.covariance) > 0).all()
+
+
+def test_a_graph_for_two_cameras_says_of_each_what_that_for_one_says(graph: Path, tmp_path: Path) -> None:
+    both = tmp_path / "two.onnx"
+    export(network(), both, cameras=2)
+    model, single = Time3DModel(both, "onnxruntime", threads=1), Time3DModel(graph, "onnxruntime", threads=1)
+    config = TrackerConfig(birth_threshold=0.15)
+    together, alone = (
+        [Tracker(model, config), Tracker(model, config)],
+        [Tracker(single, config), Tracker(single, config)],
+    )
+    batch, rng = Batch(model, patience=60), np.random.default_rng(0)
+    for index in range(3):
+        # of unlike sizes and heights; the second camera's third frame does not come
+        views = [
+            View(rng.integers(0, 256, (rows, 160, 3), np.uint8), index * SECOND // 4, INTRINSICS, None, height)
+            for rows, height in ((90, 1.5), (80, 0.0))
+        ][: 1 if index == 2 else 2]
+        found: list[Result] = []
+        for tracker, view in zip(together, views, strict=False):
+            batch.add(tracker, view, found.append)
+        batch.run()
+        for tracker, view, result in zip(alone, views, found, strict=False):
+            expected = tracker.step(view.image, view.time_ns, view.intrinsics, view.camera_pose, view.height)
+            np.testing.assert_array_equal(result.tracks.ids, expected.tracks.ids)
+            np.testing.assert_allclose(result.tracks.boxes.centre, expected.tracks.boxes.centre, rtol=1e-3, atol=1e-3)
+            np.testing.assert_allclose(result.xyxy, expected.xyxy, atol=1e-2)
+        assert len(found) == len(views)
+
+
+def test_a_batch_runs_when_it_is_full_when_a_camera_comes_again_and_when_it_has_waited_long_enough() -> None:
+    model = Scripted([[(1, 0.9)]] * 9)
+    model.cameras = 2
+    left, right = Tracker(model), Tracker(model)  # type: ignore[arg-type]
+    said: list[str] = []
+
+    def show(batch: Batch, tracker: Tracker, name: str, time: int) -> None:
+        view = View(np.zeros((96, 160, 3), np.uint8), time * SECOND, INTRINSICS)
+        batch.add(tracker, view, lambda result: said.append(f"{name}{time}: {len(result.tracks)}"))
+
+    patient = Batch(model, patience=60)  # type: ignore[arg-type]
+    show(patient, left, "left", 1)
+    patient.run_due()
+    assert said == []
+    show(patient, right, "right", 1)
+    assert said == ["left1: 1", "right1: 1"]
+    show(patient, left, "left", 2)
+    show(patient, left, "left", 3)
+    assert said[2:] == ["left2: 1"]
+    patient.forget(left)
+    patient.run()
+    assert said[3:] == []
+    hasty = Batch(model, patience=0)  # type: ignore[arg-type]
+    show(hasty, right, "right", 4)
+    hasty.run_due()
+    assert said[3:] == ["right4: 1"]
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

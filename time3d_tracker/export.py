@@ -36,23 +36,23 @@ class FrameGraph(nn.Module):
         self, image: Tensor, projection: Tensor, height: Tensor, past_features: Tensor, past_valid: Tensor,
         elapsed: Tensor, motion: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        """One frame.
+        """One frame of each camera.
 
         Args:
-            image: (1, H, W, 3) uint8, BGR, padded to the network's size.
-            projection: (1, 3, 3) float32, pixels of the input from level coordinates (`level.projection`).
-            height: (1,) float32, of the camera over the ground, metres; 0 where unknown.
-            past_features: (1, 5, K, d) float32 of remembered frames; empty slots hold anything finite.
-            past_valid: (1, 5, K) float32, 1 for slots that hold an object.
-            elapsed: (1, 5) float32, seconds since each remembered frame.
-            motion: (1, 5, 5) float32, the camera's motion since each (`level.motion`).
+            image: (B, H, W, 3) uint8, BGR, of B cameras, padded to the network's size.
+            projection: (B, 3, 3) float32, pixels of the input from level coordinates (`level.projection`).
+            height: (B,) float32, of the camera over the ground, metres; 0 where unknown.
+            past_features: (B, 5, K, d) float32 of remembered frames; empty slots hold anything finite.
+            past_valid: (B, 5, K) float32, 1 for slots that hold an object.
+            elapsed: (B, 5) float32, seconds since each remembered frame.
+            motion: (B, 5, 5) float32, the camera's motion since each (`level.motion`).
 
         Returns:
-            As OUTPUTS names them, float32 but for class_ids (int32): scores (K,) best first, boxes2d (K, 4) in
-            pixels of the input; centres (K, 3), sizes (K, 3) (length, width, height) and yaws (K, 2) (sine, cosine)
-            in the level frame; usable (K,) 0 or 1; spreads (K,) shares of the distance; reid (K, c); features
-            (K, d) to remember; association (5, K + 1, K + 1) probabilities, the last row and column nobody;
-            velocities (K, 3); attributes (K, 3) probabilities; refined_centres and refined_sizes (K, 3).
+            As OUTPUTS names them, float32 but for class_ids (int32), each for B cameras: scores (K,) best first,
+            boxes2d (K, 4) in pixels of the input; centres (K, 3), sizes (K, 3) (length, width, height) and yaws
+            (K, 2) (sine, cosine) in the level frame; usable (K,) 0 or 1; spreads (K,) shares of the distance; reid
+            (K, c); features (K, d) to remember; association (5, K + 1, K + 1) probabilities, the last row and column
+            nobody; velocities (K, 3); attributes (K, 3) probabilities; refined_centres and refined_sizes (K, 3).
         """
         network = self.network
         features, heatmap = network.detector(image.permute(0, 3, 1, 2).float())
@@ -64,35 +64,34 @@ class FrameGraph(nn.Module):
         flow = network.flow(spatial, Memory(past_features, remembered, elapsed, motion))
         associated = association(flow.affinity, valid[:, None].expand(-1, MEMORY, -1), remembered).exp()
         centres, sizes = refine(objects, flow.refinement)
-        outputs = (
+        return (
             objects.scores, objects.class_ids.to(torch.int32), objects.box2d, objects.translation, objects.size,
             torch.stack([objects.sin, objects.cos], -1), objects.usable.float(), objects.spread, objects.reid, spatial,
             associated, flow.velocity, flow.attributes.softmax(-1), centres, sizes,
         )  # fmt: skip
-        return tuple(x[0] for x in outputs)
 
 
-def example_inputs(network: Time3D) -> tuple[Tensor, ...]:
-    """Inputs of the right shapes: noise, a level camera and empty memory."""
+def example_inputs(network: Time3D, cameras: int = 1) -> tuple[Tensor, ...]:
+    """Inputs of the right shapes: noise, level cameras and empty memory."""
     config = network.config
-    image = torch.randint(0, 256, (1, config.height, config.width, 3), dtype=torch.uint8)
+    image = torch.randint(0, 256, (cameras, config.height, config.width, 3), dtype=torch.uint8)
     focal, x, y = 0.8 * config.width, config.width / 2, config.height / 2
-    projection = torch.tensor([[[focal, 0, x], [0, focal, y], [0, 0, 1]]])
-    still = torch.tensor([0.0, 0, 0, 0, 1]).repeat(1, MEMORY, 1)
+    projection = torch.tensor([[focal, 0, x], [0, focal, y], [0, 0, 1]]).repeat(cameras, 1, 1)
+    still = torch.tensor([0.0, 0, 0, 0, 1]).repeat(cameras, MEMORY, 1)
     return (
-        image, projection, torch.full((1,), 1.5), torch.zeros(1, MEMORY, config.slots, config.embedding),
-        torch.zeros(1, MEMORY, config.slots), torch.zeros(1, MEMORY), still,
+        image, projection, torch.full((cameras,), 1.5), torch.zeros(cameras, MEMORY, config.slots, config.embedding),
+        torch.zeros(cameras, MEMORY, config.slots), torch.zeros(cameras, MEMORY), still,
     )  # fmt: skip
 
 
-def export(network: Time3D, path: Path) -> None:
-    """Writes the graph of a network in evaluation mode."""
+def export(network: Time3D, path: Path, cameras: int = 1) -> None:
+    """Writes the graph of a network in evaluation mode, for frames of this many cameras at a time."""
     import onnx
 
     config = network.config
     torch.onnx.export(
-        FrameGraph(network).eval(), example_inputs(network), str(path), input_names=INPUTS, output_names=OUTPUTS,
-        opset_version=OPSET, dynamo=True, external_data=False, verbose=False,
+        FrameGraph(network).eval(), example_inputs(network, cameras), str(path), input_names=INPUTS,
+        output_names=OUTPUTS, opset_version=OPSET, dynamo=True, external_data=False, verbose=False,
     )  # fmt: skip
     model = onnx.load(str(path))
     metadata = {

@@ -32,12 +32,15 @@ from camtrack_core.ros.qos import RESULTS, SENSOR_DATA
 from camtrack_core.ros.transform_listener import TransformListener
 from camtrack_core.ros.transforms import TooEarly, TransformError
 from camtrack_core.runtime import Device
+from time3d_tracker.batch import Batch
 from time3d_tracker.config import TrackerConfig
 from time3d_tracker.level import height_over_ground
-from time3d_tracker.tracker import DEMO_MODEL, Result, Time3DModel, Tracker, check_intrinsics
+from time3d_tracker.model import DEMO_MODEL, Time3DModel
+from time3d_tracker.tracker import Result, Tracker, View, check_intrinsics
 
 MOST_WAITING = 3  # images
 RETRY = 0.02  # seconds between two looks for a transform that an image waits for
+BATCH_LOOK = 0.005  # seconds between two looks whether images have waited long enough for other cameras'
 
 
 class Time3DParameters(ImageNodeParameters, TrackerConfig):
@@ -55,6 +58,9 @@ class Time3DParameters(ImageNodeParameters, TrackerConfig):
         "base_link", description="frame whose origin lies on the ground below the vehicle; empty: height unknown"
     )
     transform_timeout: float = Field(0.2, ge=0, description="how long an image waits for its transform, seconds")
+    batch_timeout: float = Field(
+        0.01, ge=0, description="how long an image waits for other cameras', seconds, where the model takes several"
+    )
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,8 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
 
     def configure(self, parameters: Time3DParameters) -> None:
         path = Path(parameters.model) if parameters.model else DEMO_MODEL
-        model = shared_model(path, parameters.device, parameters.threads)
+        self._batch = shared_batch(path, parameters.device, parameters.threads, parameters.batch_timeout)
+        model = self._batch.model
         values = {name: getattr(parameters, name) for name in TrackerConfig.model_fields}
         self._tracker = Tracker(model, TrackerConfig(**values))
         self._names = model.class_names
@@ -93,6 +100,8 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
         warm_up = np.array([[model.width, 0, model.width / 2], [0, model.width, model.height / 2], [0, 0, 1.0]])
         Tracker(model).step(np.zeros((model.height, model.width, 3), np.uint8), 0, warm_up)  # the first run is slow
         self.subscribe(CameraInfo, "camera_info", self._on_camera, SENSOR_DATA)
+        if model.cameras > 1:
+            self.repeat(BATCH_LOOK, self._batch.run_due)
         if parameters.fixed_frame:
             self._transforms = TransformListener(self, self._retry)
             self.repeat(RETRY, self._retry)
@@ -104,6 +113,7 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
             self._transforms = None
 
     def reset(self) -> None:
+        self._batch.forget(self._tracker)
         self._tracker.reset()
         self._waiting.clear()
 
@@ -172,18 +182,16 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
     # --- Out
 
     def _track(self, waiting: _Waiting, pose: Pose | None, height: float) -> None:
-        tracker, stage, camera = self._tracker, self.monitor.stage, self._camera
-        assert camera is not None
-        unusable = tracker.unusable
-        with stage("resize"):
-            scale = tracker.model.prepare(waiting.image)
-        with stage("inference and track"):
-            size = waiting.image.shape[:2]
-            result = tracker.update(scale, size, waiting.time_ns, camera.intrinsics, pose, height)
-        with stage("publish"):
+        assert self._camera is not None
+        view = View(waiting.image, waiting.time_ns, self._camera.intrinsics, pose, height)
+        with self.monitor.stage("track"):
+            self._batch.add(self._tracker, view, partial(self._tracked, waiting, self._camera))
+
+    def _tracked(self, waiting: _Waiting, camera: Camera, result: Result) -> None:
+        with self.monitor.stage("publish"):
             self._publish(result, waiting.header)
-        if tracker.unusable > unusable:
-            self.drop("no position", "key points that fix no position", tracker.unusable - unusable)
+        if result.left_out:
+            self.drop("no position", "key points that fix no position", result.left_out)
         self.monitor.facts["tracks"] = str(len(result.tracks))
         if self._drawn.get_subscription_count():
             picture = draw_tracks_3d(waiting.image.copy(), result.tracks, self._names, camera, result.upright)
@@ -216,6 +224,12 @@ def read_camera(message: Any) -> Camera:
 def shared_model(path: Path, device: Device, threads: int) -> Time3DModel:
     """One session for all nodes of a process. They run one after the other, so that they can share its input, too."""
     return Time3DModel(path, device, threads)
+
+
+@cache
+def shared_batch(path: Path, device: Device, threads: int, patience: float) -> Batch:
+    """One batch for all nodes of a process that use the same session."""
+    return Batch(shared_model(path, device, threads), patience)
 
 
 def main() -> int:

@@ -8,48 +8,44 @@ assignment. Remembered frames are kept at least `memory_spacing` apart, so that 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from camtrack_core.boxes import Boxes3D, Detections3D, Floats, Integers
 from camtrack_core.camera import Pose
-from camtrack_core.errors import ConfigurationError, ModelError
-from camtrack_core.runtime import Device, Session, open_session
+from camtrack_core.errors import ConfigurationError
 from camtrack_core.tracks import Tracks3D
 from time3d_tracker import level
 from time3d_tracker.config import MEMORY, TrackerConfig
+from time3d_tracker.model import Outputs, Query, Remembered, Time3DModel
 
-DEMO_MODEL = Path(__file__).parent / "weights" / "time3d_demo.onnx"
-PADDING = 114  # grey level below and right of the picture, as in training
-STILL = np.array([0.0, 0, 0, 0, 1], np.float32)
 ACROSS = 0.25  # error across the line of sight, as a share of that along it
 YAW_DEVIATION = 0.15  # radians
 LEAST_DEVIATION = 0.1  # metres
+CLOSE = 2.0  # metres; a centre that is farther off is not that of the object
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """A past frame.
+class View:
+    """A frame of one camera.
 
     Attributes:
-        time_ns: its stamp.
-        pose: of its level frame in the fixed frame; None where unknown.
-        features: (K, d) spatial features.
-        valid: (K,) bool.
-        ids: (K,) track of each slot, 0 for none.
+        image: (H, W, 3) uint8 BGR, undistorted.
+        time_ns: its stamp, later than the last one's.
+        intrinsics: (3, 3) pixels of the image.
+        camera_pose: of the optical frame in the fixed frame (z up): tells the tilt and the camera's motion. None takes
+            the camera as level and, for what it knows, still.
+        height: of the camera over the ground, metres (`level.height_over_ground`); 0 where unknown.
     """
 
+    image: NDArray[np.uint8]
     time_ns: int
-    pose: Pose | None
-    features: Floats
-    valid: NDArray[np.bool_]
-    ids: Integers
+    intrinsics: Floats
+    camera_pose: Pose | None = None
+    height: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +58,7 @@ class Result:
         xyxy: (N, 4) float, pixels of the original image.
         upright: pose of the upright frame in the camera's optical frame.
         detections: every object that the detector sees in this frame, tracked or not, in the upright frame.
+        left_out: objects without a position.
     """
 
     tracks: Tracks3D
@@ -69,60 +66,7 @@ class Result:
     xyxy: Floats
     upright: Pose
     detections: Detections3D
-
-
-class Time3DModel:
-    """An exported graph with its resize.
-
-    Raises ModelError for a file that is missing or no exported Time3D.
-    """
-
-    def __init__(self, path: Path, device: Device = "auto", threads: int = 0) -> None:
-        self.session: Session = open_session(path, device, threads)
-        metadata = self.session.metadata
-        if metadata.get("camtrack_model") != "time3d":
-            raise ModelError(f"{path}: expected a graph exported by time3d_tracker, got {dict(metadata) or 'another'}")
-        self.class_names: tuple[str, ...] = tuple(json.loads(metadata["class_names"]))
-        self.attributes: tuple[str, ...] = tuple(json.loads(metadata["attributes"]))
-        shapes = self.session.input_shapes
-        _, self.height, self.width, _ = shapes["image"]
-        _, _, self.slots, self.channels = shapes["past_features"]
-        self._input = np.full((1, self.height, self.width, 3), PADDING, np.uint8)
-
-    def prepare(self, image: NDArray[np.uint8]) -> float:
-        """Puts an image (H, W, 3) BGR into the input, top left, rest padded; returns its scale."""
-        height, width = image.shape[:2]
-        scale = min(self.width / width, self.height / height)
-        columns, rows = max(round(width * scale), 1), max(round(height * scale), 1)
-        cv2.resize(image, (columns, rows), dst=self._input[0, :rows, :columns])
-        self._input[0, rows:] = PADDING
-        self._input[0, :rows, columns:] = PADDING
-        return scale
-
-    def infer(
-        self, projection: Floats, height: float, memory: list[Remembered], time_ns: int, pose: Pose | None
-    ) -> dict[str, NDArray]:
-        """Runs the graph on the prepared image; outputs as `export.OUTPUTS` names them.
-
-        Args:
-            projection: (3, 3) pixels of the network's input.
-            height: of the camera over the ground, metres; 0 where unknown.
-            memory: at most five past frames.
-            time_ns, pose: of the current frame.
-        """
-        features = np.zeros((1, MEMORY, self.slots, self.channels), np.float32)
-        valid = np.zeros((1, MEMORY, self.slots), np.float32)
-        elapsed, motion = np.zeros((1, MEMORY), np.float32), np.tile(STILL, (1, MEMORY, 1))
-        for row, past in enumerate(memory):
-            features[0, row], valid[0, row] = past.features, past.valid
-            elapsed[0, row] = (time_ns - past.time_ns) * 1e-9
-            if pose is not None and past.pose is not None:
-                motion[0, row] = level.motion(past.pose, pose)
-        return self.session.run({
-            "image": self._input, "projection": projection[None].astype(np.float32),
-            "height": np.array([height], np.float32), "past_features": features, "past_valid": valid,
-            "elapsed": elapsed, "motion": motion,
-        })  # fmt: skip
+    left_out: int
 
 
 class Tracker:
@@ -131,7 +75,6 @@ class Tracker:
     def __init__(self, model: Time3DModel, config: TrackerConfig | None = None) -> None:
         self.model, self.config = model, config or TrackerConfig()
         self._next_id = 1
-        self.unusable = 0  # objects without a position, left out
         self.reset()
 
     def reset(self) -> None:
@@ -142,45 +85,41 @@ class Tracker:
         self, image: NDArray[np.uint8], time_ns: int, intrinsics: Floats, camera_pose: Pose | None = None,
         height: float = 0.0,
     ) -> Result:  # fmt: skip
-        """Tracks after the next image.
+        """Tracks after the next image; see `View` for the arguments, `query` for the errors."""
+        view = View(image, time_ns, intrinsics, camera_pose, height)
+        (out,) = self.model.infer([self.query(view)])
+        return self.update(view, out)
 
-        Args:
-            image: (H, W, 3) uint8 BGR, undistorted.
-            time_ns: its stamp, later than the last one's.
-            intrinsics: (3, 3) pixels of the image.
-            camera_pose: of the optical frame in the fixed frame (z up): tells the tilt and the camera's motion. None
-                takes the camera as level and, for what it knows, still.
-            height: of the camera over the ground, metres (`level.height_over_ground`); 0 where unknown.
+    def query(self, view: View) -> Query:
+        """What to ask the graph about a frame.
 
         Raises:
             ConfigurationError: the intrinsics are not those of a camera.
             DataError: the camera looks up or down.
         """
-        scale = self.model.prepare(image)
-        return self.update(scale, image.shape[:2], time_ns, intrinsics, camera_pose, height)
+        check_intrinsics(view.intrinsics)
+        tilted = view.camera_pose if view.camera_pose is not None else level.UPRIGHT
+        pose = level.level_pose(tilted) if view.camera_pose is not None else None
+        projection = level.projection(view.intrinsics, tilted)
+        self._forget(view.time_ns)
+        return Query(view.image, view.time_ns, projection, view.height, pose, self._memory.copy())
 
-    def update(
-        self, scale: float, size: tuple[int, int], time_ns: int, intrinsics: Floats, camera_pose: Pose | None,
-        height: float,
-    ) -> Result:  # fmt: skip
-        """The rest of `step` for an image of `size` (height, width) that the model has prepared."""
-        check_intrinsics(intrinsics)
-        tilted = camera_pose if camera_pose is not None else level.UPRIGHT
-        pose = level.level_pose(tilted) if camera_pose is not None else None
-        projection = np.diag([scale, scale, 1.0]) @ level.projection(intrinsics, tilted)
-        self._forget(time_ns)
-        out = self.model.infer(projection, height, self._memory, time_ns, pose)
+    def update(self, view: View, out: Outputs) -> Result:
+        """Tracks after the frame that `out` answers."""
+        tilted = view.camera_pose if view.camera_pose is not None else level.UPRIGHT
+        level_pose = level.level_pose(tilted)
         finite = np.isfinite(out["refined_centres"]).all(1) & np.isfinite(out["boxes2d"]).all(1)
         usable = finite & (out["usable"] > 0.5)
         found = out["scores"] >= self.config.detection_threshold
-        self.unusable += int((found & ~usable).sum())
         ids = self._assign(out, found & usable)
-        self._remember(Remembered(time_ns, pose, out["features"].copy(), ids > 0, ids))
-        turn = tilted.rotation.T @ level.level_pose(tilted).rotation  # level to optical
+        pose = level_pose if view.camera_pose is not None else None
+        self._remember(Remembered(view.time_ns, pose, out["features"].copy(), ids > 0, ids))
+        turn = tilted.rotation.T @ level_pose.rotation  # level to optical
         upright = Pose(turn @ level.UPRIGHT.rotation.T, np.zeros(3))
-        return _result(out, ids, usable, scale, size, upright)
+        left_out = int((found & ~usable).sum())
+        return _result(out, ids, usable, left_out, view.image.shape[:2], upright)
 
-    def _assign(self, out: dict[str, NDArray], present: NDArray[np.bool_]) -> Integers:
+    def _assign(self, out: Outputs, present: NDArray[np.bool_]) -> Integers:
         """(K,) track of each slot of the current frame, 0 for none."""
         config = self.config
         ids = np.zeros(len(present), np.int64)
@@ -228,26 +167,24 @@ def check_intrinsics(intrinsics: Floats) -> None:
 
 
 def _result(
-    out: dict[str, NDArray],
+    out: Outputs,
     ids: Integers,
     usable: NDArray[np.bool_],
-    scale: float,
-    size: tuple[int, int],
+    left_out: int,
+    size: tuple[int, ...],
     upright: Pose,
 ) -> Result:
-    seen = np.flatnonzero(usable)
-    detections = Detections3D(_boxes(out, seen), *_judgements(out, seen))
+    detections = _detections(out, np.flatnonzero(usable))
     shown = np.flatnonzero(ids)
-    boxes = _boxes(out, shown)
-    distance = np.linalg.norm(boxes.centre, axis=1)
-    covariance = _covariance(boxes.centre, np.maximum(out["spreads"][shown] * distance, LEAST_DEVIATION))
-    tracks = Tracks3D(ids[shown], boxes, covariance, *_judgements(out, shown), np.zeros(len(shown)))
+    found = _detections(out, shown)
+    covariance = _covariance(found.boxes.centre, _deviation(out, shown))
+    tracks = Tracks3D(ids[shown], found.boxes, covariance, found.scores, found.class_ids, np.zeros(len(shown)))
     height, width = size
-    xyxy = np.clip(out["boxes2d"][shown] / scale, 0, [width, height, width, height])
-    return Result(tracks, out["attributes"][shown].argmax(1), xyxy, upright, detections)
+    xyxy = np.clip(out["boxes2d"][shown], 0, [width, height, width, height])
+    return Result(tracks, out["attributes"][shown].argmax(1), xyxy, upright, detections, left_out)
 
 
-def _boxes(out: dict[str, NDArray], rows: Integers) -> Boxes3D:
+def _boxes(out: Outputs, rows: Integers) -> Boxes3D:
     """Refined boxes in the upright frame."""
     sin, cos = out["yaws"][rows].T.astype(float)
     return level.from_level(
@@ -256,9 +193,20 @@ def _boxes(out: dict[str, NDArray], rows: Integers) -> Boxes3D:
     )  # fmt: skip
 
 
-def _judgements(out: dict[str, NDArray], rows: Integers) -> tuple[Floats, Integers]:
-    """Scores and classes."""
-    return np.clip(out["scores"][rows].astype(float), 0, 1), out["class_ids"][rows].astype(np.int64)
+def _detections(out: Outputs, rows: Integers) -> Detections3D:
+    """Boxes with class and score: the probability that there is an object, times that of its centre being CLOSE.
+
+    The errors of places are of exponential distribution, as `losses.spread_loss` has it.
+    """
+    close = -np.expm1(-CLOSE / _deviation(out, rows))
+    scores = np.clip(out["scores"][rows].astype(float), 0, 1) * close
+    return Detections3D(_boxes(out, rows), scores, out["class_ids"][rows].astype(np.int64))
+
+
+def _deviation(out: Outputs, rows: Integers) -> Floats:
+    """(N,) expected error of the places, metres."""
+    distance = np.linalg.norm(out["refined_centres"][rows].astype(float), axis=1)
+    return np.maximum(out["spreads"][rows] * distance, LEAST_DEVIATION)
 
 
 def _covariance(centre: Floats, deviation: Floats) -> Floats:

@@ -1,0 +1,61 @@
+"""Frames of several cameras that arrive together go through the graph together. No ROS."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from time3d_tracker.model import Query, Time3DModel
+from time3d_tracker.tracker import Result, Tracker, View
+
+
+@dataclass(frozen=True)
+class _Job:
+    tracker: Tracker
+    view: View
+    query: Query
+    done: Callable[[Result], None]
+    deadline: float  # monotonic seconds
+
+
+class Batch:
+    """Frames that wait for those of other cameras, at most as many as the graph takes.
+
+    Args:
+        model: of all trackers that add frames.
+        patience: seconds that a frame waits for others.
+    """
+
+    def __init__(self, model: Time3DModel, patience: float) -> None:
+        self.model, self.patience = model, patience
+        self._jobs: list[_Job] = []
+
+    def add(self, tracker: Tracker, view: View, done: Callable[[Result], None]) -> None:
+        """Has `done` called with the tracks after a frame: at once if the batch is full with it, else later.
+
+        Raises what `Tracker.query` does.
+        """
+        if any(job.tracker is tracker for job in self._jobs):
+            self.run()  # a camera's frames stay in order
+        query = tracker.query(view)
+        self._jobs.append(_Job(tracker, view, query, done, time.monotonic() + self.patience))
+        if len(self._jobs) == self.model.cameras:
+            self.run()
+
+    def run_due(self) -> None:
+        """Runs what has waited long enough. To be called every now and then."""
+        if self._jobs and time.monotonic() >= self._jobs[0].deadline:
+            self.run()
+
+    def run(self) -> None:
+        """Runs what waits."""
+        jobs, self._jobs = self._jobs, []
+        if not jobs:
+            return
+        for job, out in zip(jobs, self.model.infer([job.query for job in jobs]), strict=True):
+            job.done(job.tracker.update(job.view, out))
+
+    def forget(self, tracker: Tracker) -> None:
+        """Leaves out what a tracker still waits for."""
+        self._jobs = [job for job in self._jobs if job.tracker is not tracker]

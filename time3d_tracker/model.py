@@ -1,0 +1,129 @@
+"""The exported graph: frames of one or several cameras in, what the network says about each out. No torch, no ROS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from camtrack_core.boxes import Floats, Integers
+from camtrack_core.camera import Pose
+from camtrack_core.errors import ModelError
+from camtrack_core.runtime import Device, Session, open_session
+from time3d_tracker import level
+from time3d_tracker.config import MEMORY
+
+DEMO_MODEL = Path(__file__).parent / "weights" / "time3d_demo.onnx"
+PADDING = 114  # grey level below and right of the picture, as in training
+STILL = np.array([0.0, 0, 0, 0, 1], np.float32)
+
+Outputs = dict[str, NDArray]  # as `export.OUTPUTS` names them, of one camera
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """A past frame.
+
+    Attributes:
+        time_ns: its stamp.
+        pose: of its level frame in the fixed frame; None where unknown.
+        features: (K, d) spatial features.
+        valid: (K,) bool.
+        ids: (K,) track of each slot, 0 for none.
+    """
+
+    time_ns: int
+    pose: Pose | None
+    features: Floats
+    valid: NDArray[np.bool_]
+    ids: Integers
+
+
+@dataclass(frozen=True)
+class Query:
+    """What the graph is asked about a frame.
+
+    Attributes:
+        image: (H, W, 3) uint8 BGR, undistorted.
+        time_ns: its stamp.
+        projection: (3, 3) pixels of the image from level coordinates (`level.projection`).
+        height: of the camera over the ground, metres; 0 where unknown.
+        pose: of the level frame in the fixed frame; None where unknown.
+        memory: at most MEMORY past frames of this camera.
+    """
+
+    image: NDArray[np.uint8]
+    time_ns: int
+    projection: Floats
+    height: float
+    pose: Pose | None
+    memory: list[Remembered]
+
+
+class Time3DModel:
+    """An exported graph with its resize.
+
+    Attributes:
+        cameras: frames that it takes at a time.
+
+    Raises ModelError for a file that is missing or no exported Time3D.
+    """
+
+    def __init__(self, path: Path, device: Device = "auto", threads: int = 0) -> None:
+        self.session: Session = open_session(path, device, threads)
+        metadata = self.session.metadata
+        if metadata.get("camtrack_model") != "time3d":
+            raise ModelError(f"{path}: expected a graph exported by time3d_tracker, got {dict(metadata) or 'another'}")
+        self.class_names: tuple[str, ...] = tuple(json.loads(metadata["class_names"]))
+        self.attributes: tuple[str, ...] = tuple(json.loads(metadata["attributes"]))
+        shapes = self.session.input_shapes
+        self.cameras, self.height, self.width, _ = shapes["image"]
+        _, _, self.slots, self.channels = shapes["past_features"]
+        self._input = np.full((self.cameras, self.height, self.width, 3), PADDING, np.uint8)
+
+    def prepare(self, image: NDArray[np.uint8], camera: int) -> float:
+        """Puts an image (H, W, 3) BGR into a camera's input, top left, rest padded; returns its scale."""
+        height, width = image.shape[:2]
+        scale = min(self.width / width, self.height / height)
+        columns, rows = max(round(width * scale), 1), max(round(height * scale), 1)
+        target = self._input[camera]
+        cv2.resize(image, (columns, rows), dst=target[:rows, :columns])
+        target[rows:] = PADDING
+        target[:rows, columns:] = PADDING
+        return scale
+
+    def infer(self, queries: Sequence[Query]) -> list[Outputs]:
+        """Runs the graph once on at most `cameras` frames; boxes2d come in pixels of the image that was asked about."""
+        scales = [self.prepare(query.image, camera) for camera, query in enumerate(queries)]
+        out = self.session.run({"image": self._input} | self._told(queries, scales))
+        answers = [{name: values[camera] for name, values in out.items()} for camera in range(len(queries))]
+        for answer, scale in zip(answers, scales, strict=True):
+            answer["boxes2d"] = answer["boxes2d"] / scale
+        return answers
+
+    def _told(self, queries: Sequence[Query], scales: Sequence[float]) -> dict[str, NDArray]:
+        """All inputs but the image; cameras that are not asked see a level road and remember nothing."""
+        cameras = self.cameras
+        level_camera = np.array([[self.width, 0, self.width / 2], [0, self.width, self.height / 2], [0, 0, 1]])
+        projection = np.tile(level_camera.astype(np.float32), (cameras, 1, 1))
+        height = np.zeros(cameras, np.float32)
+        features = np.zeros((cameras, MEMORY, self.slots, self.channels), np.float32)
+        valid = np.zeros((cameras, MEMORY, self.slots), np.float32)
+        elapsed, motion = np.zeros((cameras, MEMORY), np.float32), np.tile(STILL, (cameras, MEMORY, 1))
+        for camera, (query, scale) in enumerate(zip(queries, scales, strict=True)):
+            projection[camera] = np.diag([scale, scale, 1.0]) @ query.projection
+            height[camera] = query.height
+            for row, past in enumerate(query.memory):
+                features[camera, row], valid[camera, row] = past.features, past.valid
+                elapsed[camera, row] = (query.time_ns - past.time_ns) * 1e-9
+                if query.pose is not None and past.pose is not None:
+                    motion[camera, row] = level.motion(past.pose, query.pose)
+        return {
+            "projection": projection, "height": height, "past_features": features, "past_valid": valid,
+            "elapsed": elapsed, "motion": motion,
+        }  # fmt: skip
