@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from dataclasses import asdict
 from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,13 +11,16 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from camtrack_core.commands import AsJson, conclude, print_json
 from camtrack_core.errors import CamtrackError
 from gcnet_tracker.cli import app as gcnet
+from pkf_filter.cli import app as pkf
 from time3d_tracker.cli import app as time3d
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Camera-only detection and tracking.")
 app.add_typer(gcnet, name="gcnet")
 app.add_typer(time3d, name="time3d")
+app.add_typer(pkf, name="pkf")
 
 SOURCE = "video, VIDEO:LABELS, folder of images, bag, data set (ROOT?sequence=NAME) or drive:SEED"
 Source = Annotated[str, typer.Argument(help=SOURCE, show_default=False)]
@@ -38,6 +41,7 @@ def demo(
     model_3d: Annotated[Path | None, typer.Option(help="exported Time3D; without: the demo weights")] = None,
     device: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, cuda or tensorrt")] = "auto",
     view: Annotated[bool, typer.Option("--view", help="open a window that shows the tracks")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Replay camera frames through the ROS 2 nodes and write an annotated video.
 
@@ -46,18 +50,29 @@ def demo(
     from camtrack.demo import Demo, run_demo
 
     settings = Demo(input, out, seed, seconds, rate, model, model_3d, device, view)
-    raise typer.Exit(run_demo(settings, Console()))
+    outcome = run_demo(settings, Console(stderr=as_json))
+    if as_json:
+        print_json(asdict(outcome))
+    raise typer.Exit(outcome.exit_code)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def launch(context: typer.Context, file: Annotated[str, typer.Argument(help="launch file (XML)")]) -> None:
+def launch(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(help="launch file (XML)", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
     """Run a launch file on a machine without `ros2 launch`; arguments as NAME:=VALUE.
 
     Example: camtrack launch launch/tracking.launch.xml source:=clip.mp4 record:=result
     """
     from camtrack.launch_runner import run_launch_file
 
-    raise typer.Exit(run_launch_file(file, context.args))
+    done = run_launch_file(file, context.args, sys.stderr if as_json else sys.stdout)
+    if as_json:
+        ended = [{"process": name, "exit_code": code} for name, code in done.ended]
+        print_json({"exit_code": done.exit_code, "ended": ended})
+    raise typer.Exit(done.exit_code)
 
 
 @app.command()
@@ -72,6 +87,7 @@ def replay(
     tf: Annotated[bool, typer.Option("--tf", help="publish the poses of vehicle and camera, where known")] = False,
     namespace: Annotated[str, typer.Option(help="of the topics image and camera_info")] = "camera",
     wait: Annotated[int, typer.Option(min=0, help="start when so many listen to the images")] = 1,
+    as_json: AsJson = False,
 ) -> None:
     """Play a recording to ROS topics as a camera would.
 
@@ -85,7 +101,9 @@ def replay(
         "source": source, "rate": rate, "loop": loop, "start": start, "duration": duration, "compressed": compressed,
         "publish_clock": clock, "publish_tf": tf, "wait_for_subscribers": wait,
     }  # fmt: skip
-    raise typer.Exit(run(namespace, parameters))
+    played = run(namespace, parameters)
+    conclude({"source": source, **asdict(played)}, f"{source}: {played.frames} frames played", as_json)
+    raise typer.Exit(played.exit_code)
 
 
 @app.command()
@@ -96,7 +114,7 @@ def bag(
     compressed: Annotated[bool, typer.Option("--compressed", help="JPEG on image/compressed, not image")] = False,
     quality: Annotated[int, typer.Option(min=1, max=100, help="of JPEG images")] = 90,
     truth: Annotated[bool, typer.Option("--truth", help="the labels, too, as detections")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print what was written as JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a recording to a bag that `ros2 bag play` plays: images, calibration, transforms.
 
@@ -112,7 +130,7 @@ def bag(
         task = progress.add_task(f"writing {out}", total=sum(map(len, cameras.values())))
         options = BagOptions(storage, quality if compressed else 0, truth)
         count = write_bag(cameras, out, options, lambda: progress.advance(task))
-    typer.echo(json.dumps({"bag": str(out), "messages": count}) if as_json else f"{out}: {count} messages")
+    conclude({"bag": out, "messages": count}, f"{out}: {count} messages", as_json)
 
 
 @app.command()
@@ -132,7 +150,7 @@ def track(
     ray: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Ray cluster that is to work, HOST:PORT or auto; see docs/data.md")
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="print what became of each sequence as JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Track recordings without ROS, as fast as the machine allows. Goes on where it ended.
 
@@ -164,7 +182,7 @@ def evaluate(
     eval_set: Annotated[
         str, typer.Option(help="of nuScenes, like mini_val; without: mini_val or val, by the version")
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="print the scores as JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Score tracks (HOTA, CLEAR MOT, identity; on KITTI in space, too) or detections against a truth.
 
@@ -195,21 +213,17 @@ def report(
     kind: Annotated[str, typer.Option(help="class that is scored, on KITTI")] = "Car",
     min_height: Annotated[float, typer.Option(min=0, help="pixels; lower objects do not count")] = 0.0,
     min_visible: Annotated[float, typer.Option(min=0, max=1, help="share; more hidden ones do not count")] = 0.0,
-    as_json: Annotated[bool, typer.Option("--json", help="print scores, intervals and changes as JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare runs on one HTML page: scores, what changed, errors, latency, lives of objects, worst moments.
 
     Example: camtrack report runs/before runs/after --truth data/uadetrac --out report.html
     """
     from camtrack.evaluate import Rules
-    from camtrack.evaluate_command import print_json
     from camtrack.report import summary, write_report
 
     reported = write_report(runs, truth, out, Rules(kind, min_height, min_visible), images)
-    if as_json:
-        print_json({"report": str(out), "runs": summary(reported)})
-    else:
-        typer.echo(out)
+    conclude({"report": out, "runs": summary(reported)}, str(out), as_json)
 
 
 def main() -> None:
