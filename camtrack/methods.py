@@ -71,7 +71,7 @@ class Run:
 def demo_model(method: Method) -> Path:
     """The weights that come with this project for a method."""
     if method == "time3d":
-        from time3d_tracker.tracker import DEMO_MODEL
+        from time3d_tracker.model import DEMO_MODEL
 
         return DEMO_MODEL
     from gcnet_tracker.tracker import DEMO_MODEL as GCNET
@@ -93,7 +93,7 @@ class Engine:
         self._model: Any = None
         self.seconds: list[float] = []
         if run.method == "time3d":
-            from time3d_tracker.tracker import Time3DModel
+            from time3d_tracker.model import Time3DModel
 
             self._model = Time3DModel(run.model, run.device, threads)
         elif run.method != "pkf":
@@ -205,7 +205,7 @@ def _public_detections(sequence: Sequence) -> Iterator[tuple[int, Boxes2D]]:
 def _submitted(found: SpatialTracks, camera_pose: Pose, names: tuple[str, ...]) -> SubmittedBoxes:
     tracks = found.tracks
     own = [names[i] for i in tracks.class_ids]
-    attributes = [ATTRIBUTES.get(name, VEHICLE)[k] for name, k in zip(own, found.attributes, strict=True)]
+    attributes = [ATTRIBUTES.get(name, VEHICLE)[k] for name, k in zip(own, tracks.motions.argmax(1), strict=True)]
     return SubmittedBoxes(
         moved(tracks.boxes, camera_pose @ found.upright),
         tracks.scores,

@@ -146,7 +146,7 @@ def with_velocities(message: Detections3DMessage, names: tuple[str, ...], veloci
     found.boxes.velocity[:] = np.reshape([velocities.get(label, unknown) for label in labels], (-1, 3))
     nothing = np.zeros((len(labels), 4, 4))
     numbers = np.array([int(label) for label in labels], np.int64)
-    return Tracks3D(numbers, found.boxes, nothing, found.scores, found.class_ids, np.zeros(len(labels)))
+    return Tracks3D(numbers, found.boxes, nothing, found.scores, found.class_ids, np.zeros(len(labels)), found.motions)
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ height) and yaw about the up axis of their frame. Every other convention is conv
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from camtrack_core.errors import DataError
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
+
+MOTIONS = ("moving", "stopped", "parked")  # of an object, whose velocity may be 0 in all three
 
 
 class ArraySet:
@@ -95,15 +98,27 @@ class Detections3D(ArraySet):
         boxes: N boxes.
         scores: (N,) float in [0, 1].
         class_ids: (N,) int, index into the detector's class names.
+        motions: (N, 3) float, probability of each of MOTIONS; zeros, the default, where unknown.
     """
 
     boxes: Boxes3D
     scores: Floats
     class_ids: Integers
+    motions: Floats = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        fill_motions(self, len(self.boxes))
+        super().__post_init__()
 
     @classmethod
     def empty(cls) -> Detections3D:
         return cls(Boxes3D.empty(), np.zeros(0), np.zeros(0, np.int64))
+
+
+def fill_motions(objects: Any, count: int) -> None:
+    """Gives a frozen set of objects in space that was made without motions zeros for them."""
+    if objects.motions is None:
+        object.__setattr__(objects, "motions", np.zeros((count, len(MOTIONS))))
 
 
 def area(xyxy: Floats) -> Floats:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from camtrack_core.boxes import ArraySet, Boxes3D, Floats, Integers
+from camtrack_core.boxes import ArraySet, Boxes3D, Floats, Integers, fill_motions
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Tracks3D(ArraySet):
         scores: (N,) float in [0, 1].
         class_ids: (N,) int, index into the tracker's class names.
         turn_rates: (N,) float, radians per second about the up axis.
+        motions: (N, 3) float, probability of each of MOTIONS; zeros, the default, where unknown.
     """
 
     ids: Integers
@@ -49,6 +50,11 @@ class Tracks3D(ArraySet):
     scores: Floats
     class_ids: Integers
     turn_rates: Floats
+    motions: Floats = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        fill_motions(self, len(self.ids))
+        super().__post_init__()
 
     @classmethod
     def empty(cls) -> Tracks3D:

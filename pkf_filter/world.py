@@ -252,11 +252,12 @@ def initial_state(
     covariance = np.zeros((count, STATE_SIZE, STATE_SIZE))
     covariance[:, :MEASUREMENT_SIZE, :MEASUREMENT_SIZE] = noise
     for j in range(count):
-        deviation = parameters[j, SPEED]
+        variance = parameters[j, SPEED] ** 2
         if velocity[j, 0] ** 2 + velocity[j, 1] ** 2 <= MAX_SPEED**2:
-            deviation = min(deviation, velocity_noise)
-            mean[j, VX], mean[j, VY] = velocity[j, 0], velocity[j, 1]
-        covariance[j, VX, VX] = covariance[j, VY, VY] = deviation**2
+            gain = variance / (variance + velocity_noise**2)
+            mean[j, VX], mean[j, VY] = gain * velocity[j, 0], gain * velocity[j, 1]
+            variance *= 1.0 - gain
+        covariance[j, VX, VX] = covariance[j, VY, VY] = variance
         covariance[j, RATE, RATE] = parameters[j, TURN_RATE] ** 2
     keep_plausible(mean)
     return mean, covariance

@@ -18,9 +18,11 @@ class ClassGroup(Parameters):
     """
 
     names: tuple[str, ...] = Field((), description="class names, in lower case")
-    motion: Literal["constant velocity", "coordinated turn"] = Field(
-        "constant velocity", description="whether the velocity keeps its direction or turns at an estimated rate"
+    motion: Literal["constant velocity", "coordinated turn", "interacting"] = Field(
+        "constant velocity",
+        description="whether the velocity keeps its direction, turns at an estimated rate, or changes between the two",
     )
+    dwell: float = Field(2.0, gt=0, description="mean time until a turn begins or ends, of interacting motions, s")
     measured_position: float = Field(0.12, gt=0, description="measured centre on the ground, m")
     measured_height: float = Field(0.1, gt=0, description="measured height of the centre, m")
     measured_yaw: float = Field(0.1, gt=0, description="measured yaw, rad")

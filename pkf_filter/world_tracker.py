@@ -12,26 +12,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from camtrack_core.boxes import Boxes2D, Detections3D, Floats
 from camtrack_core.camera import Camera, Pose
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.tracks import Tracks3D
 from pkf_filter import existence as life
-from pkf_filter import world
+from pkf_filter import interacting, world
 from pkf_filter import world_kernels as kernels
 from pkf_filter.linearised import gaussian, linearised_update
 from pkf_filter.tracker import TimeError
-from pkf_filter.views import ImageView, Linearisation, SpaceView
+from pkf_filter.views import ImageView, Linearisation, SpaceView, View
 from pkf_filter.weights import AssociationWeights, association_weights
 from pkf_filter.world_config import SensorModel, WorldConfig
-from pkf_filter.world_state import MAX_CLASSES, WorldState, no_tracks
+from pkf_filter.world_state import MAX_CLASSES, WorldState, motions_after, no_tracks
 
 SECOND = 1_000_000_000  # nanoseconds
 MAX_STATES = 2.0**18  # of exact association: a component above some 10 ms is approximated
 MAX_BUFFERED = 256  # measurements that late ones can be sorted into
 AGREEMENT_RATE = 0.05  # weight of the newest measurement
-View = SpaceView | ImageView
 HERE = Pose(np.eye(3), np.zeros(3))
 
 
@@ -75,7 +75,11 @@ class WorldTracker:
         self.dropped = 0
         self.approximated = 0
         self._groups = np.zeros(0, np.int64)  # of the class names
-        self._table = world.group_table(self.config.groups())
+        groups = self.config.groups()
+        self._table = world.group_table(groups)
+        self._turning = np.array([interacting.turning_at_first(group) for group in groups])
+        self._change_rates = np.array([interacting.change_rate(group) for group in groups])
+        self._modes = interacting.MODES if self._change_rates.any() else 0
         self._next_id = 1
         self.reset()
 
@@ -84,7 +88,7 @@ class WorldTracker:
         self.time_ns: int | None = None
         self.agreement = dict.fromkeys(self.sensors, 1.0)
         self.offsets: dict[str, Floats] = {name: np.zeros(3) for name in self.sensors}
-        self._state = no_tracks()
+        self._state = no_tracks(self._modes)
         self._entries: deque[_Entry] = deque()
 
     def class_id(self, name: str) -> int:
@@ -198,8 +202,12 @@ class WorldTracker:
         dt = 0.0 if self.time_ns is None else (time_ns - self.time_ns) / SECOND
         if not dt or not len(state.ids):
             return state
-        mean, covariance = world.predict(state.mean, state.covariance, dt, self._table[state.groups])
         existence = life.survive(state.existence, self.config.half_life, dt)
+        parameters = self._table[state.groups]
+        if self._modes:
+            state = interacting.predicted(state, dt, parameters, self._change_rates[state.groups])
+            return state._replace(existence=existence)
+        mean, covariance = world.predict(state.mean, state.covariance, dt, parameters)
         return state._replace(mean=mean, covariance=covariance, existence=existence)
 
     def _correct(self, entry: _Entry) -> AssociationWeights:
@@ -230,43 +238,63 @@ class WorldTracker:
 
     def _update(self, entry: _Entry, seen: Linearisation, association: AssociationWeights, existence: Floats) -> None:
         config, state, view, weights = self.config, self._state, entry.view, association.weights
-        missed = association.missed
         offsets, count = kernels.offsets(seen.innovation, seen.H, seen.V, state.covariance, weights)
         if count:
             entry.offsets = view.along_own_axes(offsets)
+        state = self._corrected(state, seen, view, weights)
+        yaw = state.mean[:, world.YAW].copy()
+        facing = kernels.turned_back(state.mean[:, world.YAW], state.facing, seen.facing, weights)
+        state.mode_mean[:, :, world.YAW] += (state.mean[:, world.YAW] - yaw)[:, None]
+        world.keep_plausible(state.mean)
+        world.keep_plausible(state.mode_mean.reshape(-1, world.STATE_SIZE))
+        measured = association.missed < kernels.SEEN
+        confirmed = state.confirmed | (existence >= config.confirmation)
+        self._state = state._replace(
+            existence=existence,
+            confirmed=confirmed,
+            shown=confirmed & (state.shown | (existence >= config.hold)),
+            seen_ns=np.where(measured, entry.time_ns, state.seen_ns),
+            facing=facing,
+        )
+        if isinstance(view, SpaceView):
+            self._identify(entry.time_ns, view, association, measured)
+
+    def _corrected(self, state: WorldState, seen: Linearisation, view: View, weights: Floats) -> WorldState:
+        """Eq. 16-17, and what is known of velocities."""
+        spread = self.config.spread
+        if self._modes:
+            return interacting.corrected(state, seen, view, weights, spread)
         mean, covariance = linearised_update(
-            state.mean, state.covariance, seen.innovation, seen.H, seen.V, weights, config.spread
+            state.mean, state.covariance, seen.innovation, seen.H, seen.V, weights, spread
         )
         mean, covariance = view.corrected_velocity(mean, covariance, weights)
-        facing = kernels.turned_back(mean[:, world.YAW], state.facing, seen.facing, weights)
-        world.keep_plausible(mean)
+        return state._replace(mean=mean, covariance=covariance)
+
+    def _identify(
+        self, time_ns: int, view: SpaceView, association: AssociationWeights, measured: NDArray[np.bool_]
+    ) -> None:
+        """What measurements in space alone tell: how well a box fits, what it is, and whether it is shown.
+
+        Scores of an image's detector say nothing about places, and where an image alone goes on seeing an object, its
+        distance is soon wrong.
+        """
+        state = self._state
         hits, scores, votes, classes = kernels.voted(
-            weights,
-            missed,
+            association.weights,
+            association.missed,
             view.scores,
             view.class_ids,
             state.hits,
             state.scores,
             state.votes,
             state.classes,
-            config.score_memory,
+            self.config.score_memory,
         )
-        measured = missed < kernels.SEEN
-        confirmed = state.confirmed | (existence >= config.confirmation)
-        self._state = WorldState(
-            mean=mean,
-            covariance=covariance,
-            ids=state.ids,
-            classes=classes,
-            groups=state.groups,
-            existence=existence,
-            confirmed=confirmed,
-            shown=confirmed & (measured | (existence >= config.hold)),
-            seen_ns=np.where(measured, entry.time_ns, state.seen_ns),
-            hits=hits,
-            scores=scores,
-            facing=facing,
-            votes=votes,
+        placed_ns = np.where(measured, time_ns, state.placed_ns)
+        shown = state.confirmed & ((placed_ns == time_ns) | (state.existence >= self.config.hold))
+        motions = motions_after(state.motions, view.detections.motions, association.weights)
+        self._state = state._replace(
+            hits=hits, scores=scores, votes=votes, classes=classes, motions=motions, placed_ns=placed_ns, shown=shown
         )
 
     # --- Births and deaths
@@ -299,20 +327,28 @@ class WorldTracker:
         confirmed = existence[rows] >= config.confirmation
         seen_ns = np.full(len(rows), entry.time_ns)
         once, scores = np.ones(len(rows)), kernels.evidence(view.scores[rows], 0.5, 1.0)
+        mode_probability, mode_mean, mode_covariance = interacting.new_modes(
+            mean, covariance, self._turning[groups], self._modes
+        )
         born = WorldState(
-            mean,
-            covariance,
-            ids,
-            classes,
-            groups,
-            existence[rows],
-            confirmed,
-            confirmed,
-            seen_ns,
-            once,
-            scores,
-            once,
-            votes,
+            mean=mean,
+            covariance=covariance,
+            ids=ids,
+            classes=classes,
+            groups=groups,
+            existence=existence[rows],
+            confirmed=confirmed,
+            shown=confirmed,
+            seen_ns=seen_ns,
+            placed_ns=seen_ns,
+            hits=once,
+            scores=scores,
+            facing=once,
+            votes=votes,
+            motions=view.detections.motions[rows],
+            mode_probability=mode_probability,
+            mode_mean=mode_mean,
+            mode_covariance=mode_covariance,
         )
         self._state = self._state.joined(born)
 
@@ -338,6 +374,7 @@ class WorldTracker:
     def _tracks(self, state: WorldState) -> Tracks3D:
         shown = state.shown.nonzero()[0]
         mean = state.mean[shown]
+        turning = state.mode_probability[:, interacting.TURN] if self._modes else self._turning[state.groups]
         scores = state.existence[shown] / (1 + np.exp(-state.scores[shown]))  # that there is one, and what it is
         return Tracks3D(
             state.ids[shown],
@@ -345,5 +382,6 @@ class WorldTracker:
             state.covariance[shown, : world.YAW + 1, : world.YAW + 1],
             scores,
             state.classes[shown],
-            mean[:, world.RATE] * self._table[state.groups[shown], world.TURNING],
+            mean[:, world.RATE] * turning[shown],
+            state.motions[shown],
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -42,6 +44,26 @@ def tracks(count: int, seed: int = 0) -> Tracks3D:
     ids = np.arange(count) + 10
     scores, classes = rng.uniform(size=count), rng.integers(0, 2, count)
     return Tracks3D(ids, boxes(count, seed), root @ root.swapaxes(1, 2), scores, classes, rng.normal(size=count))
+
+
+def test_the_likeliest_motion_is_a_second_result_that_never_beats_the_class() -> None:
+    motions = np.array([[0.7, 0.2, 0.1], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    sent = replace(tracks(3), motions=motions)
+    data = messages3d.pack_tracks(sent, NAMES, header())
+    message = deserialize_message(data, Detection3DArray)
+    said = [[r.hypothesis.class_id for r in d.results] for d in message.detections]
+    classes = [NAMES[c] for c in sent.class_ids]
+    assert said == [[classes[0], "moving"], [classes[1], "parked"], [classes[2]]]
+    for row, detection in enumerate(message.detections):
+        scores = [r.hypothesis.score for r in detection.results]
+        assert scores == pytest.approx([sent.scores[row], sent.scores[row] * motions[row].max()][: len(scores)])
+        assert all(r.pose == detection.results[0].pose for r in detection.results)
+        detection.results.reverse()  # order must not matter
+    for serialised in (data, bytes(serialize_message(message))):
+        found = messages3d.to_detections(unpack_detections(serialised), NAMES.index, HERE)
+        np.testing.assert_allclose(found.motions, [[0.7, 0, 0], [0, 0, 1.0], [0, 0, 0]])
+        np.testing.assert_array_equal(found.class_ids, sent.class_ids)
+        np.testing.assert_allclose(found.scores, sent.scores)
 
 
 @settings(max_examples=30, deadline=None)

@@ -23,7 +23,8 @@ from camtrack_core.datasets.sources import open_source
 from camtrack_core.evaluation.kitti3d import score_tracks_3d
 from camtrack_core.evaluation.nuscenes_submission import read_submission
 from camtrack_core.tracks import Tracks3D
-from time3d_tracker.tracker import Result, Time3DModel, Tracker
+from time3d_tracker.model import Time3DModel
+from time3d_tracker.tracker import Result, Tracker
 
 UPRIGHT = Pose(OPTICAL_IN_VEHICLE.T, np.zeros(3))  # of a level camera
 

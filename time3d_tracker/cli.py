@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
-from rich.progress import track
 
-from camtrack_core.config import Parameters, validated
-from camtrack_core.errors import ConfigurationError
-from gcnet_tracker.cli import Source, choose_clips
+from camtrack_core.commands import AsJson, read_configuration
+from camtrack_core.config import Parameters
+from gcnet_tracker.cli import Source, choose_clips, exported, prepare, trained
 from time3d_tracker.config import NetworkConfig, TrainingConfig
 
 app = typer.Typer(no_args_is_help=True, help="Train and export Time3D.")
@@ -32,6 +30,7 @@ def clips(
     ],
     out: Annotated[Path, typer.Option(help="folder of clips")],
     config: Annotated[Path, typer.Option(help="training configuration; names the classes")],
+    as_json: AsJson = False,
 ) -> None:
     """Prepare labelled sequences for training. Those that are there already are kept.
 
@@ -41,11 +40,9 @@ def clips(
     from time3d_tracker import clips as stored
 
     class_names = read_config(config).network.class_names
-    out.mkdir(parents=True, exist_ok=True)
-    for sequence in track(open_labelled(sources), "preparing"):
-        path = out / f"{sequence.name}.npz"
-        if not path.exists():
-            stored.save(stored.from_sequence(sequence, class_names), path)
+    prepare(
+        open_labelled(sources), out, lambda s, path: stored.save(stored.from_sequence(s, class_names), path), as_json
+    )
 
 
 @app.command()
@@ -57,6 +54,7 @@ def train(
         Path | None,
         typer.Option(help="a Time3D checkpoint to fine-tune, or weights of the backbone or of a GCNet with it"),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train. Under `torchrun --nproc-per-node=N -m camtrack.cli time3d train ...` on N GPUs.
 
@@ -72,13 +70,15 @@ def train(
     from time3d_tracker.training import train as run
 
     run(out, stored.load_all(paths), weights, read.network, read.training, pretrained)
-    typer.echo(f"{out / 'checkpoint.pt'}; export it with `camtrack time3d export`")
+    trained(out / "checkpoint.pt", "time3d", as_json)
 
 
 @app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of a run")],
     out: Annotated[Path, typer.Argument(help="ONNX file to write")],
+    cameras: Annotated[int, typer.Option(min=1, help="of how many cameras it takes frames at a time")] = 1,
+    as_json: AsJson = False,
 ) -> None:
     """Write the graph that the node runs.
 
@@ -87,19 +87,10 @@ def export(
     from time3d_tracker.export import export as write
     from time3d_tracker.training import load_network
 
-    write(load_network(checkpoint), out)
-    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+    write(load_network(checkpoint), out, cameras)
+    exported(out, as_json)
 
 
 def read_config(path: Path) -> RunConfig:
     """The training configuration of a YAML file. Raises ConfigurationError, naming the file, for anything else."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{path}: expected a YAML file, got {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigurationError(f"{path}: expected a mapping with network, training and sources, got {values!r}")
-    try:
-        return validated(RunConfig, values)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    return read_configuration(path, RunConfig)

@@ -6,11 +6,12 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from camtrack_core.boxes import MOTIONS
 from camtrack_core.config import Parameters
 
 MEMORY = 5  # past frames that the temporal flow looks at (paper Sec. 4.2)
 KEYPOINTS = 9  # eight corners and the centre
-ATTRIBUTES = ("moving", "stopped", "parked")  # motion attributes; people and riders use the first two
+ATTRIBUTES = MOTIONS  # people and riders use the first two
 Cue = Literal["class", "box2d", "box3d", "reid"]
 
 # Class means (length, width, height) in metres, from which dimensions are predicted as logarithmic residuals.

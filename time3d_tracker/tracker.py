@@ -54,7 +54,6 @@ class Result:
 
     Attributes:
         tracks: those seen in this frame, in the upright frame: origin at the camera, x ahead, y left, z up.
-        attributes: (N,) int, motion of each, index into the model's attributes.
         xyxy: (N, 4) float, pixels of the original image.
         upright: pose of the upright frame in the camera's optical frame.
         detections: every object that the detector sees in this frame, tracked or not, in the upright frame.
@@ -62,7 +61,6 @@ class Result:
     """
 
     tracks: Tracks3D
-    attributes: Integers
     xyxy: Floats
     upright: Pose
     detections: Detections3D
@@ -178,10 +176,11 @@ def _result(
     shown = np.flatnonzero(ids)
     found = _detections(out, shown)
     covariance = _covariance(found.boxes.centre, _deviation(out, shown))
-    tracks = Tracks3D(ids[shown], found.boxes, covariance, found.scores, found.class_ids, np.zeros(len(shown)))
+    still = np.zeros(len(shown))
+    tracks = Tracks3D(ids[shown], found.boxes, covariance, found.scores, found.class_ids, still, found.motions)
     height, width = size
     xyxy = np.clip(out["boxes2d"][shown], 0, [width, height, width, height])
-    return Result(tracks, out["attributes"][shown].argmax(1), xyxy, upright, detections, left_out)
+    return Result(tracks, xyxy, upright, detections, left_out)
 
 
 def _boxes(out: Outputs, rows: Integers) -> Boxes3D:
@@ -200,7 +199,8 @@ def _detections(out: Outputs, rows: Integers) -> Detections3D:
     """
     close = -np.expm1(-CLOSE / _deviation(out, rows))
     scores = np.clip(out["scores"][rows].astype(float), 0, 1) * close
-    return Detections3D(_boxes(out, rows), scores, out["class_ids"][rows].astype(np.int64))
+    motions = out["attributes"][rows].astype(float)
+    return Detections3D(_boxes(out, rows), scores, out["class_ids"][rows].astype(np.int64), motions)
 
 
 def _deviation(out: Outputs, rows: Integers) -> Floats:

@@ -114,7 +114,7 @@ class Reader:
         for _ in range(self.count()):
             self.take(STAMP, 4)
             self.skip_string()
-            name, score = self.best_result()
+            name, score = best(self.results())
             rows.append((score, *self.take(_BOX, 8)))
             names.append(name)
             ids.append(self.string())
@@ -124,16 +124,15 @@ class Reader:
             xyxy = np.concatenate([centre - half, centre + half], 1)
         return Detections(header, ids, names, table[:, 0], xyxy)
 
-    def best_result(self) -> tuple[str | None, float]:
-        """Class name and score of the best of a detection's results; None and NaN without any."""
-        best: tuple[str | None, float] = (None, np.nan)
+    def results(self) -> list[tuple[str, float]]:
+        """Class name and score of a detection's results."""
+        found = []
         for _ in range(self.count()):
             name = self.string()
             (score,) = self.take(_SCORE, 8)
             self._at += 8 * _POSE
-            if best[0] is None or score > best[1]:
-                best = name, score
-        return best
+            found.append((name, score))
+        return found
 
     def take(self, what: Struct, alignment: int) -> tuple:
         """The next numbers, the first of which is aligned to so many bytes."""
@@ -155,6 +154,13 @@ class Reader:
             raise ValueError(f"a string of {length} bytes at {self._at} reaches beyond the end")
         self._at += length
         return self._at - length
+
+
+def best(results: Sequence[tuple[str, float]]) -> tuple[str | None, float]:
+    """Class name and score of the best result, the first of equals; None and NaN without any."""
+    if not results:
+        return None, np.nan
+    return max(results, key=lambda result: result[1])
 
 
 def string(text: str) -> bytes:

@@ -13,9 +13,9 @@ from std_msgs.msg import Header
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection3DArray
 
-from camtrack_core.boxes import Floats, Integers
+from camtrack_core.boxes import MOTIONS, Floats, Integers
 from camtrack_core.errors import DataError
-from camtrack_core.ros.cdr import COUNT, LITTLE_ENDIAN, STAMP, Reader, align, string
+from camtrack_core.ros.cdr import COUNT, LITTLE_ENDIAN, STAMP, Reader, align, best, string
 from camtrack_core.ros.stamps import NANOSECONDS
 
 _POSE = 7  # position x, y, z and orientation x, y, z, w
@@ -27,7 +27,9 @@ _TWIST = Struct("<6d")  # linear and angular
 
 @dataclass(frozen=True)
 class Detections3DMessage:
-    """A Detection3DArray as arrays, a row each; results other than the best of a detection are left out.
+    """A Detection3DArray as arrays, a row each.
+
+    Of a detection's results the best by score counts, those named like MOTIONS apart, which say how it moves.
 
     Attributes:
         header: of the message.
@@ -36,6 +38,8 @@ class Detections3DMessage:
         scores: (N,) float64, of the best result, NaN where there is none.
         poses: (N, 7) float64, of the box: centre in metres and orientation x, y, z, w.
         sizes: (N, 3) float64, metres, along the box's own axes.
+        motions: (N, 3) float64, scores of the results named like MOTIONS as shares of the best one's; 0 for those that
+            are not there.
     """
 
     header: Header
@@ -44,6 +48,7 @@ class Detections3DMessage:
     scores: Floats
     poses: Floats
     sizes: Floats
+    motions: Floats
 
 
 def pack_detections(
@@ -54,28 +59,40 @@ def pack_detections(
     poses: Floats,
     covariances: Floats,
     sizes: Floats,
+    motions: Floats,
 ) -> bytes:
     """Serialised Detection3DArray of N boxes, each with one result of the same pose, all with `header`.
 
+    A second result of the same pose names the likeliest motion, where one is known, with the probability that the
+    object is there and moves so: never above the first one's score.
+
     Args:
-        scores: (N,), poses: (N, 7), sizes: (N, 3), as in Detections3DMessage.
+        scores: (N,), poses: (N, 7), sizes: (N, 3), motions: (N, 3), as in Detections3DMessage.
         covariances: (N, 6, 6) of x, y, z and the rotations about them.
     """
     count = len(scores)
-    numbers = np.concatenate([scores[:, None], poses, covariances.reshape(count, 36), poses, sizes], 1, dtype="<f8")
+    placed = np.concatenate([poses, covariances.reshape(count, 36)], 1)
+    firsts = np.concatenate([scores[:, None], placed], 1, dtype="<f8")
+    seconds = np.concatenate([(scores * motions.max(1, initial=0))[:, None], placed], 1, dtype="<f8")
+    boxes = np.concatenate([poses, sizes], 1, dtype="<f8")
+    likeliest = np.where(motions.any(1), motions.argmax(1), -1).tolist()
     out = bytearray(_head(header))
     head = bytes(out)
     align(out, 4)
     out += COUNT.pack(count)
-    results = {name: COUNT.pack(1) + string(name) for name in set(names)}
-    for identity, name, row in zip(ids, names, numbers, strict=True):
+    for row, motion in enumerate(likeliest):
         align(out, 4)
         out += head
         align(out, 4)
-        out += results[name]
+        out += COUNT.pack(1 if motion < 0 else 2) + string(names[row])
         align(out, 8)
-        out += row.tobytes()
-        out += string(identity)
+        out += firsts[row].tobytes()
+        if motion >= 0:
+            out += string(MOTIONS[motion])
+            align(out, 8)
+            out += seconds[row].tobytes()
+        out += boxes[row].tobytes()
+        out += string(ids[row])
     return LITTLE_ENDIAN + bytes(out)
 
 
@@ -115,16 +132,20 @@ class _Reader3D(Reader):
 
     def read(self) -> Detections3DMessage:
         header = self.header()
-        ids, names, rows = [], [], []
+        ids, names, rows, motions = [], [], [], []
         for _ in range(self.count()):
             self.take(STAMP, 4)
             self.skip_string()
-            name, score = self.best_result()
+            results = self.results()
+            name, score = best([(n, s) for n, s in results if n not in MOTIONS])
+            said = dict(results)
+            motions.append([said.get(motion, 0.0) / score if score > 0 else 0.0 for motion in MOTIONS])
             rows.append((score, *self.take(_BOX, 8)))
             names.append(name)
             ids.append(self.string())
         table = np.array(rows, np.float64).reshape(-1, 11)
-        return Detections3DMessage(header, ids, names, table[:, 0], table[:, 1:8], table[:, 8:])
+        shares = np.clip(np.nan_to_num(np.array(motions, np.float64).reshape(-1, len(MOTIONS))), 0, 1)
+        return Detections3DMessage(header, ids, names, table[:, 0], table[:, 1:8], table[:, 8:], shares)
 
 
 def pack_trajectories(

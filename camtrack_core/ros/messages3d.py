@@ -53,7 +53,7 @@ def to_detections(
     known = [velocities.get(name, unknown) for name, keep in zip(message.ids, kept.tolist(), strict=True) if keep]
     velocity = np.array(known, np.float64).reshape(-1, 3) @ pose.rotation.T
     boxes = Boxes3D(pose.apply(poses[:, :3]), message.sizes[kept], yaw, velocity)
-    return Detections3D(boxes, message.scores[kept], class_ids[kept])
+    return Detections3D(boxes, message.scores[kept], class_ids[kept], message.motions[kept])
 
 
 def pack_boxes(detections: Detections3D, names: Sequence[str], header: Header, upright: Floats) -> bytes:
@@ -68,8 +68,9 @@ def pack_boxes(detections: Detections3D, names: Sequence[str], header: Header, u
     labels = [names[row] for row in detections.class_ids]
     covariances = np.zeros((len(poses), 6, 6))
     return pack_detections(
-        header, [""] * len(poses), labels, detections.scores, poses, covariances, detections.boxes.size
-    )
+        header, [""] * len(poses), labels, detections.scores, poses, covariances, detections.boxes.size,
+        detections.motions,
+    )  # fmt: skip
 
 
 def pack_tracks(tracks: Tracks3D, names: Sequence[str], header: Header, upright: Floats | None = None) -> bytes:
@@ -89,7 +90,7 @@ def pack_tracks(tracks: Tracks3D, names: Sequence[str], header: Header, upright:
     labels = [names[row] for row in tracks.class_ids]
     ids = [str(track) for track in tracks.ids]
     poses = _poses(tracks.boxes, upright)
-    return pack_detections(header, ids, labels, tracks.scores, poses, covariances, tracks.boxes.size)
+    return pack_detections(header, ids, labels, tracks.scores, poses, covariances, tracks.boxes.size, tracks.motions)
 
 
 def pack_velocities(tracks: Tracks3D, header: Header, upright: Floats) -> bytes:

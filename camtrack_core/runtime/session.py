@@ -84,7 +84,9 @@ class OpenVinoSession:
         self.engine = f"OpenVINO {openvino.__version__.split('-')[0]} ({precision})"
         self.metadata = _openvino_metadata(model)
         self.input_shapes = {i.any_name: tuple(i.shape) for i in self._compiled.inputs}
-        self._names = [o.any_name for o in self._compiled.outputs]
+        # a tensor may have more names than that of the output which it is
+        results = [o.get_node().get_friendly_name() for o in self._compiled.outputs]
+        self._names = [name.removesuffix("/sink_port_0") for name in results]
         self._request = self._compiled.create_infer_request()
 
     def run(self, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
