@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -20,10 +20,11 @@ from rich.live import Live
 from rich.table import Table
 
 from camtrack import demo_space as space
-from camtrack.recording import read_tracks
+from camtrack.recording import Recorded, read_tracks
 from camtrack_core.datasets.frames import Sequence
 from camtrack_core.datasets.sources import open_source
 from camtrack_core.errors import DataError
+from camtrack_core.evaluation.space import MATCH_DISTANCE
 from camtrack_core.tracks import Tracks2D
 
 LAUNCH = Path(__file__).resolve().parents[1] / "launch"
@@ -50,8 +51,28 @@ class Demo:
     view: bool
 
 
-def run_demo(demo: Demo, console: Console) -> int:
-    """Runs the demo; returns the exit code of the processes. Raises CamtrackError for what a user can mend.
+@dataclass(frozen=True)
+class Outcome:
+    """What the demo came to.
+
+    Attributes:
+        exit_code: of the processes; the rest is empty where they failed.
+        source: that was replayed.
+        frames, tracks: numbers.
+        scores: by name, where the source has labels.
+        files: what was written.
+    """
+
+    exit_code: int
+    source: str
+    frames: int = 0
+    tracks: int = 0
+    scores: dict[str, float] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+
+
+def run_demo(demo: Demo, console: Console) -> Outcome:
+    """Runs the demo and tells about it on the console. Raises CamtrackError for what a user can mend.
 
     A recording that tells where its camera is, as a generated drive does, is tracked in space, others in the image.
     """
@@ -68,16 +89,23 @@ def run_demo(demo: Demo, console: Console) -> int:
     if code:
         console.print(f"[red]a node failed with exit code {code}; its words are in {demo.out / 'log.txt'}[/]")
         _show_errors(demo.out / "log.txt", console)
-        return code
+        return Outcome(code, source)
     tracks = demo.out / ("tracks3d.jsonl" if in_space else "tracks.jsonl")
-    console.print(summary(tracks))
+    recorded, scores, title = read_tracks(tracks), {}, ""
     if in_space and first.boxes3d is not None:
         judged = space.judge(sequence) if demo.input else space.read_judged(demo.out / "judged.json")
-        console.print(space.score_table(sequence, judged, tracks))
+        scores = space.scores(sequence, judged, recorded)
+        title = f"in space, against the truth of {sequence.name} (matches within {MATCH_DISTANCE:g} m)"
     elif not in_space and first.labels is not None:
-        console.print(score_table(sequence, tracks))
-    console.print(f"annotated video: [bold]{demo.out / 'tracks.mp4'}[/]")
-    return 0
+        scores = image_scores(sequence, recorded)
+        title = f"against the truth of {sequence.name}"
+    ids = {row["id"] for rows in recorded.values() for row in rows}
+    console.print(f"{len(recorded)} frames tracked, {len(ids)} tracks")
+    if scores:
+        console.print(score_table(scores, title))
+    video = demo.out / "tracks.mp4"
+    console.print(f"annotated video: [bold]{video}[/]")
+    return Outcome(0, source, len(recorded), len(ids), scores, (video, tracks))
 
 
 def _make_folder(path: Path) -> None:
@@ -218,26 +246,25 @@ def _show_errors(log: Path, console: Console) -> None:
 # --------------------------------------------------------------------------------------------- the results
 
 
-def summary(tracks: Path) -> str:
-    recorded = read_tracks(tracks)
-    ids = {row["id"] for rows in recorded.values() for row in rows}
-    return f"{len(recorded)} frames tracked, {len(ids)} tracks"
-
-
-def score_table(truth: Sequence, tracks: Path) -> Table:
+def image_scores(truth: Sequence, recorded: Recorded) -> dict[str, float]:
     """Scores of recorded tracks against a sequence's labels, all classes alike."""
     from camtrack_core.evaluation.tracking import evaluation_frame, score_tracks
 
-    recorded = read_tracks(tracks)
     frames = [
         evaluation_frame(frame, _as_tracks(recorded.get(frame.time_ns, [])), MIN_HEIGHT)
         for frame in truth
         if frame.labels is not None
     ]
-    scores = score_tracks({truth.name: frames}, MIN_HEIGHT)
-    table = Table("HOTA", "DetA", "AssA", "MOTA", "IDF1", "id switches", title=f"against the truth of {truth.name}")
-    figures = (scores.hota, scores.det_a, scores.ass_a, scores.mota, scores.idf1)
-    table.add_row(*(f"{figure:.3f}" for figure in figures), str(scores.id_switches))
+    found = score_tracks({truth.name: frames}, MIN_HEIGHT)
+    return {
+        "HOTA": found.hota, "DetA": found.det_a, "AssA": found.ass_a, "MOTA": found.mota, "IDF1": found.idf1,
+        "id switches": found.id_switches,
+    }  # fmt: skip
+
+
+def score_table(scores: dict[str, float], title: str) -> Table:
+    table = Table(*scores, title=title)
+    table.add_row(*(str(value) if isinstance(value, int) else f"{value:.3f}" for value in scores.values()))
     return table
 
 

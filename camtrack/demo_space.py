@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from camtrack.bag import BagOptions, write_bag
-from camtrack.recording import read_tracks
+from camtrack.recording import Recorded
 from camtrack_core.datasets.frames import Frame, Sequence, truth_of
-from camtrack_core.evaluation.space import MATCH_DISTANCE, SpaceFrame, score_in_space
+from camtrack_core.evaluation.space import SpaceFrame, score_in_space
 
 FRAME_RATE = 10.0  # of a generated drive
 QUALITY = 92  # of its JPEG images
@@ -81,20 +80,19 @@ def has_space(frame: Frame) -> bool:
     return frame.camera is not None and frame.camera_pose is not None
 
 
-def score_table(truth: Sequence, judged: Judged, tracks: Path) -> Table:
+def scores(truth: Sequence, judged: Judged, recorded: Recorded) -> dict[str, float]:
     """Scores of recorded tracks against a sequence's boxes in space, all classes alike."""
-    found, frames = read_tracks(tracks), []
+    frames = []
     for frame in truth_of(truth):
         if frame.boxes3d is None or frame.labels is None or frame.time_ns not in judged:
             continue
-        rows = found.get(frame.time_ns, [])
+        rows = recorded.get(frame.time_ns, [])
         ids = np.array([row["id"] for row in rows], np.int64)
         centres = np.array([row["centre"] for row in rows], float).reshape(-1, 3)
         scored = np.isin(frame.labels.ids, judged[frame.time_ns])
         frames.append(SpaceFrame(frame.labels.ids, frame.boxes3d.centre, scored, ids, centres))
-    scores, distance = score_in_space(frames)
-    title = f"in space, against the truth of {truth.name} (matches within {MATCH_DISTANCE:g} m)"
-    table = Table("HOTA", "recall", "precision", "MOTA", "IDF1", "id switches", "mean distance", title=title)
-    figures = (scores.hota, scores.recall, scores.precision, scores.mota, scores.idf1)
-    table.add_row(*(f"{figure:.3f}" for figure in figures), str(scores.id_switches), f"{distance:.2f} m")
-    return table
+    found, distance = score_in_space(frames)
+    return {
+        "HOTA": found.hota, "recall": found.recall, "precision": found.precision, "MOTA": found.mota,
+        "IDF1": found.idf1, "id switches": found.id_switches, "mean distance (m)": distance,
+    }  # fmt: skip

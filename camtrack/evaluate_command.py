@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -20,10 +18,11 @@ from camtrack.evaluate import (
     read_splits,
 )
 from camtrack.evaluate_nuscenes import evaluate_submissions, submissions
+from camtrack_core.commands import print_json
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.evaluation.nuscenes_devkit import Task
 
-__all__ = ["Rules", "print_json", "run_along", "run_detections", "run_official", "run_tracks", "submissions"]
+__all__ = ["Rules", "run_along", "run_detections", "run_official", "run_tracks", "submissions"]
 WIDTH = 120  # columns that the table needs
 SHARES = {
     "HOTA": "hota", "DetA": "det_a", "AssA": "ass_a", "MOTA": "mota", "IDF1": "idf1", "Rcll": "recall",
@@ -103,16 +102,3 @@ def _table(evaluation: Evaluation) -> Table:
 
 def _text(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4f}"
-
-
-def print_json(value: dict[str, Any]) -> None:
-    """What is not finite becomes null: JSON knows neither NaN nor infinity."""
-    print(json.dumps(_finite(value), indent=1))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -15,6 +15,7 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TextIO
 
 from camtrack.launch_file import LaunchError, Process, declared_arguments, prefixes, read_launch_file
 
@@ -26,19 +27,21 @@ class Runner:
 
     Attributes:
         exit_code: of the first process that failed; 0 until one does.
+        ended: names and exit codes of the processes, in the order in which they ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, output: TextIO) -> None:
         self.exit_code = 0
+        self.ended: list[tuple[str, int]] = []
+        self._output = output
         self._stop = asyncio.Event()
 
-    async def run(self, processes: Sequence[Process]) -> int:
-        """Run all of them until they have ended; returns the exit code."""
+    async def run(self, processes: Sequence[Process]) -> None:
+        """Run all of them until they have ended."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop.set)
         await asyncio.gather(*(self._keep(process) for process in processes))
-        return self.exit_code
 
     async def _keep(self, process: Process) -> None:
         """Run a process, again and again if it respawns."""
@@ -63,11 +66,12 @@ class Runner:
                 start_new_session=True,
             )
         except OSError as error:
-            say(process.name, f"cannot start {process.command[0]}: {error.strerror}")
+            self._say(process.name, f"cannot start {process.command[0]}: {error.strerror}")
             self.exit_code = self.exit_code or 127
+            self.ended.append((process.name, 127))
             return
         assert child.stdout is not None
-        output = asyncio.create_task(_show(process.name, child.stdout))
+        output = asyncio.create_task(self._show(process.name, child.stdout))
         ended = asyncio.create_task(child.wait())
         stop = asyncio.create_task(self._stop.wait())
         await asyncio.wait({ended, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -82,10 +86,11 @@ class Runner:
 
     def _note(self, name: str, code: int, asked: bool) -> None:
         """Remember the first failure. Dying of a signal that we sent is none, being deaf to them is."""
+        self.ended.append((name, code))
         if code == 0 or (asked and code in (-signal.SIGINT, -signal.SIGTERM, 130)):
-            say(name, "ended")
+            self._say(name, "ended")
             return
-        say(name, f"failed with exit code {code}")
+        self._say(name, f"failed with exit code {code}")
         self.exit_code = self.exit_code or (code if code > 0 else 128 - code)
 
     async def _pause(self, seconds: float) -> None:
@@ -93,20 +98,18 @@ class Runner:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._stop.wait(), seconds)
 
+    async def _show(self, name: str, stream: asyncio.StreamReader) -> None:
+        """Print a process's output line by line, however long the lines are."""
+        rest = b""
+        while chunk := await stream.read(65536):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self._say(name, line.decode(errors="replace"))
+        if rest:
+            self._say(name, rest.decode(errors="replace"))
 
-def say(name: str, text: str) -> None:
-    print(f"[{name}] {text}", flush=True)
-
-
-async def _show(name: str, stream: asyncio.StreamReader) -> None:
-    """Print a process's output line by line, however long the lines are."""
-    rest = b""
-    while chunk := await stream.read(65536):
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            say(name, line.decode(errors="replace"))
-    if rest:
-        say(name, rest.decode(errors="replace"))
+    def _say(self, name: str, text: str) -> None:
+        print(f"[{name}] {text}", file=self._output, flush=True)
 
 
 async def _end(group: int, ended: asyncio.Task[int]) -> None:
@@ -122,15 +125,17 @@ def _signal_group(group: int, number: int) -> None:
         os.killpg(group, number)
 
 
-def run_launch_file(path: str, arguments: Sequence[str]) -> int:
-    """Run a launch file with NAME:=VALUE arguments; returns the exit code. Raises LaunchError."""
+def run_launch_file(path: str, arguments: Sequence[str], output: TextIO) -> Runner:
+    """Run a launch file with NAME:=VALUE arguments; what its processes print goes to `output`. Raises LaunchError."""
     for argument in arguments:
         if ":=" not in argument:
             raise LaunchError(f"expected arguments as NAME:=VALUE, got '{argument}'")
     processes = read_launch_file(path, dict(argument.split(":=", 1) for argument in arguments))
 
-    async def run() -> int:
-        return await Runner().run(processes)
+    async def run() -> Runner:
+        runner = Runner(output)
+        await runner.run(processes)
+        return runner
 
     return asyncio.run(run())
 
@@ -145,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, default, description in declared_arguments(arguments[0]):
                 print(f"{name:16} {description} (default: {'none' if default is None else repr(default)})")
             return 0
-        return run_launch_file(arguments[0], arguments[1:])
+        return run_launch_file(arguments[0], arguments[1:], sys.stdout).exit_code
     except LaunchError as error:
         print(f"[launch] {error}", file=sys.stderr)
         return 2

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -205,8 +205,3 @@ def _in_parallel(tasks: list[Task], run: Run, workers: int, threads: int, advanc
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def as_records(results: list[Result]) -> list[dict[str, Any]]:
-    """Results for JSON."""
-    return [asdict(result) for result in results]

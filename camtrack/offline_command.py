@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from camtrack.methods import Method, Run, demo_model
-from camtrack.offline import Result, as_records, track_sources
+from camtrack.offline import Result, track_sources
+from camtrack_core.commands import print_json
 from camtrack_core.datasets.sources import list_sources
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.runtime import Device
@@ -37,7 +38,7 @@ def run_track(sources: list[str], out: Path, run: Run, jobs: int, cluster: str, 
             specs, out, run, jobs, lambda done, total: progress.update(task, completed=done, total=total), cluster
         )
     if as_json:
-        print(json.dumps(as_records(results), indent=1))
+        print_json([asdict(result) for result in results])
     else:
         Console().print(_table(results))
     failed = [result for result in results if result.error]

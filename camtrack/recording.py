@@ -18,6 +18,7 @@ from camtrack_core.tracks import Tracks2D
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")
+Recorded = dict[int, list[dict]]  # tracks by stamp
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class Recording:
         self._lines.append(json.dumps({"time_ns": time_ns, "frame": self.frames, "tracks": rows}) + "\n")
 
 
-def read_tracks(path: Path) -> dict[int, list[dict]]:
+def read_tracks(path: Path) -> Recorded:
     """Recorded tracks by stamp, of a tracks.jsonl or tracks3d.jsonl."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     return {line["time_ns"]: line["tracks"] for line in lines}

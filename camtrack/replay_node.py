@@ -240,10 +240,32 @@ def _camera_info(frame: Frame, header: Header) -> CameraInfo:
     return info
 
 
-def replay(namespace: str, parameters: Mapping[str, object]) -> int:
-    """Run the node with these parameters until it ends; returns the exit code of the process."""
+@dataclass(frozen=True)
+class Played:
+    """What a replay came to.
+
+    Attributes:
+        exit_code: of the process.
+        frames: number of those that were published.
+        drops: number of waits in vain and other drops, by cause.
+    """
+
+    exit_code: int
+    frames: int
+    drops: dict[str, int]
+
+
+def replay(namespace: str, parameters: Mapping[str, object]) -> Played:
+    """Run the node with these parameters until it ends."""
     overrides = [Parameter(name, value=value) for name, value in parameters.items()]
-    return run(lambda: ReplayNode(namespace=namespace, parameter_overrides=overrides))
+    nodes: list[ReplayNode] = []
+
+    def make() -> ReplayNode:
+        nodes.append(ReplayNode(namespace=namespace, parameter_overrides=overrides))
+        return nodes[0]
+
+    exit_code = run(make)
+    return Played(exit_code, nodes[0].monitor.processed, dict(nodes[0].monitor.drops))
 
 
 def main() -> int:

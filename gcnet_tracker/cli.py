@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import typer
-import yaml
-from rich.progress import track
 
-from camtrack_core.config import Parameters, validated
-from camtrack_core.errors import ConfigurationError, DataError
+from camtrack_core.commands import AsJson, conclude, progress, read_configuration
+from camtrack_core.config import Parameters
+from camtrack_core.datasets.frames import Sequence
+from camtrack_core.errors import DataError
 
 app = typer.Typer(no_args_is_help=True, help="Train and export GCNet.")
 
@@ -35,6 +37,7 @@ def label(
     video: Annotated[Path, typer.Argument(help="a video without labels")],
     teacher: Teacher,
     out: Annotated[Path, typer.Option(help="label file to write, gzipped where it ends in .gz")],
+    as_json: AsJson = False,
 ) -> None:
     """Label a video with a teacher, whole frames and tiles, keeping what agrees over time.
 
@@ -44,7 +47,8 @@ def label(
 
     labels = label_video(video, teacher, out)
     count = sum(map(len, labels.frames)) / len(labels.frames)
-    typer.echo(f"{out}: {len(labels.frames)} frames, {count:.1f} labels a frame")
+    result = {"labels": out, "frames": len(labels.frames), "labels_a_frame": count}
+    conclude(result, f"{out}: {len(labels.frames)} frames, {count:.1f} labels a frame", as_json)
 
 
 @app.command()
@@ -52,6 +56,7 @@ def clips(
     sources: Annotated[list[str], typer.Argument(help="VIDEO:LABELS, drive:SEED?frames=24, UA-DETRAC sequence folder")],
     out: Annotated[Path, typer.Option(help="folder of clips")],
     config: Annotated[Path, typer.Option(help="training configuration; names the classes")],
+    as_json: AsJson = False,
 ) -> None:
     """Prepare labelled sequences for training. Those that are there already are kept.
 
@@ -62,11 +67,9 @@ def clips(
     from gcnet_tracker import clips as stored
 
     class_names = read_config(config).network.class_names
-    out.mkdir(parents=True, exist_ok=True)
-    for sequence in track(open_labelled(sources), "preparing"):
-        path = out / f"{sequence.name}.npz"
-        if not path.exists():
-            stored.save(stored.from_sequence(sequence, class_names), path)
+    prepare(
+        open_labelled(sources), out, lambda s, path: stored.save(stored.from_sequence(s, class_names), path), as_json
+    )
 
 
 @app.command()
@@ -75,6 +78,7 @@ def train(
     clips: Annotated[Path, typer.Option(help="folder of clips, as `camtrack gcnet clips` writes them")],
     out: Annotated[Path, typer.Option(help="folder of the run; a run that is there goes on")],
     pretrained: Annotated[Path | None, typer.Option(help="weights of the backbone; random without")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train both stages. Under `torchrun --nproc-per-node=N -m camtrack.cli gcnet train ...` on N GPUs.
 
@@ -87,7 +91,7 @@ def train(
     from gcnet_tracker.training import train as run
 
     run(out, stored.load_all(paths), weights, read.network, read.training, pretrained)
-    typer.echo(f"{out / 'checkpoint.pt'}; export it with `camtrack gcnet export`")
+    trained(out / "checkpoint.pt", "gcnet", as_json)
 
 
 @app.command()
@@ -100,6 +104,7 @@ def export(
     refresh: Annotated[
         Literal["query", "key"], typer.Option(help="what Algorithm 1 stores: Q as in training, K as in the listing")
     ] = "query",
+    as_json: AsJson = False,
 ) -> None:
     """Write the graph that the node runs.
 
@@ -109,7 +114,7 @@ def export(
     from gcnet_tracker.training import load_network
 
     write(load_network(checkpoint), out, precision, refresh)
-    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+    exported(out, as_json)
 
 
 def read_config(path: Path):  # type: ignore[no-untyped-def]
@@ -121,16 +126,37 @@ def read_config(path: Path):  # type: ignore[no-untyped-def]
         training: TrainingConfig = TrainingConfig()
         sources: tuple[Source, ...] = (Source(clips="*"),)
 
+    return read_configuration(path, RunConfig)
+
+
+# --------------------------------------------------------------------------- what Time3D's commands do alike
+
+
+def prepare(sequences: Iterable[Sequence], out: Path, save: Callable[[Sequence, Path], None], as_json: bool) -> None:
+    """Saves a clip of each sequence that has none yet. Raises DataError."""
     try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{path}: expected a YAML file, got {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigurationError(f"{path}: expected a mapping with network, training and sources, got {values!r}")
-    try:
-        return validated(RunConfig, values)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write to {out}: {error.strerror}") from error
+    made: list[Path] = []
+    kept: list[Path] = []
+    for sequence in progress(sequences, "preparing"):
+        path = out / f"{sequence.name}.npz"
+        (kept if path.exists() else made).append(path)
+        if not path.exists():
+            save(sequence, path)
+    conclude({"made": made, "kept": kept}, f"{out}: {len(made)} clips made, {len(kept)} were there", as_json)
+
+
+def trained(checkpoint: Path, group: str, as_json: bool) -> None:
+    """Says where the weights are; of several processes only the first speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        conclude({"checkpoint": checkpoint}, f"{checkpoint}; export it with `camtrack {group} export`", as_json)
+
+
+def exported(model: Path, as_json: bool) -> None:
+    size = model.stat().st_size
+    conclude({"model": model, "bytes": size}, f"{model}: {size / 1e6:.1f} MB", as_json)
 
 
 def choose_clips(folder: Path, sources: tuple[Source, ...]) -> tuple[list[Path], np.ndarray]:

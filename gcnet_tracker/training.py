@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, distributed, nn
 
@@ -237,6 +238,7 @@ def _progress(rank: int) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[parts]}"),
+        console=Console(stderr=True),
         disable=rank != 0,
     )
 

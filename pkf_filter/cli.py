@@ -12,6 +12,7 @@ import yaml
 from scipy.special import expit
 
 from camtrack_core.boxes import Floats
+from camtrack_core.commands import AsJson, conclude
 from camtrack_core.config import Parameters, validated
 from camtrack_core.datasets import frames
 from camtrack_core.datasets.sources import open_labelled
@@ -44,6 +45,7 @@ def noise(
     ] = None,
     sensor: Annotated[str, typer.Option(help="name of the sensor whose detections they are")] = "front",
     reach: Annotated[float, typer.Option(min=0.01, help="a detection is of the label at most so far off, m")] = 2.0,
+    as_json: AsJson = False,
 ) -> None:
     """Estimate the noise of each class group's motion from labels, and that of a detector and its scores.
 
@@ -55,7 +57,7 @@ def noise(
     sequences = list(open_labelled(sources))
     motion = motion_parameters(sequences, config)
     if detections is None:
-        typer.echo(as_yaml({"world": motion}))
+        conclude({"parameters": {"world": motion}, "remarks": []}, as_yaml({"world": motion}), as_json)
         return
     compared = [labelled.compared_frames(sequence, detections, config) for sequence in sequences]
     measured, seen, comments = sensor_parameters(compared, reach, config)
@@ -66,8 +68,8 @@ def noise(
         model = score_model(in_image, FilterConfig().score_memory, FilterConfig().max_silence)
         parameters["detector"] = image_parameters(model, compared)
         comments.append(summary("in the image", model))
-    typer.echo("\n".join(f"# {line}" for line in comments))
-    typer.echo(as_yaml(parameters))
+    remarks = "".join(f"# {line}\n" for line in comments)
+    conclude({"parameters": parameters, "remarks": comments}, remarks + as_yaml(parameters), as_json)
 
 
 def motion_parameters(sequences: Sequence[frames.Sequence], config: WorldConfig) -> dict[str, dict[str, float]]:

@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from test_cli import a_video, camtrack
 from typer.testing import CliRunner
 
-from camtrack.cli import app
+from camtrack.cli import app, main
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,17 +30,36 @@ def commands() -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
-def test_every_command_has_help_with_an_example_and_refuses_what_it_does_not_know(command: tuple[str, ...]) -> None:
+def test_every_command_has_help_with_an_example_and_json_and_refuses_what_it_does_not_know(
+    command: tuple[str, ...],
+) -> None:
     runner = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"})
     shown = runner.invoke(app, [*command, "--help"])
     assert shown.exit_code == 0 and f"camtrack {' '.join(command)}" in shown.output.partition("Example")[2]
+    assert "--json" in shown.output
     if command != ("launch",):  # takes NAME:=VALUE
         assert runner.invoke(app, [*command, "--no-such-option"]).exit_code == 2
 
 
-@pytest.mark.parametrize("command", ["bag", "track", "evaluate", "report"])
-def test_results_are_to_be_had_as_json(command: str) -> None:
-    assert "--json" in CliRunner(env={"COLUMNS": "200"}).invoke(app, [command, "--help"]).output
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_every_command_names_the_missing_file_and_ends_with_code_2(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """All that a command cannot do without is a name of nothing."""
+    found: Any = typer.main.get_command(app)
+    for word in command:
+        found = found.commands[word]
+    words = []
+    for number, parameter in enumerate(p for p in found.params if p.required or p.name == "input"):
+        words += [parameter.opts[0]] if parameter.param_type_name == "option" else []
+        words.append(str(tmp_path / f"missing{number}.mp4"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["camtrack", *command, *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capfd.readouterr()
+    assert ended.value.code == 2
+    assert "error:" in said.err and "missing" in said.err and "Traceback" not in said.out + said.err
 
 
 def test_shells_complete_commands() -> None:
@@ -49,6 +70,25 @@ def test_shells_complete_commands() -> None:
         capture_output=True, text=True, env=environment | {"COMP_WORDS": "camtrack re"}, check=False,
     )  # fmt: skip
     assert set(done.stdout.split()) == {"replay", "report"}, done.stderr
+
+
+def test_a_launch_as_json(tmp_path: Path) -> None:
+    """What the processes print does not mix with the result."""
+    file = tmp_path / "two.launch.xml"
+    file.write_text('<launch><executable cmd="echo hello" name="a"/><executable cmd="false" name="b"/></launch>')
+    done = camtrack("launch", str(file), "--json")
+    assert "hello" in done.stderr and done.returncode == 1
+    result = json.loads(done.stdout)
+    assert result["exit_code"] == 1
+    assert {one["process"]: one["exit_code"] for one in result["ended"]} == {"a": 0, "b": 1}
+
+
+def test_clips_as_json(data_root: Path, tmp_path: Path) -> None:
+    arguments = ["gcnet", "clips", "drive:3?frames=2", "--out", str(tmp_path)]
+    arguments += ["--config", str(ROOT / "config/gcnet_demo.yaml"), "--json"]
+    clip = str(tmp_path / "drive-000003.npz")
+    assert json.loads(camtrack(*arguments).stdout) == {"made": [clip], "kept": []}
+    assert json.loads(camtrack(*arguments).stdout) == {"made": [], "kept": [clip]}
 
 
 def test_a_report_and_a_bag_as_json(data_root: Path, tmp_path: Path) -> None:
@@ -80,9 +120,10 @@ def test_a_video_becomes_a_bag_and_is_replayed(tmp_path: Path) -> None:
     listener = subprocess.Popen(
         [sys.executable, "-c", LISTENER], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
-    played = camtrack("replay", bag, "--rate", "0.5", "--compressed", "--namespace", "left", "--clock")
+    played = camtrack("replay", bag, "--rate", "0.5", "--compressed", "--namespace", "left", "--clock", "--json")
     stamps, _ = listener.communicate(timeout=60)
     assert played.returncode == 0, played.stderr
+    assert json.loads(played.stdout) == {"source": bag, "exit_code": 0, "frames": 12, "drops": {}}
     assert [int(s) for s in stamps.split()] == [1_000_000_000 + k * 100_000_000 for k in range(12)]
 
 

@@ -109,18 +109,23 @@ def test_toolkit_example_of_pr_mota(data_root: Path) -> None:
     curve = uadetrac_pr.read_curve(folder / "R-CNN_detection_PR.txt")
     values = dict(zip(uadetrac_pr.COLUMNS, uadetrac_pr.integrate(curve, table[:-1, 1:]), strict=True))
     expected = dict(zip(uadetrac_pr.COLUMNS, table[-1, 1:], strict=True))
-    for name in ("MOTA", "MOTAL", "Rcll"):
+    for name in ("MOTA", "MOTAL", "Rcll", "MT"):
         assert values[name] == pytest.approx(expected[name], rel=0.02), name
 
 
 def test_the_toolkits_own_integration_leaves_thresholds_out(data_root: Path) -> None:
-    """Why other columns differ: its row is, to the printed digits, a sum over five of eleven thresholds alone, with
-    weights that no rule gives for the integral along the curve; they add up to more than half the curve's length."""
+    """Why other columns differ: its row is, to the printed digits, a sum over five of eleven thresholds alone.
+
+    No trapezoids give its weights, on whatever curve through five points: each segment adds as much to the weight of
+    one end as to that of the other, so that their alternating sum is zero. Together they are more than half the
+    curve's length.
+    """
     table = np.loadtxt(data_root / "uadetrac/toolkit/PR-Results/GOG_R-CNN_DETRAC-MOT_results.txt", delimiter=",")
     curve = uadetrac_pr.read_curve(data_root / "uadetrac/toolkit/PR-Results/R-CNN_detection_PR.txt")
     used = [3, 6, 7, 8, 9]
     weights, *_ = np.linalg.lstsq(table[used, 1:].T, table[-1, 1:], rcond=None)
     np.testing.assert_allclose(weights @ table[used, 1:], table[-1, 1:], atol=2e-4)
+    assert abs(weights @ [1, -1, 1, -1, 1]) == pytest.approx(0.0187, abs=1e-3)
     length = np.hypot(np.diff(curve.recall), np.diff(curve.precision)).sum()
     assert weights.min() > 0 and weights.sum() == pytest.approx(0.6355, abs=1e-3) and weights.sum() > 1.05 * length / 2
 

@@ -147,8 +147,23 @@ def true_tracks(root: Path) -> dict[str, list[dict[str, Any]]]:
     return results
 
 
-def test_true_tracks_score_almost_one(devkit: Path, data_root: Path, tmp_path: Path) -> None:
-    """Figures of the devkit alone on the same file; what lacks to one are objects that no lidar point hits."""
+def test_the_annotations_that_count_score_one(devkit: Path, data_root: Path, tmp_path: Path) -> None:
+    """The devkit counts the annotations with lidar or radar points."""
+    folder = data_root / "nuscenes"
+    annotations = read_tables(folder / "v1.0-mini").records("sample_annotation")
+    hit = {(a["sample_token"], a["instance_token"]) for a in annotations if a["num_lidar_pts"] + a["num_radar_pts"] > 0}
+    counted = {
+        token: [row for row in rows if (token, row["tracking_id"]) in hit]
+        for token, rows in true_tracks(folder).items()
+    }
+    (tmp_path / "s.json").write_text(json.dumps({"meta": {}, "results": counted}))
+    found = evaluate_submissions([tmp_path / "s.json"], [str(folder)], "tracking", "mini_val", print)
+    assert (found.scores["AMOTA"], found.scores["MOTA"]) == (pytest.approx(1), 1)
+    assert (found.scores["AMOTP"], found.scores["FP"], found.scores["FN"]) == (pytest.approx(0, abs=1e-4), 0, 0)
+
+
+def test_all_annotations_score_what_the_devkit_says(devkit: Path, data_root: Path, tmp_path: Path) -> None:
+    """What lacks to one are the objects that no lidar or radar point hits: false alarms to the devkit."""
     folder = data_root / "nuscenes"
     (tmp_path / "s.json").write_text(json.dumps({"meta": {}, "results": true_tracks(folder)}))
     done = camtrack("evaluate", str(tmp_path / "s.json"), "--truth", str(folder), "--json")

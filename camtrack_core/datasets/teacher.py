@@ -13,9 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from camtrack_core.boxes import Boxes2D, Floats, Integers, area, coverage, intersection, iou
+from camtrack_core.commands import progress
 from camtrack_core.datasets.consistency import Rules, consistent_tracks
 from camtrack_core.datasets.labelled import VideoLabels, write_labels
 from camtrack_core.datasets.video import Video
@@ -237,7 +237,7 @@ def label_video(video: str | Path, teacher_onnx: str | Path, out: str | Path) ->
     """
     source = Video(video)
     steps = detect_video(source, Yolox(teacher_onnx))
-    found = list(track(steps, f"labelling {source.path.name}", total=len(source)))
+    found = list(progress(steps, f"labelling {source.path.name}", len(source)))
     objects, unclear = [boxes for boxes, _ in found], [regions for _, regions in found]
     frames, ignored = consistent_tracks(objects, unclear, len(CLASS_NAMES), Rules())
     labels = VideoLabels(source.path.name, (source.width, source.height), CLASS_NAMES, frames, ignored)
