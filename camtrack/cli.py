@@ -134,6 +134,28 @@ def bag(
 
 
 @app.command()
+def results(
+    bag: Annotated[Path, typer.Argument(help="bag with the results of a run", show_default=False)],
+    source: Source,
+    out: Annotated[Path, typer.Option(help="folder for NAME.txt or NAME.json")],
+    topic: Annotated[str, typer.Option(help="of the results; without: the only one beside the truth")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write the results that a bag has recorded to the files that `evaluate` and `report` read.
+
+    SOURCE is the recording that was tracked. Boxes in the image become MOTChallenge text, tracks in space (of nuScenes,
+    played with its poses) a submission.
+
+    Example: camtrack results run_bag 'data/nuscenes?scene=scene-0103' --topic /camera/pkf_filter/tracks --out run
+    """
+    from camtrack.results import write_results
+
+    written = write_results(bag, source, out, topic)
+    sentence = f"{written.file}: {written.answered} of {written.frames} frames answered on {written.topic}"
+    conclude(asdict(written), sentence, as_json)
+
+
+@app.command()
 def track(
     source: Annotated[list[str], typer.Argument(help=f"{SOURCE}; of a data set all sequences", show_default=False)],
     out: Annotated[Path, typer.Option(help="a .txt or .json file, or a folder for NAME.txt of each sequence")],

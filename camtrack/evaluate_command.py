@@ -23,7 +23,7 @@ from camtrack_core.errors import ConfigurationError
 from camtrack_core.evaluation.nuscenes_devkit import Task
 
 __all__ = ["Rules", "run_along", "run_detections", "run_official", "run_tracks", "submissions"]
-WIDTH = 120  # columns that the table needs
+WIDEST = 1000  # columns that a table may need
 SHARES = {
     "HOTA": "hota", "DetA": "det_a", "AssA": "ass_a", "MOTA": "mota", "IDF1": "idf1", "Rcll": "recall",
     "Prcn": "precision", "MOTP": "motp",
@@ -42,12 +42,11 @@ def run_official(files: list[Path], truth: list[str], task: Task, eval_set: str,
         print_json(asdict(found))
         return
     console = Console()
-    console.width = max(console.width, WIDTH)
     names = list(next(iter(found.classes.values()), {}))
     table = Table("class", *names)
     for name, scores in found.classes.items():
         table.add_row(name, *("" if math.isnan(value) else _text(value) for value in scores.values()))
-    console.print(table)
+    _print_whole(console, table)
     console.print(", ".join(f"{name} {_text(value)}" for name, value in found.scores.items()), highlight=False)
     missing = f", {found.missing} of them not in the submission and taken as empty" if found.missing else ""
     console.print(f"{found.samples} key frames{missing}", highlight=False)
@@ -60,8 +59,7 @@ def run_tracks(predictions: Path, truth: list[str], rules: Rules, as_json: bool)
         print_json(asdict(evaluation))
         return
     console = Console()
-    console.width = max(console.width, WIDTH)
-    console.print(_table(evaluation))
+    _print_whole(console, _table(evaluation))
     if evaluation.spatial is not None:
         console.print("in space: " + ", ".join(f"{name} {_text(v)}" for name, v in asdict(evaluation.spatial).items()))
 
@@ -98,6 +96,12 @@ def _table(evaluation: Evaluation) -> Table:
         values = [f"{getattr(scores, share):.4f}" for share in SHARES.values()]
         table.add_row(name, *values, *(str(getattr(scores, count)) for count in COUNTS.values()))
     return table
+
+
+def _print_whole(console: Console, table: Table) -> None:
+    """On narrow terminals lines are broken rather than names cut."""
+    console.width = max(console.width, console.measure(table, options=console.options.update(width=WIDEST)).maximum)
+    console.print(table)
 
 
 def _text(value: float) -> str:

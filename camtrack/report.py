@@ -142,7 +142,7 @@ def page(runs: list[ReportedRun]) -> str:
     ]
     parts = [
         f"<h1>{escape(' · '.join(names))}</h1>",
-        f"<p>{len(first.sequences)} sequences, {first.combined.frames} frames, "
+        f"<p>{_counted(len(first.sequences), 'sequence')}, {_counted(first.combined.frames, 'frame')}, "
         f"{first.combined.truth} objects to be found.</p>",
         "<h2>Scores</h2>",
         _score_table(runs),
@@ -198,6 +198,10 @@ def paired_interval(a: Floats, b: Floats, seed: int = 0) -> tuple[float, float, 
     return float((b - a).mean()), *interval(b - a, seed)
 
 
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
 def _each(evaluation: Evaluation, name: str) -> list[float]:
     return [float(getattr(scores, name)) for scores in evaluation.sequences.values()]
 
@@ -217,8 +221,9 @@ def _score_table(runs: list[ReportedRun]) -> str:
         texts = [f"{value:.4f}" if label in SHARES else f"{value:.0f}" for value in values]
         rows.append([label, *(_with_interval(t, field, run) for t, run in zip(texts, runs, strict=True))])
         best.append({k for k, v in enumerate(values, start=1) if v == good} if len(set(values)) > 1 else set())
+    several = len(runs[0].evaluation.sequences) > 1
     note = "<p>In brackets: 95 % interval of the mean over sequences, by bootstrap.</p>"
-    return table(["", *(run.name for run in runs)], rows, best) + note
+    return table(["", *(run.name for run in runs)], rows, best) + (note if several else "")
 
 
 def _with_interval(text: str, field: str, run: ReportedRun) -> str:
@@ -229,13 +234,16 @@ def _with_interval(text: str, field: str, run: ReportedRun) -> str:
 
 
 def _changes(runs: list[ReportedRun]) -> str:
-    rows = []
+    rows, one = [], len(runs[0].evaluation.sequences) < 2
     for run in runs[1:]:
         for name in COMPARED:
             mean, low, high = paired_interval(*_pair(runs[0].evaluation, run.evaluation, name))
-            one = len(run.evaluation.sequences) < 2
-            word = "one sequence" if one else "better" if low > 0 else "worse" if high < 0 else "not certain"
-            rows.append([run.name, name.upper(), f"{mean:+.4f}", f"{low:+.4f} to {high:+.4f}", word])
+            word = "better" if low > 0 else "worse" if high < 0 else "not certain"
+            certainty = [] if one else [f"{low:+.4f} to {high:+.4f}", word]
+            rows.append([run.name, name.upper(), f"{mean:+.4f}", *certainty])
+    if one:
+        head = [f"against {runs[0].name}", "score", "change"]
+        return table(head, rows) + "<p>One sequence does not tell how certain this is.</p>"
     head = [f"against {runs[0].name}", "score", "mean over sequences", "95 % interval", ""]
     return table(head, rows) + "<p>Intervals by bootstrap over the sequences.</p>"
 

@@ -17,6 +17,8 @@ TRACK_COLOURS = ("#4e79a7", "#f28e2b", "#59a14f", "#b07aa1", "#edc948", "#76b7b2
 MISSED = "#c9c9c9"
 WIDTH = 860  # of the pictures, pixels
 LATENCY_BINS = 40
+AXIS_SHARE = 95  # per cent of the frames of a run that the axis of its latency reaches
+LONGEST = 22  # characters of a label beside a bar
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], best: Sequence[set[int]] = ()) -> str:
@@ -37,7 +39,7 @@ def bars(title: str, labels: Sequence[str], values: Sequence[Sequence[float]], n
     shapes = [_text(170, 14, title, bold=True)]
     for i, label in enumerate(labels):
         y = top + i * group
-        shapes.append(_text(160, y + group / 2, label, "end"))
+        shapes.append(_text(160, y + group / 2, _short(label), "end"))
         for k in range(len(names)):
             value, row = values[k][i], y + k * thickness
             length = max(value, 0) * scale
@@ -62,12 +64,13 @@ def curves(found: Sequence[Curve | None], names: Sequence[str]) -> str:
             )
             shapes.append(f'<polyline points="{points}" fill="none" stroke="{colour(k)}" stroke-width="2"/>')
     shapes.append(_text(left + side / 2, top + side + 34, "recall", "middle"))
+    shapes.append(_text(left, top - 7, "precision", "middle"))
     return svg(top + side + 44, [*shapes, _legend(names, 450)])
 
 
 def latencies(milliseconds: Sequence[Floats], names: Sequence[str]) -> str:
-    """Histograms of the time that a frame took, a run above the other, on one axis up to the 99th percentile."""
-    largest = max(float(np.percentile(values, 99)) for values in milliseconds if len(values))
+    """Histograms of the time that a frame took, a run above the other, on one axis; the last bar holds the rest."""
+    largest = max(float(np.percentile(values, AXIS_SHARE)) for values in milliseconds if len(values))
     edges = np.linspace(0, max(largest, 1e-3), LATENCY_BINS + 1)
     left, height, gap = 170, 70, 34
     width = 480 / LATENCY_BINS
@@ -89,7 +92,7 @@ def latencies(milliseconds: Sequence[Floats], names: Sequence[str]) -> str:
         shapes.append(_text(left + 490, top + 14, f"median {p50:.1f} ms"))
         shapes.append(_text(left + 490, top + 32, f"99 % below {p99:.1f} ms"))
         shapes.append(_text(left, top + height + 15, "0"))
-        shapes.append(_text(left + 480, top + height + 15, f"{edges[-1]:.1f} ms", "end"))
+        shapes.append(_text(left + 480, top + height + 15, f"{edges[-1]:.1f} ms and more", "end"))
     return svg(20 + len(names) * (height + gap), shapes)
 
 
@@ -120,6 +123,11 @@ def timeline(frames: Sequence[JudgedFrame], rows: int) -> str:
     shapes.append(_text(left, bottom + 12, "frame 1", size=10))
     shapes.append(_text(WIDTH - 20, bottom + 12, f"frame {len(frames)}", "end", 10))
     return svg(bottom + 20, shapes)
+
+
+def _short(label: str) -> str:
+    """Names of sequences differ at their ends."""
+    return label if len(label) <= LONGEST else f"{label[: LONGEST // 3]}\u2026{label[-(LONGEST - LONGEST // 3 - 1) :]}"
 
 
 def colour(k: int) -> str:

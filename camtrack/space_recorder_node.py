@@ -69,7 +69,8 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
         if self._recording is None:
             return
         self._transforms.close()
-        self._write(self._joiner.flush())
+        for time_ns, image, tracks in self._joiner.flush():
+            self._recording.write(time_ns, image, tracks)  # nobody is shown them: the publishers are gone by now
         self._recording.close()
         folder = Path(self.parameters.folder).resolve()
         self.get_logger().info(f"recorded {self._recording.frames} images in {folder}")

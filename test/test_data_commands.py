@@ -15,6 +15,7 @@ from test_cli import a_video, camtrack
 from typer.testing import CliRunner
 
 from camtrack.cli import app, main
+from camtrack.evaluate_command import Rules, run_tracks
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,7 +70,7 @@ def test_shells_complete_commands() -> None:
         [sys.executable, "-c", code],
         capture_output=True, text=True, env=environment | {"COMP_WORDS": "camtrack re"}, check=False,
     )  # fmt: skip
-    assert set(done.stdout.split()) == {"replay", "report"}, done.stderr
+    assert set(done.stdout.split()) == {"replay", "report", "results"}, done.stderr
 
 
 def test_a_launch_as_json(tmp_path: Path) -> None:
@@ -155,6 +156,16 @@ def test_public_detections_are_tracked_and_scored(data_root: Path, tmp_path: Pat
     assert 0.3 < scores["combined"]["hota"] < 0.9 and scores["combined"]["frames"] == 250
     table = camtrack("evaluate", out, "--truth", data)
     assert f"{scores['combined']['hota']:.4f}" in table.stdout and "combined" in table.stdout
+
+
+def test_a_narrow_terminal_cuts_no_name(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    sequence = data_root / "mot15/TUD-Campus"
+    run_tracks(sequence / "gt/gt.txt", [str(sequence)], Rules(), as_json=False)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "TUD-Campus" in line]
+    assert line.count("1.0000") == 8  # all scores on the line of their sequence
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,8 @@ def test_the_recorder_joins_images_tracks_velocities_and_places(tmp_path: Path) 
             graph.spin_for(0.1)
             tf.publish(TFMessage(transforms=[to_transform(POSE, "map", "camera", stamp)]))  # later than the tracks
             graph.spin_until(lambda n=index: recorder._recording.frames > n)
+        images.publish(image_message(4 * SECOND, 90, 360, 640))  # never answered: written as the node ends
+        graph.spin_until(lambda: recorder._joiner._images)
     lines = [json.loads(line) for line in (tmp_path / "tracks3d.jsonl").read_text().splitlines()]
     assert [line["time_ns"] for line in lines] == [SECOND, 2 * SECOND, 3 * SECOND]
     assert [len(rows) for rows in read_tracks(tmp_path / "tracks3d.jsonl").values()] == [0, 1, 1]
@@ -141,5 +143,5 @@ def test_the_recorder_joins_images_tracks_velocities_and_places(tmp_path: Path) 
     assert row == {"id": 1, "class": "car", "score": 0.9, "centre": [12.0, 1.0, 0.75], "size": [4.0, 2.0, 1.5],
                    "yaw": 0.0, "velocity": [3.0, 0.0, 0.0]}  # fmt: skip
     video = cv2.VideoCapture(str(tmp_path / "tracks.mp4"))
-    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 4
     assert video.get(cv2.CAP_PROP_FRAME_WIDTH) > video.get(cv2.CAP_PROP_FRAME_HEIGHT) * 2

@@ -1,0 +1,131 @@
+"""`camtrack results`: what a bag has recorded of a tracker, back to files that `evaluate` and `report` read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from camtrack.bag import FIXED_FRAME
+from camtrack.methods import SUBMITTED
+from camtrack_core.boxes import Boxes3D
+from camtrack_core.datasets import rosbag_types as types
+from camtrack_core.datasets.frames import truth_of
+from camtrack_core.datasets.nuscenes import NuScenesSequence
+from camtrack_core.datasets.rosbag import TRUTH, TRUTH_3D, list_topics, read_messages
+from camtrack_core.datasets.sources import open_source
+from camtrack_core.errors import DataError
+from camtrack_core.evaluation.mot_text import write_mot
+from camtrack_core.evaluation.nuscenes_submission import SubmittedBoxes, write_submission
+from camtrack_core.tracks import Tracks2D
+
+KINDS = (types.DETECTIONS_2D, types.DETECTIONS_3D)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came of a recorded topic.
+
+    Attributes:
+        file: with the tracks; topic: that they were recorded on.
+        frames: of the recording; answered: those of them that the tracker has answered.
+    """
+
+    file: Path
+    topic: str
+    frames: int
+    answered: int
+
+
+def write_results(bag: Path, source: str, out: Path, topic: str = "") -> Written:
+    """Writes the tracks of a bag as MOTChallenge text, those in space as a nuScenes submission.
+
+    Args:
+        bag: with the results, a Detection2DArray or Detection3DArray for each image, which bear its stamp.
+        source: the recording that was tracked; its stamps tell which frame a result belongs to.
+        out: folder for NAME.txt or NAME.json.
+        topic: of the results; may be empty where there is only one beside the truth.
+
+    Raises:
+        DataError: the bag has no such results, they are not of the recording or in space and not of nuScenes, or the
+            file cannot be written.
+    """
+    topic, kind = _choose(bag, topic)
+    sequence = open_source(source)
+    spatial = kind == types.DETECTIONS_3D
+    if spatial and not isinstance(sequence, NuScenesSequence):
+        raise DataError(f"{topic} of {bag} holds boxes in space; expected a recording of nuScenes, got {source}")
+    found = {types.header_time(message): message for _, _, message in read_messages(bag, {topic})}
+    frame = next((message.header.frame_id for message in found.values()), FIXED_FRAME)
+    if spatial and frame != FIXED_FRAME:
+        raise DataError(f"{topic} of {bag}: expected tracks in the frame {FIXED_FRAME}, got them in {frame}")
+    stamps = [truth.time_ns for truth in truth_of(sequence)]
+    answered = sum(time_ns in found for time_ns in stamps)
+    if found and not answered:
+        first = f"{next(iter(found)) / 1e9:.3f} s, {source} from {stamps[0] / 1e9:.3f} s on" if stamps else "no frame"
+        raise DataError(f"{topic} of {bag} has no result for a frame of {source}: it begins at {first}")
+    file = out / f"{sequence.name}{'.json' if spatial else '.txt'}"
+    messages = [found.get(time_ns) for time_ns in stamps]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f"{file.name}.partial")
+        if isinstance(sequence, NuScenesSequence) and spatial:
+            keys = [(key, message) for key, message in zip(sequence.keys(), messages, strict=True) if key is not None]
+            write_submission(partial, {token: _submitted(message) for (token, _), message in keys})
+        else:
+            write_mot(partial, [_tracks(message) for message in messages])
+        partial.replace(file)
+    except OSError as error:
+        raise DataError(f"cannot write {file}: {error.strerror}") from error
+    return Written(file, topic, len(stamps), answered)
+
+
+def _choose(bag: Path, topic: str) -> tuple[str, str]:
+    """The topic of results and its type."""
+    found = {name: kind for name, (kind, _) in list_topics(bag).items() if kind in KINDS}
+    results = [name for name in found if name.rpartition("/")[2] not in (TRUTH, TRUTH_3D)]
+    if topic in found:
+        return topic, found[topic]
+    if topic or len(results) != 1:
+        wanted = f"results on {topic}" if topic else "one topic of results; name it with --topic"
+        raise DataError(f"bag {bag}: expected {wanted}, found {', '.join(found) or 'none'}")
+    return results[0], found[results[0]]
+
+
+def _rows(message: Any) -> list[tuple[Any, Any]]:
+    """Every detection with its most probable class; none where there is no message."""
+    detections = [] if message is None else [d for d in message.detections if d.results]
+    return [(d, max(d.results, key=lambda result: result.hypothesis.score).hypothesis) for d in detections]
+
+
+def _tracks(message: Any) -> Tracks2D:
+    rows = _rows(message)
+    boxes = [(d.bbox.center.position.x, d.bbox.center.position.y, d.bbox.size_x, d.bbox.size_y) for d, _ in rows]
+    centre, half = np.split(np.array(boxes, float).reshape(-1, 4) * [1, 1, 0.5, 0.5], 2, axis=1)
+    return Tracks2D(
+        np.array([int(d.id) if d.id.isdecimal() else -1 for d, _ in rows], np.int64),
+        np.concatenate([centre - half, centre + half], 1),
+        np.array([best.score for _, best in rows], float),
+        np.zeros(len(rows), np.int64),  # the text holds no classes
+    )
+
+
+def _submitted(message: Any) -> SubmittedBoxes:
+    """Velocities and attributes are not part of the message."""
+    rows = _rows(message)
+    poses, sizes = [d.bbox.center for d, _ in rows], [d.bbox.size for d, _ in rows]
+    boxes = Boxes3D(
+        np.array([(p.position.x, p.position.y, p.position.z) for p in poses], float).reshape(-1, 3),
+        np.array([(s.x, s.y, s.z) for s in sizes], float).reshape(-1, 3),
+        np.array([2 * np.arctan2(p.orientation.z, p.orientation.w) for p in poses], float),
+        np.full((len(rows), 3), np.nan),
+    )
+    return SubmittedBoxes(
+        boxes,
+        np.array([best.score for _, best in rows], float),
+        np.array([SUBMITTED.get(best.class_id, best.class_id) for _, best in rows], np.str_),
+        np.array([d.id for d, _ in rows], np.str_),
+        np.full(len(rows), "", np.str_),
+    )
