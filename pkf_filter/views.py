@@ -175,3 +175,6 @@ class ImageView:
         extent = self.detections.xyxy[:, 2:] - self.detections.xyxy[:, :2]
         everywhere = self.sensor.clutter_boxes / (self.camera.width * self.camera.height)
         return np.asarray(np.log(everywhere) - np.log(RELATIVE_SIZES * extent).sum(1))
+
+
+View = SpaceView | ImageView

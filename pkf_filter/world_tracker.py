@@ -248,11 +248,12 @@ class WorldTracker:
         world.keep_plausible(state.mean)
         world.keep_plausible(state.mode_mean.reshape(-1, world.STATE_SIZE))
         measured = association.missed < kernels.SEEN
-        confirmed = state.confirmed | (existence >= config.confirmation)
+        likely = existence >= config.confirmation
+        confirmed = state.confirmed | likely
         self._state = state._replace(
             existence=existence,
             confirmed=confirmed,
-            shown=confirmed & (state.shown | (existence >= config.hold)),
+            shown=confirmed & ((state.shown & likely) | (existence >= config.hold)),
             seen_ns=np.where(measured, entry.time_ns, state.seen_ns),
             facing=facing,
         )

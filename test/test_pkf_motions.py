@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from camtrack_core.boxes import MOTIONS, Boxes3D, Detections3D
-from pkf_filter.world_tracker import MOTION_RATE, WorldTracker, motions_after
+from pkf_filter.world_state import MOTION_RATE, motions_after
+from pkf_filter.world_tracker import WorldTracker
 
 SECOND = 1_000_000_000
 PARKED, MOVING = np.eye(3)[MOTIONS.index("parked")], np.eye(3)[MOTIONS.index("moving")]

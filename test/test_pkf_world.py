@@ -184,9 +184,12 @@ def test_a_measured_velocity_starts_a_track_and_an_unknown_one_does_not() -> Non
     velocity = np.array([[3.0, -4.0, 0.0], [np.nan, np.nan, np.nan], [1e4, 0.0, 0.0]])
     row = np.repeat(parameters(STRAIGHT), 3, 0)
     mean, covariance = world.initial_state(z, noise, velocity, 0.5, row)
-    assert mean[:, world.VX].tolist() == [3.0, 0.0, 0.0] and mean[:, world.VY].tolist() == [-4.0, 0.0, 0.0]
+    prior, measured = row[0, world.SPEED] ** -2, 0.5**-2  # information: of a new track, at rest on average
+    share = measured / (prior + measured)
+    assert mean[:, world.VX] == pytest.approx([share * 3.0, 0.0, 0.0])
+    assert mean[:, world.VY] == pytest.approx([share * -4.0, 0.0, 0.0])
     deviations = np.sqrt(covariance[:, world.VX, world.VX])
-    assert deviations == pytest.approx([0.5, row[1, world.SPEED], row[2, world.SPEED]])
+    assert deviations == pytest.approx([(prior + measured) ** -0.5, row[1, world.SPEED], row[2, world.SPEED]])
 
 
 # --- Projection

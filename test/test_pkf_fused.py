@@ -1,0 +1,121 @@
+"""Boxes in images beside boxes in space: what each of them may say about a track."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from camtrack_core.boxes import Boxes2D, Boxes3D, Detections3D
+from camtrack_core.camera import OPTICAL_IN_VEHICLE, Camera, Pose
+from camtrack_core.tracks import Tracks3D
+from pkf_filter.world_config import SensorModel, WorldConfig
+from pkf_filter.world_tracker import WorldTracker
+
+SECOND = 1_000_000_000
+FRAME = SECOND // 10
+CAMERA = Camera.from_field_of_view(1280, 720, 70.0)
+EYE = Pose(OPTICAL_IN_VEHICLE, np.array([0, 0, 1.5]))
+SHOW_MEASURED = WorldConfig(hold=1.0, confirmation=0.3)
+CAR, TRUCK = 0, 1
+
+
+def space(*places: tuple[float, float], score: float = 0.6, velocity: float = np.nan) -> Detections3D:
+    """Cars at x, y."""
+    count = len(places)
+    centre = np.array([(x, y, 0.75) for x, y in places]).reshape(-1, 3)
+    boxes = Boxes3D(centre, np.tile([4.0, 1.8, 1.5], (count, 1)), np.zeros(count), np.full((count, 3), velocity))
+    return Detections3D(boxes, np.full(count, score), np.full(count, CAR))
+
+
+def image(*places: tuple[float, float], score: float = 0.99, class_id: int = CAR) -> Boxes2D:
+    """Images of cars at x, y."""
+    rows = []
+    for x, y in places:
+        pixels = CAMERA.project(EYE.inverse().apply(space((x, y)).boxes.corners()))[0]
+        rows.append(np.concatenate([pixels.min(0), pixels.max(0)]))
+    return Boxes2D(np.array(rows).reshape(-1, 4), np.full(len(rows), score), np.full(len(rows), class_id))
+
+
+def tracker(config: WorldConfig = SHOW_MEASURED) -> WorldTracker:
+    made = WorldTracker(config, {"objects": SensorModel(noise=2.0), "image": SensorModel(pixel_noise=0.1)})
+    assert [made.class_id(name) for name in ("car", "truck")] == [CAR, TRUCK]
+    return made
+
+
+def seen_by_both(t: WorldTracker, frames: int, class_id: int = CAR) -> Tracks3D:
+    for i in range(frames):
+        t.step(i * FRAME, space((20, 0)), "objects")
+        tracks = t.step_image(i * FRAME, image((20, 0), class_id=class_id), CAMERA, EYE, "image")
+    return tracks
+
+
+def test_an_image_leaves_the_score_to_the_detector_in_space() -> None:
+    """How sure an image's detector is does not say how well a box in space fits."""
+    assert seen_by_both(tracker(), 20).scores == pytest.approx([0.6], abs=0.01)
+
+
+def test_an_image_leaves_the_class_to_the_detector_in_space() -> None:
+    tracks = seen_by_both(tracker(), 20, class_id=TRUCK)
+    assert tracks.class_ids.tolist() == [CAR]
+
+
+def test_what_is_measured_in_space_is_shown_whether_or_not_the_image_shows_it() -> None:
+    t = tracker()
+    seen_by_both(t, 20)
+    t.step(20 * FRAME, space((20, 0)), "objects")
+    assert len(t.step_image(20 * FRAME, image(), CAMERA, EYE, "image")) == 1
+
+
+@pytest.mark.parametrize("image_first", [False, True])
+def test_the_image_alone_does_not_show_a_track(image_first: bool) -> None:
+    t = tracker()
+    seen_by_both(t, 20)
+    time_ns = 20 * FRAME
+    if image_first:
+        t.step_image(time_ns, image((20, 0)), CAMERA, EYE, "image")
+    tracks = t.step(time_ns, space(), "objects")
+    if not image_first:
+        tracks = t.step_image(time_ns, image((20, 0)), CAMERA, EYE, "image")
+    assert len(tracks) == 0
+
+
+def test_the_image_brings_a_likely_track_back() -> None:
+    t = tracker(WorldConfig(hold=0.9))
+    seen_by_both(t, 20)
+    for i in range(20, 23):
+        missed = t.step(i * FRAME, space(), "objects")
+    seen = t.step_image(22 * FRAME, image((20, 0)), CAMERA, EYE, "image")
+    assert (len(missed), seen.ids.tolist()) == (0, [1])
+
+
+def test_an_image_without_it_makes_a_track_less_likely_and_ends_it() -> None:
+    t = tracker()
+    seen_by_both(t, 20)
+    before = t._state.existence[0]
+    t.step_image(21 * FRAME, image(), CAMERA, EYE, "image")
+    assert t._state.existence[0] < before
+    for i in range(22, 28):
+        tracks = t.step_image(i * FRAME, image(), CAMERA, EYE, "image")
+    assert len(tracks) == 0
+
+
+def test_two_sensors_in_space_of_one_stamp_do_not_hide_each_others_tracks() -> None:
+    left, right = Pose(np.eye(3), np.zeros(3)), Pose(np.diag([-1.0, -1.0, 1.0]), np.zeros(3))
+    narrow = SensorModel(field_of_view=90.0)
+    t = WorldTracker(SHOW_MEASURED, {"front": narrow, "rear": narrow})
+    t.class_id("car")
+    for i in range(10):
+        t.step(i * FRAME, space((20, 0)), "front", left)
+        tracks = t.step(i * FRAME, space((-20, 0)), "rear", right)
+    assert sorted(tracks.boxes.centre[:, 0].round().tolist()) == [-20, 20]
+
+
+@pytest.mark.parametrize(("velocity_noise", "error"), [(1.0, 3.0), (50.0, 0.5)])
+def test_wrong_velocities_do_no_harm_where_the_sensor_says_so(velocity_noise: float, error: float) -> None:
+    """A detector that takes all for parked: an object of 10 m/s lags behind, but for a sensor of large noise."""
+    t = WorldTracker(sensors={"": SensorModel(velocity_noise=velocity_noise)})
+    t.class_id("car")
+    for i in range(15):
+        tracks = t.step(i * FRAME, space((10 + i, 0), velocity=0.0))
+    lag = abs(tracks.boxes.velocity[0, 0] - 10)
+    assert (lag > error) if velocity_noise == 1.0 else (lag < error)
