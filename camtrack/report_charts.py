@@ -64,7 +64,7 @@ def curves(found: Sequence[Curve | None], names: Sequence[str]) -> str:
             )
             shapes.append(f'<polyline points="{points}" fill="none" stroke="{colour(k)}" stroke-width="2"/>')
     shapes.append(_text(left + side / 2, top + side + 34, "recall", "middle"))
-    shapes.append(_text(left, top - 7, "precision", "middle"))
+    shapes.append(_text(left, top - 7, "precision"))
     return svg(top + side + 44, [*shapes, _legend(names, 450)])
 
 
