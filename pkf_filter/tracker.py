@@ -17,8 +17,7 @@ from camtrack_core.boxes import Boxes2D, Floats
 from camtrack_core.errors import CamtrackError
 from camtrack_core.tracks import Tracks2D
 from pkf_filter import existence as life
-from pkf_filter import models
-from pkf_filter.compiled import compiled
+from pkf_filter import models, track_life
 from pkf_filter.config import FilterConfig
 from pkf_filter.models import overlap
 from pkf_filter.weights import AssociationWeights, association_weights
@@ -27,10 +26,7 @@ SECOND = 1_000_000_000  # nanoseconds
 MAX_CLASSES = 64
 MAX_STATES = 2.0**18  # of exact association: a component above some 10 ms is approximated
 MAX_BUFFERED = 256  # frames that late ones can be sorted into
-VOTE_MEMORY = 0.95  # share of its old votes that a track keeps at each measurement
-SEEN = 0.5  # probability of a measurement from which a track counts as measured
 SURE = 1 - 1e-4  # existence at most: nobody is ever certain
-EXTREME_ODDS = 16.0  # logarithm of the odds at which scores are cut
 
 
 class TimeError(CamtrackError):
@@ -151,17 +147,16 @@ class Tracker:
         frame.before_ns, frame.before = self._time_ns, self._tracks
         self._frames.append(frame)
         boxes = np.ascontiguousarray(frame.boxes.xyxy, np.float64)
-        z, scores = models.to_measurements(boxes), log_odds(frame.boxes.scores)
+        z, odds = models.to_measurements(boxes), log_odds(frame.boxes.scores)
 
         covered = self._predict(frame.time_ns)
         overlaps = overlap(boxes, models.to_boxes(self._tracks["mean"][:, :, models.VALUE]))
-        clutter_density = np.exp(self._log_clutter(scores))
-        detection_probability = self._detection_probability(covered)
+        clutter_density, detection_probability = self._clutter_density(odds), self._detection_probability(covered)
         association = self._associate(frame.boxes, z, overlaps, clutter_density, detection_probability)
-        self._update(frame, z, scores, association, detection_probability)
+        self._update(frame, z, odds, association, detection_probability)
         self._rename(frame, association, fresh)
         self._end(association)
-        self._start(frame, z, scores, association, overlaps, clutter_density)
+        self._start(frame, z, odds, association, overlaps, clutter_density)
 
     def _predict(self, time_ns: int) -> Floats:
         """Eq. 15 over the time since the last frame, for existence as well; the share of each track that is covered."""
@@ -179,15 +174,21 @@ class Tracker:
         return covered
 
     def _detection_probability(self, covered: Floats) -> Floats:
-        """(N,) of visible objects: those of low scores are nearly too faint to be detected, and others hide them."""
+        """(N,) of visible objects."""
         detector = self.config.detector
-        faint = 1 / (1 + np.exp(-detector.detection_offset - detector.detection_slope * self._tracks["score"]))
-        return np.minimum(faint, detector.probability) * (1 - self.config.visibility.occlusion * covered)
+        return track_life.detection_probabilities(
+            self._tracks["score"],
+            covered,
+            detector.detection_offset,
+            detector.detection_slope,
+            detector.probability,
+            self.config.visibility.occlusion,
+        )
 
-    def _log_clutter(self, scores: Floats) -> Floats:
-        """(M,) log density of clutter of each score, over the share of true detections that have this score."""
+    def _clutter_density(self, odds: Floats) -> Floats:
+        """(M,) of each box's score."""
         detector = self.config.detector
-        return np.log(detector.clutter_density) - detector.truth_offset - detector.truth_slope * scores
+        return track_life.clutter_densities(odds, detector.clutter_density, detector.truth_offset, detector.truth_slope)
 
     def _associate(
         self, boxes: Boxes2D, z: Floats, overlaps: Floats, clutter_density: Floats, detection_probability: Floats
@@ -220,7 +221,7 @@ class Tracker:
         return association
 
     def _update(
-        self, frame: _Frame, z: Floats, scores: Floats, association: AssociationWeights, detection_probability: Floats
+        self, frame: _Frame, z: Floats, odds: Floats, association: AssociationWeights, detection_probability: Floats
     ) -> None:
         """Eq. 16-17; score and class follow the box that is likeliest to be the track's."""
         config, tracks, missed = self.config, self._tracks, association.missed
@@ -239,15 +240,21 @@ class Tracker:
         tracks["visibility"] = life.visible(existence, visibility, detection_probability, missed)
         tracks["existence"] = np.minimum(after, SURE)
         tracks["confirmed"] |= after >= config.confirmation
-        seen = np.flatnonzero(missed < SEEN)
-        if len(seen):
-            rows = association.weights[:, seen].argmax(0)
-            tracks["score"][seen] += (1 - config.score_memory) * (scores[rows] - tracks["score"][seen])
-            tracks["votes"][seen] *= VOTE_MEMORY
-            tracks["votes"][seen, frame.boxes.class_ids[rows]] += frame.boxes.scores[rows]
-            tracks["measured"][seen] = z[rows]
-            tracks["hits"][seen] += 1
-            tracks["seen_ns"][seen] = frame.time_ns
+        track_life.credit(
+            association.weights,
+            missed,
+            z,
+            odds,
+            np.ascontiguousarray(frame.boxes.scores, np.float64),
+            np.ascontiguousarray(frame.boxes.class_ids, np.int64),
+            frame.time_ns,
+            config.score_memory,
+            tracks["score"],
+            tracks["votes"],
+            tracks["measured"],
+            tracks["hits"],
+            tracks["seen_ns"],
+        )
 
     def _rename(self, frame: _Frame, association: AssociationWeights, fresh: int) -> None:
         """Where a late frame has just started the track that this one had started before, the old id stays."""
@@ -262,12 +269,15 @@ class Tracker:
 
     def _end(self, association: AssociationWeights) -> None:
         """Deaths: hardly likely to exist, or a second track of an object that has one already."""
-        tracks = self._tracks
-        idle = np.ones(len(tracks), np.bool_)
-        idle[association.assignment[association.assignment >= 0]] = False
-        boxes = models.to_boxes(tracks["mean"][:, :, models.VALUE])
-        over = _superseded(boxes, tracks["hits"], idle, self.config.merge_iou)
-        over |= tracks["existence"] < self.config.deletion
+        tracks, config = self._tracks, self.config
+        over = track_life.ended(
+            models.to_boxes(tracks["mean"][:, :, models.VALUE]),
+            tracks["existence"],
+            tracks["hits"],
+            association.assignment,
+            config.merge_iou,
+            config.deletion,
+        )
         if over.any():
             self._tracks = tracks[~over]
 
@@ -275,22 +285,28 @@ class Tracker:
         self,
         frame: _Frame,
         z: Floats,
-        scores: Floats,
+        odds: Floats,
         association: AssociationWeights,
         overlaps: Floats,
         clutter_density: Floats,
     ) -> None:
         """Births: boxes exist, as tracks, with the probability that they are of no track and no clutter."""
         config = self.config
-        existence = association.clutter * config.birth_density / (config.birth_density + clutter_density)
-        alone = overlaps.max(1, initial=0.0) <= config.birth_iou
-        rows = np.flatnonzero((existence >= config.min_birth) & alone)
+        existence = track_life.births(
+            association.clutter,
+            clutter_density,
+            overlaps,
+            config.birth_density,
+            config.min_birth,
+            config.birth_iou,
+        )
+        rows = np.flatnonzero(existence)
         if not len(rows):
             return
         born = np.zeros(len(rows), TRACK)
         born["mean"], born["covariance"] = models.initial_state(z[rows], self._measured, self._rates)
         born["measured"], born["existence"], born["visibility"] = z[rows], existence[rows], 1.0
-        born["score"], born["hits"], born["seen_ns"] = scores[rows], 1, frame.time_ns
+        born["score"], born["hits"], born["seen_ns"] = odds[rows], 1, frame.time_ns
         born["confirmed"] = existence[rows] >= config.confirmation
         born["votes"][np.arange(len(rows)), frame.boxes.class_ids[rows]] = frame.boxes.scores[rows]
         born["id"] = [self._id(frame, row) for row in rows.tolist()]
@@ -316,18 +332,5 @@ class Tracker:
 
 
 def log_odds(scores: Floats) -> Floats:
-    """(N,) log(p / (1 - p)) of scores in [0, 1], within EXTREME_ODDS."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.clip(np.log(scores) - np.log1p(-scores), -EXTREME_ODDS, EXTREME_ODDS)
-
-
-@compiled
-def _superseded(boxes: Floats, hits: Floats, idle: NDArray[np.bool_], merge_iou: float) -> NDArray[np.bool_]:
-    """(N,) whether an idle track overlaps one with at least as many hits by more than merge_iou."""
-    overlaps = overlap(boxes, boxes)
-    over = np.zeros(len(boxes), np.bool_)
-    for j in range(len(boxes)):
-        for i in range(len(boxes)):
-            if i != j and idle[j] and hits[i] >= hits[j] and not over[i] and overlaps[j, i] > merge_iou:
-                over[j] = True
-    return over
+    """(M,) as `track_life.log_odds`, of scores of any type."""
+    return track_life.log_odds(np.ascontiguousarray(scores, np.float64))

@@ -26,6 +26,7 @@ from camtrack_core.ros.stamps import fill_stamp, to_nanoseconds
 from camtrack_core.ros.transforms import to_transform
 from camtrack_core.tracks import Tracks3D
 from pkf_filter.node import PkfNode
+from pkf_filter.world_config import SensorModel, WorldConfig
 
 SECOND = 1_000_000_000
 FRAME = SECOND // 10
@@ -216,7 +217,10 @@ def test_velocities_of_a_detector_count_from_the_first_detection() -> None:
         publisher.publish(messages3d.pack_velocities(tracks, header("camera", SECOND), UPRIGHT))
         graph.spin_until(lambda: motion)
         now = motion[-1].points[4]
-        assert (now.velocities[0].linear.x, now.velocities[0].linear.y) == pytest.approx((10.0, 1.0), abs=1e-6)
+        speed, noise = WorldConfig().vehicle.speed, SensorModel().velocity_noise
+        share = speed**2 / (speed**2 + noise**2)  # of what is measured, beside a new track's prior at rest
+        velocity = now.velocities[0].linear
+        assert (velocity.x, velocity.y) == pytest.approx((10.0 * share, 1.0 * share), abs=1e-6)
 
 
 def test_the_example_configuration_is_one_that_the_node_takes() -> None:

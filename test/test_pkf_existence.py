@@ -47,6 +47,7 @@ def test_posterior_is_that_of_enumeration(seed: int, tracks: int, measurements: 
     np.testing.assert_allclose(updated, enumerated(r, detection, likelihood, clutter), rtol=1e-10)
 
 
+@settings(deadline=None)
 @given(r=PROBABILITY, detection=PROBABILITY)
 def test_a_measurement_proves_existence_and_silence_speaks_against_it(r: float, detection: float) -> None:
     prior = np.array([r, r])
