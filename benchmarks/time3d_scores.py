@@ -100,7 +100,8 @@ class KalmanTracker:
     """What Time3D must beat: constant velocity on the ground, Hungarian matching of predicted centres by class."""
 
     DEVIATION, DEPTH, ACCELERATION = 0.3, 0.04, 2.0  # metres, share of the distance, m / s^1.5
-    GATE, SILENCE, BIRTH = 4.0, 0.5, 0.3  # Mahalanobis distance, seconds, score
+    GATE, SILENCE = 4.0, 0.5  # Mahalanobis distance, seconds
+    LEAST, BIRTH = 0.05, 0.1  # scores of what is associated and of what starts a track: the best of four pairs
 
     def __init__(self) -> None:
         self.ids, self.classes = np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -179,7 +180,7 @@ class Methods:
         own = placed(tracks.boxes, upright)
         self._add("Time3D", frame, own, tracks.scores, tracks.class_ids, tracks.ids)
 
-        strong = world[found.scores >= self.own.config.detection_threshold]
+        strong = world[found.scores >= self.kalman.LEAST]
         ids, centres = self.kalman.step(frame.time_ns * 1e-9, strong, ego)
         filtered = Boxes3D(
             np.column_stack([centres, strong.boxes.centre[:, 2]]), strong.boxes.size, strong.boxes.yaw,
@@ -261,7 +262,8 @@ def main() -> int:
     Console().print(table)
     table = Table("tracks", "AMOTA", "AMOTP (m)", "identity switches")
     for name, row in scores.items():
-        table.add_row(name, f"{row['AMOTA']:.3f}", f"{row['AMOTP']:.2f}", f"{row['IDS']:.0f}")
+        switches = "-" if np.isnan(row["IDS"]) else f"{row['IDS']:.0f}"
+        table.add_row(name, f"{row['AMOTA']:.3f}", f"{row['AMOTP']:.2f}", switches)
     Console().print(table)
     return 0
 
