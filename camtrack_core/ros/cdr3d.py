@@ -20,6 +20,7 @@ from camtrack_core.ros.stamps import NANOSECONDS
 
 _POSE = 7  # position x, y, z and orientation x, y, z, w
 _RESULT = 1 + _POSE + 36  # score, pose, its covariance
+NOTHING = [0.0] * len(MOTIONS)  # is said about a motion
 _BOX = Struct("<10d")  # pose and size
 _TRANSFORM = Struct("<7d")
 _TWIST = Struct("<6d")  # linear and angular
@@ -76,6 +77,7 @@ def pack_detections(
     seconds = np.concatenate([(scores * motions.max(1, initial=0))[:, None], placed], 1, dtype="<f8")
     boxes = np.concatenate([poses, sizes], 1, dtype="<f8")
     likeliest = np.where(motions.any(1), motions.argmax(1), -1).tolist()
+    results = {name: string(name) for name in set(names)}
     out = bytearray(_head(header))
     head = bytes(out)
     align(out, 4)
@@ -84,7 +86,7 @@ def pack_detections(
         align(out, 4)
         out += head
         align(out, 4)
-        out += COUNT.pack(1 if motion < 0 else 2) + string(names[row])
+        out += COUNT.pack(1 if motion < 0 else 2) + results[names[row]]
         align(out, 8)
         out += firsts[row].tobytes()
         if motion >= 0:
@@ -137,9 +139,9 @@ class _Reader3D(Reader):
             self.take(STAMP, 4)
             self.skip_string()
             results = self.results()
-            name, score = best([(n, s) for n, s in results if n not in MOTIONS])
-            said = dict(results)
-            motions.append([said.get(motion, 0.0) / score if score > 0 else 0.0 for motion in MOTIONS])
+            said = {motion: score for motion, score in results if motion in MOTIONS} if len(results) > 1 else {}
+            name, score = best([result for result in results if result[0] not in said] if said else results)
+            motions.append([said.get(motion, 0.0) / score for motion in MOTIONS] if said and score > 0 else NOTHING)
             rows.append((score, *self.take(_BOX, 8)))
             names.append(name)
             ids.append(self.string())
