@@ -126,13 +126,13 @@ class Reader:
 
     def results(self) -> list[tuple[str, float]]:
         """Class name and score of a detection's results."""
-        found = []
-        for _ in range(self.count()):
-            name = self.string()
-            (score,) = self.take(_SCORE, 8)
-            self._at += 8 * _POSE
-            found.append((name, score))
-        return found
+        return [self.result() for _ in range(self.count())]
+
+    def result(self) -> tuple[str, float]:
+        name = self.string()
+        (score,) = self.take(_SCORE, 8)
+        self._at += 8 * _POSE
+        return name, score
 
     def take(self, what: Struct, alignment: int) -> tuple:
         """The next numbers, the first of which is aligned to so many bytes."""
@@ -158,9 +158,9 @@ class Reader:
 
 def best(results: Sequence[tuple[str, float]]) -> tuple[str | None, float]:
     """Class name and score of the best result, the first of equals; None and NaN without any."""
-    if not results:
-        return None, np.nan
-    return max(results, key=lambda result: result[1])
+    if len(results) == 1:
+        return results[0]
+    return max(results, key=lambda result: result[1], default=(None, np.nan))
 
 
 def string(text: str) -> bytes:

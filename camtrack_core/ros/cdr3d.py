@@ -20,7 +20,6 @@ from camtrack_core.ros.stamps import NANOSECONDS
 
 _POSE = 7  # position x, y, z and orientation x, y, z, w
 _RESULT = 1 + _POSE + 36  # score, pose, its covariance
-NOTHING = [0.0] * len(MOTIONS)  # is said about a motion
 _BOX = Struct("<10d")  # pose and size
 _TRANSFORM = Struct("<7d")
 _TWIST = Struct("<6d")  # linear and angular
@@ -73,10 +72,11 @@ def pack_detections(
     """
     count = len(scores)
     placed = np.concatenate([poses, covariances.reshape(count, 36)], 1)
-    firsts = np.concatenate([scores[:, None], placed], 1, dtype="<f8")
-    seconds = np.concatenate([(scores * motions.max(1, initial=0))[:, None], placed], 1, dtype="<f8")
-    boxes = np.concatenate([poses, sizes], 1, dtype="<f8")
-    likeliest = np.where(motions.any(1), motions.argmax(1), -1).tolist()
+    numbers = np.concatenate([scores[:, None], placed, poses, sizes], 1, dtype="<f8")
+    likeliest = [-1] * count
+    if motions.any():
+        likeliest = np.where(motions.any(1), motions.argmax(1), -1).tolist()
+        seconds = np.concatenate([(scores * motions.max(1))[:, None], placed], 1, dtype="<f8")
     results = {name: string(name) for name in set(names)}
     out = bytearray(_head(header))
     head = bytes(out)
@@ -88,12 +88,12 @@ def pack_detections(
         align(out, 4)
         out += COUNT.pack(1 if motion < 0 else 2) + results[names[row]]
         align(out, 8)
-        out += firsts[row].tobytes()
-        if motion >= 0:
-            out += string(MOTIONS[motion])
+        if motion < 0:
+            out += numbers[row].tobytes()
+        else:
+            out += numbers[row, :_RESULT].tobytes() + string(MOTIONS[motion])
             align(out, 8)
-            out += seconds[row].tobytes()
-        out += boxes[row].tobytes()
+            out += seconds[row].tobytes() + numbers[row, _RESULT:].tobytes()
         out += string(ids[row])
     return LITTLE_ENDIAN + bytes(out)
 
@@ -134,20 +134,26 @@ class _Reader3D(Reader):
 
     def read(self) -> Detections3DMessage:
         header = self.header()
-        ids, names, rows, motions = [], [], [], []
-        for _ in range(self.count()):
+        ids, names, rows = [], [], []
+        told: dict[int, dict[str, float]] = {}  # by row, the results that name a motion
+        for row in range(self.count()):
             self.take(STAMP, 4)
             self.skip_string()
             results = self.results()
-            said = {motion: score for motion, score in results if motion in MOTIONS} if len(results) > 1 else {}
-            name, score = best([result for result in results if result[0] not in said] if said else results)
-            motions.append([said.get(motion, 0.0) / score for motion in MOTIONS] if said and score > 0 else NOTHING)
+            if len(results) > 1:
+                told[row] = {motion: score for motion, score in results if motion in MOTIONS}
+                results = [result for result in results if result[0] not in MOTIONS]
+            name, score = best(results)
             rows.append((score, *self.take(_BOX, 8)))
             names.append(name)
             ids.append(self.string())
         table = np.array(rows, np.float64).reshape(-1, 11)
-        shares = np.clip(np.nan_to_num(np.array(motions, np.float64).reshape(-1, len(MOTIONS))), 0, 1)
-        return Detections3DMessage(header, ids, names, table[:, 0], table[:, 1:8], table[:, 8:], shares)
+        motions = np.zeros((len(rows), len(MOTIONS)))
+        for row, said in told.items():
+            if table[row, 0] > 0:
+                motions[row] = np.clip([said.get(motion, 0.0) / table[row, 0] for motion in MOTIONS], 0, 1)
+        motions[np.isnan(motions)] = 0.0
+        return Detections3DMessage(header, ids, names, table[:, 0], table[:, 1:8], table[:, 8:], motions)
 
 
 def pack_trajectories(
