@@ -1,5 +1,6 @@
 """Time3D's node with a scripted model: what it takes for a camera and its place, and what it publishes."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,12 +108,15 @@ class Bench:
         self._images.publish(image_message(second * SECOND, height=height, width=width))
 
     def place(self, second: int, pitch: float = 0.0, mount: Pose = MOUNT) -> None:
+        self.send_place(second, pitch, mount)
+        self.graph.spin_for(0.2)
+
+    def send_place(self, second: int, pitch: float = 0.0, mount: Pose = MOUNT) -> None:
         """The vehicle stands on a slope at x = 10."""
         slope = np.array([[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]])
         stamp = fill_stamp(Time(), second * SECOND)
         vehicle = to_transform(Pose(slope, np.array([10.0, 0, 0])), "map", "base_link", stamp)
         self._tf.publish(TFMessage(transforms=[vehicle, to_transform(mount, "base_link", "camera", stamp)]))
-        self.graph.spin_for(0.2)
 
 
 def test_tracks_come_in_the_cameras_frame_with_velocities_of_the_same_ids(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +196,25 @@ def test_an_image_waits_for_its_transform_and_is_dropped_without(monkeypatch: py
         bench.show(3)
         graph.spin_until(lambda: bench.diagnostics.says("drops.no transform=1"))
         assert len(bench.heard) == 1
+
+
+def test_a_busy_node_hears_what_has_come_before_it_gives_an_image_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, monkeypatch, transform_timeout=0.4)
+        bench.calibrate()
+        answer = bench.model.answer
+
+        def slow(query: Query) -> Outputs:
+            time.sleep(0.6)  # longer than an image waits
+            return answer(query)
+
+        bench.model.answer = slow  # type: ignore[method-assign]
+        bench.show(1)
+        bench.show(2)
+        graph.spin_for(0.1)
+        bench.send_place(1)
+        bench.send_place(2)  # comes while the first image is tracked
+        graph.spin_until(lambda: len(bench.heard) == 2)
 
 
 def test_an_unknown_ground_is_said_and_tracking_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ from time3d_tracker.tracker import Result, Tracker, View, check_intrinsics
 
 MOST_WAITING = 3  # images
 RETRY = 0.02  # seconds between two looks for a transform that an image waits for
+SPARE = 0.05  # seconds in which a node that was busy hears what has come meanwhile, before it gives an image up
 BATCH_LOOK = 0.005  # seconds between two looks whether images have waited long enough for other cameras'
 
 
@@ -93,6 +94,7 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
         self._names = model.class_names
         self._camera: Camera | None = None
         self._waiting: deque[_Waiting] = deque()
+        self._busy_until = 0.0  # monotonic seconds
         self.monitor.facts |= {"model": path.name, "engine": model.session.engine}
         self._tracks = self.advertise(Detection3DArray, "~/tracks", RESULTS)
         self._velocities = self.advertise(MultiDOFJointTrajectory, "~/velocities", RESULTS)
@@ -149,7 +151,7 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
             try:
                 place = self._place(waiting.header.frame_id.lstrip("/"), waiting.time_ns)
             except TooEarly as error:
-                if time.monotonic() < waiting.deadline:
+                if time.monotonic() < max(waiting.deadline, self._busy_until + SPARE):
                     return
                 self.drop(error.cause, str(error))
                 place = None
@@ -159,6 +161,7 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
             self._waiting.popleft()
             if place is not None:
                 self._track(waiting, *place)
+                self._busy_until = time.monotonic()
 
     def _place(self, frame: str, time_ns: int) -> tuple[Pose | None, float]:
         """Pose of a camera in the fixed frame, and its height over the ground; None and 0 where nobody is asked.
