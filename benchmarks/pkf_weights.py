@@ -89,7 +89,8 @@ def milliseconds(call: Callable[[], object]) -> float:
 
 
 def gated(rng: np.random.Generator) -> None:
-    """Tracks on eight lanes of 400 m, nine in ten of them measured with a deviation of 1 m, and 49 false measurements."""
+    """Tracks on eight lanes of 400 m, nine in ten of them measured with a deviation of 1 m, and 49 measurements of
+    nothing."""
     tracks = np.column_stack([rng.uniform(0, 400, 200), 3.5 * rng.integers(0, 8, 200)])
     seen = tracks[rng.permutation(200)[:180]] + rng.normal(scale=1.0, size=(180, 2))
     false = np.column_stack([rng.uniform(0, 400, 49), rng.uniform(-2, 27, 49)])
