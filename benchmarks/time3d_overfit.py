@@ -31,8 +31,8 @@ from time3d_tracker import level
 from time3d_tracker.clips import Clip, from_sequence
 from time3d_tracker.config import TrainingConfig
 from time3d_tracker.export import OUTPUTS, FrameGraph, example_inputs
+from time3d_tracker.model import PADDING
 from time3d_tracker.network import Time3D
-from time3d_tracker.tracker import PADDING
 from time3d_tracker.training import load_network, train
 
 ROOT = Path(__file__).resolve().parents[1]
