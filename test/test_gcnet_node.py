@@ -15,11 +15,9 @@ from camtrack_core.ros.image import fill_image, to_bgr
 from camtrack_core.ros.qos import RESULTS, SENSOR_DATA
 from camtrack_core.ros.stamps import fill_stamp
 from gcnet_tracker.node import GCNetNode
-from gcnet_tracker.tracker import DEMO_MODEL, GCNetModel, Tracker
+from gcnet_tracker.tracker import GCNetModel, Tracker
 
 SECOND = 1_000_000_000
-
-pytestmark = pytest.mark.skipif(not DEMO_MODEL.exists(), reason="the demo weights are not here")
 
 
 def picture(time_ns: int, seed: int) -> Image:

@@ -22,7 +22,6 @@ from camtrack_core.tracks import Tracks2D
 from gcnet_tracker.tracker import DEMO_MODEL, GCNetModel, Tracker
 from pkf_filter.tracker import Tracker as Filter
 
-WITH_MODEL = pytest.mark.skipif(not DEMO_MODEL.exists(), reason="the demo weights are not here")
 PKF = Run("pkf", DEMO_MODEL)
 
 
@@ -38,7 +37,6 @@ def equal(a: list[Tracks2D], b: list[Tracks2D], digits: float) -> None:
         np.testing.assert_allclose(x.scores, y.scores, atol=digits)
 
 
-@WITH_MODEL
 @pytest.mark.parametrize("method", ["gcnet", "stack"])
 def test_the_trackers_fed_the_same_frames_agree(data_root: Path, tmp_path: Path, method: str) -> None:
     source = str(data_root / "uadetrac/Insight-MVT_Annotation_Train/MVI_20011")
@@ -57,7 +55,6 @@ def test_the_trackers_fed_the_same_frames_agree(data_root: Path, tmp_path: Path,
     equal(read_mot(tmp_path / "tracks.txt", 9), expected, 2e-3)  # the text's digits, width and height added
 
 
-@WITH_MODEL
 def test_every_sequence_begins_anew(data_root: Path) -> None:
     """Ids and features of one sequence do not reach into the next."""
     source = str(data_root / "uadetrac/Insight-MVT_Annotation_Train/MVI_20011")
