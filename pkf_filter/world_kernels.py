@@ -89,16 +89,6 @@ def event_weights(
 
 
 @compiled
-def existence_after(existence: Floats, detected: Floats, missed: Floats) -> Floats:
-    """(N,) existence probability after a frame: 1 for a measured track, r (1 - P_D) / (1 - r P_D) for a missed one."""
-    after = np.empty(len(existence))
-    for j in range(len(existence)):
-        silent = existence[j] * (1.0 - detected[j]) / (1.0 - existence[j] * detected[j])
-        after[j] = 1.0 - missed[j] * (1.0 - silent)
-    return after
-
-
-@compiled
 def turned_back(yaw: Floats, fading: Floats, facing: Floats, weights: Floats) -> Floats:
     """Turn, in place, the yaw (N,) of tracks that most measurements face away from; returns the new `fading` (N,).
 

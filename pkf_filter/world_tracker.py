@@ -232,7 +232,7 @@ class WorldTracker:
             expected = state.shown & seen.in_view
             if expected.any():
                 entry.agreement = 1.0 - float(association.missed[expected].mean())
-            existence = kernels.existence_after(state.existence, detected, association.missed)
+            existence = life.posterior(state.existence, detected, association.missed)
             self._update(entry, seen, association, existence)
         return association
 
