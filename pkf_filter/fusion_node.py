@@ -299,9 +299,12 @@ def warm_up() -> None:
     tracker = WorldTracker(sensors={"": SensorModel(score_offset=0.1, depth_noise=0.01)})
     car = np.array([tracker.class_id("car")])
     here, camera = Pose(np.eye(3), np.zeros(3)), Camera.from_field_of_view(100, 100, 90)
-    boxes = Boxes3D(np.array([[0.0, 0.0, 10.0]]), np.ones((1, 3)), np.zeros(1), np.full((1, 3), np.nan))
-    for i in range(3):
-        tracker.step(i * NANOSECONDS // 10, Detections3D(boxes, np.array([0.9]), car))
+    # One object and several, found, missed and new, with velocities and without: arrays of another layout are another
+    # type, for which everything is compiled anew.
+    for i, (count, speed) in enumerate([(1, np.nan), (1, np.nan), (3, np.nan), (3, 0.0), (2, 0.0), (3, 0.0), (1, 0.0)]):
+        centre = np.array([[0.0, 0.0, 10.0], [4.0, 0.0, 10.0], [8.0, 0.0, 10.0]])[:count]
+        boxes = Boxes3D(centre, np.ones((count, 3)), np.zeros(count), np.full((count, 3), speed))
+        tracker.step(i * NANOSECONDS // 10, Detections3D(boxes, np.full(count, 0.9), car.repeat(count)))
     image = Boxes2D(np.array([[45.0, 45.0, 55.0, 55.0]]), np.array([0.9]), car)
     if not len(tracker.step_image(NANOSECONDS, image, camera, here)):
         raise ConfigurationError("expected the filter to track a box at its start, it did not")

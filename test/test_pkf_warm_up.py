@@ -1,0 +1,49 @@
+"""What the filter's node compiles before it listens is all that measurements then need: compiling takes seconds."""
+
+import sys
+
+import numpy as np
+from numba.core.registry import CPUDispatcher
+
+from camtrack_core.boxes import Boxes2D, Boxes3D, Detections3D
+from camtrack_core.camera import Camera, Pose
+from pkf_filter.fusion_node import warm_up
+from pkf_filter.world_config import SensorModel
+from pkf_filter.world_tracker import WorldTracker
+
+TENTH = 100_000_000  # nanoseconds
+
+
+def compiled() -> dict[str, set[str]]:
+    """Signatures of every compiled function of the filter."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        if name.startswith("pkf_filter"):
+            for function in vars(module).values():
+                if isinstance(function, CPUDispatcher):
+                    found[f"{name}.{function.py_func.__name__}"] = set(map(str, function.signatures))
+    return found
+
+
+def test_nothing_is_compiled_after_the_warm_up() -> None:
+    warm_up()
+    before = compiled()
+    rng = np.random.default_rng(0)
+    tracker = WorldTracker(sensors={"": SensorModel(velocity_noise=5.0, depth_noise=0.03)})
+    car = tracker.class_id("car")
+    camera, pose = Camera.from_field_of_view(640, 360, 90), Pose(np.eye(3), np.zeros(3))
+    places = np.column_stack([rng.uniform(-8, 8, 9), np.zeros(9), rng.uniform(10, 40, 9)])
+    shown = 0
+    for frame in range(30):
+        seen = places[rng.random(9) < 0.8] + rng.normal(scale=0.2, size=3)
+        count = len(seen)
+        velocity = np.where(rng.random((count, 1)) < 0.5, np.nan, rng.normal(size=(count, 3)))
+        boxes = Boxes3D(seen, np.full((count, 3), 2.0), rng.uniform(-3, 3, count), velocity)
+        scores, classes = rng.uniform(0.3, 1, count), np.full(count, car)
+        shown += len(tracker.step(frame * TENTH, Detections3D(boxes, scores, classes), "", pose))
+        corner = rng.uniform(0, 300, (count, 2))
+        tracker.step_image(frame * TENTH, Boxes2D(np.hstack([corner, corner + 30]), scores, classes), camera, pose)
+    tracker.predicted(31 * TENTH)
+    assert shown > 0
+    after = compiled()
+    assert {name: after[name] - before.get(name, set()) for name in after} == {key: set() for key in after}
