@@ -8,13 +8,11 @@
 from __future__ import annotations
 
 from camtrack_core.datasets.drive import Drive, DriveConfig
-from pkf_filter.config import FilterConfig
-from pkf_filter.fusion_node import warm_up as warm_up_in_space
-from pkf_filter.node import warm_up
+from pkf_filter.warm_up import warm_up_in_image, warm_up_in_space
 
 
 def main() -> None:
-    warm_up(FilterConfig())
+    warm_up_in_image()
     warm_up_in_space()
     for _ in Drive(DriveConfig(seed=0, frames=2)):
         pass

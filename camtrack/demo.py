@@ -84,7 +84,6 @@ def run_demo(demo: Demo, console: Console) -> Outcome:
         raise DataError(f"{source}: expected at least one frame, found none")
     in_space = space.has_space(first)
     console.print(f"replaying [bold]{source}[/] through {SPACE_NODES if in_space else IMAGE_NODES}")
-    console.print("(the first start compiles the filter, which takes up to a minute)")
     code = _run_nodes(demo, source, in_space, console)
     if code:
         console.print(f"[red]a node failed with exit code {code}; its words are in {demo.out / 'log.txt'}[/]")

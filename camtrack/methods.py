@@ -101,9 +101,9 @@ class Engine:
 
             self._model = GCNetModel(run.model, run.device, threads)
         if run.method in ("pkf", "stack"):
-            from pkf_filter.tracker import Tracker as Filter
+            from pkf_filter.warm_up import warm_up_in_image
 
-            Filter().step(0, Boxes2D.empty())  # the first step compiles for seconds, which are not tracking
+            warm_up_in_image()
 
     def tracks(self, sequence: Sequence) -> Iterator[Tracks2D | SpatialTracks]:
         """The tracks after every frame, from trackers that know nothing yet; `seconds` grows with them.

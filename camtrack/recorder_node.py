@@ -9,7 +9,7 @@ from pydantic import Field
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
-from camtrack.recording import Image, Joiner, NamedTracks, Recording
+from camtrack.recording import NO_IMAGE, Image, Joined, Joiner, NamedTracks, Recording
 from camtrack_core.config import ImageNodeParameters
 from camtrack_core.ros import qos
 from camtrack_core.ros.cdr import unpack
@@ -60,9 +60,11 @@ class RecorderNode(CamtrackNode[RecorderParameters]):
         tracks = NamedTracks(to_tracks(detections, names), names)
         self._write(self._joiner.add_tracks(measurement_time(detections), tracks))
 
-    def _write(self, complete: list[tuple[int, Image, NamedTracks | None]]) -> None:
+    def _write(self, complete: list[Joined[NamedTracks]]) -> None:
         assert self._recording is not None
         for time_ns, image, tracks in complete:
+            if image is None:
+                self.drop(*NO_IMAGE)
             with self.monitor.stage("write"):
                 self._recording.write(time_ns, image, tracks)
 

@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection3DArray
 
-from camtrack.recording import Image, Joiner
+from camtrack.recording import NO_IMAGE, Image, Joined, Joiner
 from camtrack.space_recording import SpaceRecording, SpaceTracks
 from camtrack_core.boxes import Floats
 from camtrack_core.camera import Camera, Pose
@@ -119,12 +119,14 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
                 self._write(self._joiner.add_tracks(time_ns, SpaceTracks(tracks, names, self._camera, pose)))
             self._waiting.popleft()
 
-    def _write(self, complete: list[tuple[int, Image, SpaceTracks | None]]) -> None:
+    def _write(self, complete: list[Joined[SpaceTracks]]) -> None:
         assert self._recording is not None
         for time_ns, image, found in complete:
+            if image is None:
+                self.drop(*NO_IMAGE)
             with self.monitor.stage("write"):
                 picture = self._recording.write(time_ns, image, found)
-            if self._drawn.get_subscription_count():
+            if picture is not None and self._drawn.get_subscription_count():
                 header = Header(frame_id=self._frame, stamp=fill_stamp(Time(), time_ns))
                 self._drawn.publish(fill_image(ImageMessage(header=header), picture))
 

@@ -33,8 +33,9 @@ class SpaceRecording:
     """An annotated video and the tracks beside it, in one folder.
 
     tracks.mp4: the images with boxes, and beside them the map with boxes, trails and velocities. tracks3d.jsonl: a
-    line a frame with tracks: its stamp in nanoseconds, the frame of the video, and the tracks with class names, in
-    the fixed frame: centre, size (length, width, height) in metres, yaw in radians, velocity in metres per second.
+    line for every image that was tracked: its stamp in nanoseconds, the frame of the video (null where the recorder
+    did not get the image), and the tracks with class names, in the fixed frame: centre, size (length, width, height)
+    in metres, yaw in radians, velocity in metres per second.
 
     Raises DataError where the files cannot be written.
     """
@@ -49,14 +50,21 @@ class SpaceRecording:
         self._map = BirdsEye((VIEW_HEIGHT, VIEW_HEIGHT), REACH)
         self.frames = 0
 
-    def write(self, time_ns: int, image: Image, found: SpaceTracks | None) -> Image:
-        """Append an image and its tracks, None where it was not tracked; returns the frame of the video."""
+    def write(self, time_ns: int, image: Image | None, found: SpaceTracks | None) -> Image | None:
+        """Append an image, None where it was lost, and its tracks, None where it was not tracked.
+
+        Returns the frame of the video, if there is one.
+        """
+        if image is None:
+            if found is not None:
+                self._write_text(time_ns, None, found)
+            return None
         self.frames += 1
         width = round(image.shape[1] * VIEW_HEIGHT / image.shape[0])
         view: Image = np.asarray(cv2.resize(image, (width, VIEW_HEIGHT)), np.uint8)
         beside = np.zeros((VIEW_HEIGHT, VIEW_HEIGHT, 3), np.uint8)
         if found is not None:
-            self._write_text(time_ns, found)
+            self._write_text(time_ns, self.frames, found)
             camera, scale = found.camera, VIEW_HEIGHT / image.shape[0]
             scaled = Camera(camera.intrinsics * [[scale], [scale], [1.0]], view.shape[1], view.shape[0])
             view = draw_tracks_3d(view, found.tracks, found.class_names, scaled, found.camera_pose.inverse())
@@ -73,7 +81,7 @@ class SpaceRecording:
         self._video.close()
         self._lines.close()
 
-    def _write_text(self, time_ns: int, found: SpaceTracks) -> None:
+    def _write_text(self, time_ns: int, frame: int | None, found: SpaceTracks) -> None:
         tracks, boxes = found.tracks, found.tracks.boxes
         rows = [
             {
@@ -87,4 +95,4 @@ class SpaceRecording:
             }
             for row in range(len(tracks))
         ]
-        self._lines.write(json.dumps({"time_ns": time_ns, "frame": self.frames, "tracks": rows}) + "\n")
+        self._lines.write(json.dumps({"time_ns": time_ns, "frame": frame, "tracks": rows}) + "\n")

@@ -259,14 +259,20 @@ def named(*ids: int) -> NamedTracks:
 
 
 def joined(events, capacity=4):
-    """What a joiner gives out for a string such as 'i1 t1': stamps, with the sign of those without tracks."""
+    """What a joiner gives out for a string such as 'i1 t1': stamps; -1 without tracks, 1j without an image."""
+
+    def shown(complete):
+        return [
+            t if image is not None and tracks else -t if image is not None else t * 1j for t, image, tracks in complete
+        ]
+
     joiner, given = Joiner(capacity), []
     picture = np.zeros((2, 2, 3), np.uint8)
     for event in events.split():
         time_ns = int(event[1:])
         complete = joiner.add_image(time_ns, picture) if event[0] == "i" else joiner.add_tracks(time_ns, named(1))
-        given.append([t if tracks else -t for t, _, tracks in complete])
-    return given, [t if tracks else -t for t, _, tracks in joiner.flush()]
+        given.append(shown(complete))
+    return given, shown(joiner.flush())
 
 
 @pytest.mark.parametrize(
@@ -277,7 +283,10 @@ def joined(events, capacity=4):
         ("i1 i2 i3 t1 t2 t3", [[], [], [], [1], [2], [3]], []),
         ("i1 i2 i3 t3", [[], [], [], [-1, -2, 3]], []),
         ("i1 i2 i3 i4 i5", [[], [], [], [], [-1]], [-2, -3, -4, -5]),
-        ("t1 t2 t3 t4 t5 i1 i5", [[], [], [], [], [], [-1], [5]], []),
+        ("t1 t2 t3 t4 t5 i1 i5", [[], [], [], [], [1j], [-1], [2j, 3j, 4j, 5]], []),
+        ("i1 t1 t2 i3 t3", [[], [1], [], [2j], [3]], []),
+        ("i1 t1 t1 i2 t1 t2", [[], [1], [], [], [], [2]], []),
+        ("i1 t1 t2 t3", [[], [1], [], []], [2j, 3j]),
     ],
 )
 def test_joiner(events, given, left):
@@ -301,6 +310,18 @@ def test_a_recording_can_be_read_again(tmp_path):
     assert lines[1]["tracks"][1] == {"id": 4, "class": "car", "score": 1.0, "xyxy": [9, 4, 29, 20]}
 
 
+def test_tracks_whose_image_was_lost_are_recorded_as_text(tmp_path):
+    recording = Recording(tmp_path)
+    picture = np.zeros((64, 96, 3), np.uint8)
+    for index, (image, tracks) in enumerate([(None, named(3)), (picture, named(4)), (None, None)]):
+        recording.write(STAMPS[index], image, tracks)
+    recording.close()
+    lines = [json.loads(line) for line in (tmp_path / "tracks.jsonl").read_text().splitlines()]
+    found = [(line["time_ns"], line["frame"], line["tracks"][0]["id"]) for line in lines]
+    assert found == [(STAMPS[0], None, 3), (STAMPS[1], 1, 4)]
+    assert [row.split(",")[:2] for row in (tmp_path / "tracks.txt").read_text().splitlines()] == [["1", "4"]]
+
+
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"cannot write to .*file/out"):
@@ -318,7 +339,12 @@ def test_the_recorder_writes_what_it_hears(graph, tmp_path):
         images.publish(message)
         tracks.publish(from_tracks(named(number).tracks, ("car",), message.header))
         graph.spin_until(lambda expected=number: node.monitor.processed == expected)
+    lost = image_message(STAMPS[-1] + 1, height=64, width=96).header  # its image never comes
+    tracks.publish(from_tracks(named(9).tracks, ("car",), lost))
+    images.publish(image_message(STAMPS[-1] + 2, height=64, width=96))
+    graph.spin_until(lambda: node.monitor.drops.get("no image") == 1)
     node.close()
     lines = [json.loads(line) for line in (tmp_path / "tracks.jsonl").read_text().splitlines()]
-    assert [line["time_ns"] for line in lines][:5] == STAMPS[:5]
-    assert cv2.VideoCapture(str(tmp_path / "tracks.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 6
+    assert [line["time_ns"] for line in lines] == [*STAMPS, STAMPS[-1] + 1]
+    assert [line["frame"] for line in lines] == [1, 2, 3, 4, 5, 6, None]
+    assert cv2.VideoCapture(str(tmp_path / "tracks.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 7
