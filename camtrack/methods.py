@@ -84,6 +84,7 @@ class Engine:
 
     Attributes:
         seconds: that the trackers took for each frame of the sequence so far, without reading it.
+        class_names: of the model, which class_ids of the tracks index; empty for PKF alone.
 
     Raises ModelError for a model that cannot be used.
     """
@@ -104,6 +105,11 @@ class Engine:
             from pkf_filter.warm_up import warm_up_in_image
 
             warm_up_in_image()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        names: tuple[str, ...] = () if self._model is None else self._model.class_names
+        return names
 
     def tracks(self, sequence: Sequence) -> Iterator[Tracks2D | SpatialTracks]:
         """The tracks after every frame, from trackers that know nothing yet; `seconds` grows with them.
@@ -169,7 +175,7 @@ class Engine:
         if self._run.method != "time3d":
             write_mot(path, frames)
             return
-        names = self._model.class_names
+        names = self.class_names
         if isinstance(sequence, NuScenesSequence):
             keys = [(key, found) for key, found in zip(sequence.keys(), frames, strict=True) if key is not None]
             write_submission(path, {token: _submitted(found, pose, names) for (token, pose), found in keys})

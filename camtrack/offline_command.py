@@ -39,7 +39,7 @@ def run_track(sources: list[str], out: Path, run: Run, jobs: int, cluster: str, 
         )
     if as_json:
         print_json([asdict(result) for result in results])
-    else:
+    elif not all(result.error for result in results):
         Console().print(_table(results))
     failed = [result for result in results if result.error]
     for result in failed:

@@ -17,9 +17,9 @@ from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
-from camtrack_core.boxes import Boxes2D, Boxes3D, Detections3D
+from camtrack_core.boxes import Boxes2D, Detections3D
 from camtrack_core.camera import Camera, Pose
-from camtrack_core.errors import CamtrackError, ConfigurationError
+from camtrack_core.errors import CamtrackError
 from camtrack_core.ros import cdr, cdr3d, messages, messages3d
 from camtrack_core.ros.image import measurement_time
 from camtrack_core.ros.node import CamtrackNode
@@ -29,6 +29,7 @@ from camtrack_core.ros.transforms import TooEarly, TransformBuffer, TransformErr
 from camtrack_core.tracks import Tracks3D
 from pkf_filter.fusion_config import FusionParameters, SensorParameters
 from pkf_filter.trajectories import Trajectories
+from pkf_filter.warm_up import warm_up_in_space
 from pkf_filter.world_config import SensorModel
 from pkf_filter.world_tracker import WorldTracker
 
@@ -85,7 +86,7 @@ class Fusion:
         self._node = node
         self._parameters = parameters
         sensors = {name: getattr(parameters, name) for name in parameters.sensors}
-        warm_up()
+        warm_up_in_space()
         models = {
             name: SensorModel(**sensor.model_dump(include=set(SensorModel.model_fields)))
             for name, sensor in sensors.items()
@@ -292,19 +293,3 @@ class Fusion:
                 "are its pose and calibration right?"
             )
             self._node.warn(f"{sensor.name} offset", sentence if offset > LARGE_OFFSET else None)
-
-
-def warm_up() -> None:
-    """Compile what the first measurements would wait for."""
-    tracker = WorldTracker(sensors={"": SensorModel(score_offset=0.1, depth_noise=0.01)})
-    car = np.array([tracker.class_id("car")])
-    here, camera = Pose(np.eye(3), np.zeros(3)), Camera.from_field_of_view(100, 100, 90)
-    # One object and several, found, missed and new, with velocities and without: arrays of another layout are another
-    # type, for which everything is compiled anew.
-    for i, (count, speed) in enumerate([(1, np.nan), (1, np.nan), (3, np.nan), (3, 0.0), (2, 0.0), (3, 0.0), (1, 0.0)]):
-        centre = np.array([[0.0, 0.0, 10.0], [4.0, 0.0, 10.0], [8.0, 0.0, 10.0]])[:count]
-        boxes = Boxes3D(centre, np.ones((count, 3)), np.zeros(count), np.full((count, 3), speed))
-        tracker.step(i * NANOSECONDS // 10, Detections3D(boxes, np.full(count, 0.9), car.repeat(count)))
-    image = Boxes2D(np.array([[45.0, 45.0, 55.0, 55.0]]), np.array([0.9]), car)
-    if not len(tracker.step_image(NANOSECONDS, image, camera, here)):
-        raise ConfigurationError("expected the filter to track a box at its start, it did not")

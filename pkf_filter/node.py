@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from rclpy.lifecycle import TransitionCallbackReturn
 from vision_msgs.msg import Detection2DArray
 
-from camtrack_core.boxes import Boxes2D
 from camtrack_core.config import NodeParameters, validated
 from camtrack_core.ros import messages
 from camtrack_core.ros.cdr import Detections, unpack
@@ -21,8 +19,7 @@ from pkf_filter.config import FilterConfig
 from pkf_filter.fusion_config import FusionParameters, SensorNames, with_sensors
 from pkf_filter.fusion_node import Fusion
 from pkf_filter.tracker import MAX_CLASSES, Tracker
-
-FRAME = 100_000_000  # nanoseconds between two frames of the warm-up
+from pkf_filter.warm_up import warm_up_in_image
 
 
 class PkfParameters(NodeParameters, FilterConfig, FusionParameters):
@@ -65,7 +62,7 @@ class ImagePlane:
 
     def __init__(self, node: CamtrackNode[Any], parameters: PkfParameters) -> None:
         config = FilterConfig(**{name: getattr(parameters, name) for name in FilterConfig.model_fields})
-        warm_up(config)
+        warm_up_in_image(config)
         self._node = node
         self._filter = Tracker(config)
         self._names: tuple[str, ...] = ()
@@ -109,15 +106,6 @@ class ImagePlane:
         """Class names are numbered in the order in which they appear."""
         new = [name for name in messages.class_names(detections) if name not in self._names]
         self._names = (*self._names, *new)[:MAX_CLASSES]
-
-
-def warm_up(config: FilterConfig) -> None:
-    """Compile what the first detections would wait for: births, ambiguous updates, a death."""
-    tracker = Tracker(config)
-    boxes = np.array([[10.0, 10, 60, 40], [30, 15, 80, 45], [300, 100, 340, 180]])
-    for index, count in enumerate((3, 3, 3, 2, 0)):
-        found = Boxes2D(boxes[:count] + index, np.full(count, 0.9), np.zeros(count, np.int64))
-        tracker.step(index * FRAME, found)
 
 
 def main() -> int:

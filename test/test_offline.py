@@ -12,6 +12,7 @@ import pytest
 
 from camtrack.methods import Engine, Run
 from camtrack.offline import track_sources
+from camtrack.offline_command import run_track
 from camtrack_core.boxes import Boxes2D
 from camtrack_core.datasets.motchallenge import MotChallengeSequence
 from camtrack_core.datasets.sources import open_source
@@ -130,6 +131,16 @@ def test_what_pkf_alone_and_a_file_cannot_do(two: Path, tmp_path: Path) -> None:
         track_sources([str(two / "A"), str(two / "B")], tmp_path / "x.txt", PKF, 1, silent)
     with pytest.raises(DataError, match="cannot write to"):
         track_sources([str(two / "A")], tmp_path / "1.png" / "out", PKF, 1, silent)
+
+
+def test_where_nothing_was_tracked_only_the_error_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = str(tmp_path / "Insight-MVT_Annotation_Train/MVI_20011")
+    assert run_track([missing], tmp_path / "out", PKF, 1, "", as_json=False) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "expected UA-DETRAC images" in said.err
+    assert run_track([missing], tmp_path / "out", PKF, 1, "", as_json=True) == 2
+    (row,) = json.loads(capsys.readouterr().out)
+    assert "expected UA-DETRAC images" in row["error"] and row["frames"] == 0
 
 
 def test_settings_name_the_model_by_its_bytes(tmp_path: Path) -> None:

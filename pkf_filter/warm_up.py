@@ -1,0 +1,40 @@
+"""Compiling ahead what the first measurements would wait for: without a cache on disk it takes seconds. No ROS."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from camtrack_core.boxes import Boxes2D, Boxes3D, Detections3D
+from camtrack_core.camera import Camera, Pose
+from camtrack_core.errors import ConfigurationError
+from pkf_filter.config import FilterConfig
+from pkf_filter.tracker import Tracker
+from pkf_filter.world_config import SensorModel
+from pkf_filter.world_tracker import WorldTracker
+
+FRAME = 100_000_000  # nanoseconds
+
+
+def warm_up_in_image(config: FilterConfig | None = None) -> None:
+    """The image-plane filter: births, ambiguous updates, a death."""
+    tracker = Tracker(config)
+    boxes = np.array([[10.0, 10, 60, 40], [30, 15, 80, 45], [300, 100, 340, 180]])
+    for index, count in enumerate((3, 3, 3, 2, 0)):
+        found = Boxes2D(boxes[:count] + index, np.full(count, 0.9), np.zeros(count, np.int64))
+        tracker.step(index * FRAME, found)
+
+
+def warm_up_in_space() -> None:
+    """The filter in space: boxes in space and in an image."""
+    tracker = WorldTracker(sensors={"": SensorModel(score_offset=0.1, depth_noise=0.01)})
+    car = np.array([tracker.class_id("car")])
+    here, camera = Pose(np.eye(3), np.zeros(3)), Camera.from_field_of_view(100, 100, 90)
+    # One object and several, found, missed and new, with velocities and without: arrays of another layout are another
+    # type, for which everything is compiled anew.
+    for i, (count, speed) in enumerate([(1, np.nan), (1, np.nan), (3, np.nan), (3, 0.0), (2, 0.0), (3, 0.0), (1, 0.0)]):
+        centre = np.array([[0.0, 0.0, 10.0], [4.0, 0.0, 10.0], [8.0, 0.0, 10.0]])[:count]
+        boxes = Boxes3D(centre, np.ones((count, 3)), np.zeros(count), np.full((count, 3), speed))
+        tracker.step(i * FRAME, Detections3D(boxes, np.full(count, 0.9), car.repeat(count)))
+    image = Boxes2D(np.array([[45.0, 45.0, 55.0, 55.0]]), np.array([0.9]), car)
+    if not len(tracker.step_image(10 * FRAME, image, camera, here)):
+        raise ConfigurationError("expected the filter to track a box at its start, it did not")
