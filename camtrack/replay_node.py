@@ -141,10 +141,12 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
     def _wait_for_listeners(self) -> Iterator[float]:
         """Wait until all nodes that work on the images are up: what they miss of the beginning is lost."""
         parameters, results = self.parameters, self.resolve_topic_name("results")
+        listeners = f"{parameters.wait_for_subscribers} subscribers of {self._images.topic_name}"
+        self.get_logger().info(f"waiting for {listeners}")
         yield from self._wait_for(
             lambda: self._images.get_subscription_count() >= parameters.wait_for_subscribers,
             parameters.subscriber_timeout,
-            f"expected {parameters.wait_for_subscribers} subscribers of {self._images.topic_name}",
+            f"expected {listeners}",
         )
         if parameters.wait_for_results:
             yield from self._wait_for(

@@ -89,7 +89,7 @@ def _choose(bag: Path, topic: str) -> tuple[str, str]:
     if topic in found:
         return topic, found[topic]
     if topic or len(results) != 1:
-        wanted = f"results on {topic}" if topic else "one topic of results; name it with --topic"
+        wanted = f"results on {topic}" if topic else "one topic of results beside the truth; name it with --topic"
         raise DataError(f"bag {bag}: expected {wanted}, found {', '.join(found) or 'none'}")
     return results[0], found[results[0]]
 

@@ -62,7 +62,9 @@ def test_tracks_in_the_cameras_frame_are_no_submission(
 
 
 def test_what_does_not_fit_is_a_sentence(bag: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="one topic of results; name it with --topic, found /camera/ground_truth, "):
+    with pytest.raises(
+        DataError, match="one topic of results beside the truth; name it with --topic, found /camera/ground_truth, "
+    ):
         write_results(bag, str(bag), tmp_path / "out")
     with pytest.raises(DataError, match="expected results on /nobody, found"):
         write_results(bag, str(bag), tmp_path / "out", "/nobody")

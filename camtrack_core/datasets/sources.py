@@ -65,9 +65,14 @@ def open_source(spec: str) -> Sequence:
         return layout.open(path, **options)
     found = layout.sequences(path)
     if len(found) != 1:
-        some = ", ".join(f"?{urlencode(options)}" for options in found[:5])
-        raise DataError(f"source {spec!r} holds {len(found)} sequences; add which, like {some or '?sequence=NAME'}")
+        which = _some(found) or "?sequence=NAME"
+        raise DataError(f"source {spec!r} holds {len(found)} sequences; add which, like {which}")
     return layout.open(path, **found[0])
+
+
+def _some(sequences: list[dict[str, str]]) -> str:
+    """The options that name the first few."""
+    return ", ".join(f"?{urlencode(options)}" for options in sequences[:5])
 
 
 def list_sources(spec: str) -> list[str]:
@@ -86,9 +91,10 @@ def list_sources(spec: str) -> list[str]:
     _check_options(spec, options, layout.options)
     split = options.pop("split", "") if layout is NUSCENES else ""
     scenes = nuscenes.split_scenes(nuscenes.find_version(path, options.get("version", "")), split) if split else set()
-    selected = [one for one in layout.sequences(path) if _agree(one, options) and (not split or one["scene"] in scenes)]
+    found = layout.sequences(path)
+    selected = [one for one in found if _agree(one, options) and (not split or one["scene"] in scenes)]
     if not selected:
-        raise DataError(f"source {spec!r} holds no such sequence")
+        raise DataError(f"source {spec!r} holds no such sequence; it holds {_some(found) or 'none'}")
     return [f"{path}?{urlencode(merged)}" if (merged := {**one, **options}) else str(path) for one in selected]
 
 
