@@ -16,7 +16,7 @@ from math import exp, log, pi, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.boxes import Floats
+from camtrack_core.boxes import Floats, Integers
 from pkf_filter.compiled import compiled
 from pkf_filter.config import ImagePlaneNoise
 
@@ -243,16 +243,19 @@ def overlap(a: Floats, b: Floats) -> Floats:
 
 
 @compiled
-def covered(boxes: Floats, existence: Floats) -> Floats:
+def covered(boxes: Floats, existence: Floats, seen_ns: Integers) -> Floats:
     """(N,) expected share of each box (N, 4) that lies behind others.
 
-    On the ground, what is nearer to the camera ends lower in the image. Several boxes cover independent shares.
+    Of two boxes the one that was measured later, at `seen_ns` (N,), is in front: while an object is hidden its
+    estimate may drift anywhere. Of two that were measured together, what ends lower in the image is nearer to the
+    camera, on the ground. Several boxes cover independent shares.
     """
     cover = np.zeros(len(boxes))
     for j in range(len(boxes)):
         area, free = (boxes[j, 2] - boxes[j, 0]) * (boxes[j, 3] - boxes[j, 1]), 1.0
         for i in range(len(boxes)):
-            if boxes[i, 3] > boxes[j, 3]:
+            later, together = seen_ns[i] > seen_ns[j], seen_ns[i] == seen_ns[j]
+            if later or (together and boxes[i, 3] > boxes[j, 3]):
                 width = min(boxes[j, 2], boxes[i, 2]) - max(boxes[j, 0], boxes[i, 0])
                 height = min(boxes[j, 3], boxes[i, 3]) - max(boxes[j, 1], boxes[i, 1])
                 if width > 0 and height > 0:

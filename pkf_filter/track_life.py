@@ -93,26 +93,32 @@ def credit(
 
 @compiled
 def ended(
-    boxes: Floats, existence: Floats, hits: Integers, assignment: Integers, merge_iou: float, deletion: float
+    boxes: Floats,
+    existence: Floats,
+    hits: Integers,
+    assignment: Integers,
+    merge_iou: float,
+    merge_hits: int,
+    deletion: float,
 ) -> NDArray[np.bool_]:
     """(N,) whether a track is over: hardly likely to exist, or a second one of an object that has one already.
 
     The second one is not measured in the most probable event, and overlaps a track with at least as many hits by more
-    than merge_iou.
+    than merge_iou. A track with more than merge_hits is an object of its own, which passes the other one.
 
     Args:
         boxes: (N, 4), existence: (N,), hits: (N,), of the tracks.
         assignment: (M,) the track of each box, -1 for none.
     """
     overlaps = overlap(boxes, boxes)
-    idle = np.ones(len(boxes), np.bool_)
+    second = hits <= merge_hits  # those that may be one
     for j in assignment:
         if j >= 0:
-            idle[j] = False
+            second[j] = False
     over = np.zeros(len(boxes), np.bool_)
     for j in range(len(boxes)):
         for i in range(len(boxes)):
-            if i != j and idle[j] and hits[i] >= hits[j] and not over[i] and overlaps[j, i] > merge_iou:
+            if i != j and second[j] and hits[i] >= hits[j] and not over[i] and overlaps[j, i] > merge_iou:
                 over[j] = True
     for j in range(len(boxes)):
         over[j] |= existence[j] < deletion

@@ -167,7 +167,8 @@ class Tracker:
         self._tracks = tracks = self._tracks[alive]
         models.predict(tracks["mean"], tracks["covariance"], dt, self._motion)
         tracks["existence"] = life.survive(tracks["existence"], config.half_life, dt)
-        covered = models.covered(models.to_boxes(tracks["mean"][:, :, models.VALUE]), tracks["existence"])
+        boxes = models.to_boxes(tracks["mean"][:, :, models.VALUE])
+        covered = models.covered(boxes, tracks["existence"], tracks["seen_ns"])
         tracks["visibility"] = life.stay_visible(
             tracks["visibility"], visibility.visible_time, visibility.hidden_time, covered, dt
         )
@@ -276,6 +277,7 @@ class Tracker:
             tracks["hits"],
             association.assignment,
             config.merge_iou,
+            config.merge_hits,
             config.deletion,
         )
         if over.any():

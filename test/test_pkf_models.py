@@ -229,4 +229,12 @@ def test_lower_boxes_cover_higher_ones() -> None:
     shares = coverage(boxes, boxes)
     existence = np.array([1.0, 0.5, 0.8])
     expected = [1 - (1 - 0.5 * shares[0, 1]) * (1 - 0.8 * shares[0, 2]), 0.8 * shares[1, 2], 0.0]
-    np.testing.assert_allclose(models.covered(boxes, existence), expected)
+    np.testing.assert_allclose(models.covered(boxes, existence, np.full(3, 7)), expected)
+
+
+def test_what_was_measured_last_covers_what_is_hidden() -> None:
+    boxes = np.array([[0.0, 0, 10, 10], [5, 0, 15, 12], [0, 0, 2, 14]])
+    shares = coverage(boxes, boxes)
+    seen_ns = np.array([8, 8, 7])  # the third one ends lowest, and is not measured any more
+    expected = [0.5 * shares[0, 1], 0.0, 1 - (1 - shares[2, 0]) * (1 - 0.5 * shares[2, 1])]
+    np.testing.assert_allclose(models.covered(boxes, np.array([1.0, 0.5, 0.8]), seen_ns), expected)

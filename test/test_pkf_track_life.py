@@ -43,10 +43,17 @@ def test_credit_goes_to_the_likeliest_box_of_measured_tracks() -> None:
 def test_faint_tracks_and_second_tracks_end() -> None:
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9.5], [50, 0, 60, 10], [50, 0, 60, 10], [90, 0, 99, 9]], np.float64)
     existence, hits = np.array([0.9, 0.9, 0.9, 0.9, 0.01]), np.array([5, 3, 2, 4, 9])
-    over = track_life.ended(boxes, existence, hits, np.array([0, -1]), 0.7, 0.02)
+    over = track_life.ended(boxes, existence, hits, np.array([0, -1]), 0.7, 10, 0.02)
     assert over.tolist() == [False, True, True, False, True]
-    over = track_life.ended(boxes, existence, hits, np.array([1, 2]), 0.7, 0.02)  # what is measured stays
+    over = track_life.ended(boxes, existence, hits, np.array([1, 2]), 0.7, 10, 0.02)  # what is measured stays
     assert over.tolist() == [False, False, False, False, True]
+
+
+def test_a_track_of_many_hits_is_no_second_track() -> None:
+    boxes, existence, hits = np.tile([0.0, 0, 10, 10], (2, 1)), np.full(2, 0.9), np.array([40, 11])
+    nothing = np.zeros(0, np.int64)
+    assert track_life.ended(boxes, existence, hits, nothing, 0.7, 11, 0.02).tolist() == [False, True]
+    assert track_life.ended(boxes, existence, hits, nothing, 0.7, 10, 0.02).tolist() == [False, False]
 
 
 def test_births_are_likely_and_stand_alone() -> None:

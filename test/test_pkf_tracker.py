@@ -186,6 +186,17 @@ def test_a_second_track_of_one_object_ends() -> None:
     assert tracker._tracks["id"].tolist() == [1]
 
 
+def test_of_two_old_tracks_at_one_place_neither_ends() -> None:
+    """One walks before the other and stops there for a moment: only one box is left."""
+    tracker = Tracker()
+    play(tracker, [boxes((100 + 3 * i, 104), (160, 100)) for i in range(20)])
+    for i in range(20, 26):
+        tracker.step(SECOND + i * FRAME, boxes((160, 104)))
+    assert tracker._tracks["id"].tolist() == [1, 2]
+    after = [tracker.step(SECOND + i * FRAME, boxes((160 + 3 * (i - 25), 104), (160, 100))) for i in range(26, 46)]
+    assert sorted(after[-1].ids.tolist()) == [1, 2]
+
+
 def test_a_held_track_is_shown_where_it_is_expected() -> None:
     tracker = Tracker(FilterConfig(hold=0.3))
     play(tracker, [boxes((100 + 12 * i, 100), score=0.999) for i in range(20)])
