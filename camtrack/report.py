@@ -217,10 +217,10 @@ def _score_table(runs: list[ReportedRun]) -> str:
     rows, best = [], []
     for label, field in {**SHARES, **COUNTS}.items():
         values = [float(getattr(run.evaluation.combined, field)) for run in runs]
-        good = min(values) if field in LOW_IS_GOOD else max(values)
         texts = [f"{value:.4f}" if label in SHARES else f"{value:.0f}" for value in values]
+        good = texts[values.index(min(values) if field in LOW_IS_GOOD else max(values))]
         rows.append([label, *(_with_interval(t, field, run) for t, run in zip(texts, runs, strict=True))])
-        best.append({k for k, v in enumerate(values, start=1) if v == good} if len(set(values)) > 1 else set())
+        best.append({k for k, t in enumerate(texts, start=1) if t == good} if len(set(texts)) > 1 else set())
     several = len(runs[0].evaluation.sequences) > 1
     note = "<p>In brackets: 95 % interval of the mean over sequences, by bootstrap.</p>"
     return table(["", *(run.name for run in runs)], rows, best) + (note if several else "")
@@ -238,7 +238,7 @@ def _changes(runs: list[ReportedRun]) -> str:
     for run in runs[1:]:
         for name in COMPARED:
             mean, low, high = paired_interval(*_pair(runs[0].evaluation, run.evaluation, name))
-            word = "better" if low > 0 else "worse" if high < 0 else "not certain"
+            word = "better" if low > 0 else "worse" if high < 0 else "not certain" if low < high else "equal"
             certainty = [] if one else [f"{low:+.4f} to {high:+.4f}", word]
             rows.append([run.name, name.upper(), f"{mean:+.4f}", *certainty])
     if one:

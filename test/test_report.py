@@ -54,6 +54,15 @@ def test_the_page_holds_the_scores(data_root: Path, tmp_path: Path, runs: list[P
     assert not needs_others(text)
 
 
+def test_what_reads_the_same_is_neither_best_nor_uncertain(data_root: Path, tmp_path: Path, runs: list[Path]) -> None:
+    again = shutil.copytree(runs[1], tmp_path / "again")
+    write_report([runs[1], again], [str(data_root / "mot15")], tmp_path / "report.html", Rules())
+    text = (tmp_path / "report.html").read_text()
+    assert 'class="best"' not in text and text.count("equal") == 3 and "not certain" not in text
+    write_report(runs, [str(data_root / "mot15")], tmp_path / "report.html", Rules())
+    assert 'class="best"' in (tmp_path / "report.html").read_text()
+
+
 def needs_others(text: str) -> bool:
     """Whether a page loads anything."""
     return bool(re.search(r"(src|href)=\"(?!data:)|https?://|@import|url\(|<script", text))
