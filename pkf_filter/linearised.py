@@ -103,10 +103,11 @@ def linearised_update(
             for a in range(m):
                 new_mean[j, i] += G[i, a] * total[a]
         A = np.eye(n)
-        for i in range(n):
-            for a in range(m):
-                for b in range(n):
-                    A[i, b] -= s * G[i, a] * H[j, a, b]
+        for a in range(m):
+            for b in range(n):
+                if H[j, a, b] != 0.0:
+                    for i in range(n):
+                        A[i, b] -= s * G[i, a] * H[j, a, b]
         new_covariance[j] = 0.0
         add_product(new_covariance[j], A, covariance[j])
         add_product(new_covariance[j], G, noise)

@@ -78,8 +78,9 @@ def add_product(target: Floats, A: Floats, B: Floats) -> None:
     for i in range(n):
         AB[:] = 0.0
         for a in range(m):
-            for b in range(m):
-                AB[b] += A[i, a] * B[a, b]
+            if A[i, a] != 0.0:
+                for b in range(m):
+                    AB[b] += A[i, a] * B[a, b]
         row[:] = 0.0
         for b in range(m):
             for k in range(n):

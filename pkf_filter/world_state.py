@@ -55,7 +55,8 @@ class WorldState(NamedTuple):
 
     def rows(self, mask: NDArray[np.bool_]) -> WorldState:
         """The tracks that a mask (N,) selects."""
-        return WorldState(*[values[mask] for values in self])  # type: ignore[arg-type]
+        chosen = mask.nonzero()[0]
+        return WorldState(*[values.take(chosen, 0) for values in self])  # type: ignore[arg-type]
 
     def joined(self, other: WorldState) -> WorldState:
         """These tracks and then the others."""

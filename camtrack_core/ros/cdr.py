@@ -136,12 +136,14 @@ class Reader:
 
     def take(self, what: Struct, alignment: int) -> tuple:
         """The next numbers, the first of which is aligned to so many bytes."""
-        start = -(-self._at // alignment) * alignment
+        start = (self._at + alignment - 1) & -alignment
         self._at = start + what.size
         return what.unpack_from(self._data, start)
 
     def count(self) -> int:
-        return int(self.take(COUNT, 4)[0])
+        start = (self._at + 3) & -4
+        self._at = start + 4
+        return int(COUNT.unpack_from(self._data, start)[0])
 
     def string(self) -> str:
         start = self.skip_string()

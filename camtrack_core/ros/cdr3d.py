@@ -21,6 +21,8 @@ from camtrack_core.ros.stamps import NANOSECONDS
 _POSE = 7  # position x, y, z and orientation x, y, z, w
 _RESULT = 1 + _POSE + 36  # score, pose, its covariance
 _BOX = Struct("<10d")  # pose and size
+_RESULTS = Struct("<2I")  # number of results, and length of the first one's class
+_ONE_RESULT = Struct(f"<d{8 * (_RESULT - 1)}x10d")  # the only result's score, its pose left out, then the box
 _TRANSFORM = Struct("<7d")
 _TWIST = Struct("<6d")  # linear and angular
 
@@ -78,18 +80,21 @@ def pack_detections(
         likeliest = np.where(motions.any(1), motions.argmax(1), -1).tolist()
         seconds = np.concatenate([(scores * motions.max(1))[:, None], placed], 1, dtype="<f8")
     results = {name: string(name) for name in set(names)}
-    out = bytearray(_head(header))
-    head = bytes(out)
+    head = _head(header)
+    beginnings = {
+        (name, many, start): _beginning(head, COUNT.pack(many) + result, start)
+        for name, result in results.items()
+        for many in (1, 2)
+        for start in (0, 4)
+    }
+    out = bytearray(head)
     align(out, 4)
     out += COUNT.pack(count)
     for row, motion in enumerate(likeliest):
         align(out, 4)
-        out += head
-        align(out, 4)
-        out += COUNT.pack(1 if motion < 0 else 2) + results[names[row]]
-        align(out, 8)
+        out += beginnings[names[row], 1 if motion < 0 else 2, len(out) % 8]
         if motion < 0:
-            out += numbers[row].tobytes()
+            out += numbers[row].data
         else:
             out += numbers[row, :_RESULT].tobytes() + string(MOTIONS[motion])
             align(out, 8)
@@ -132,13 +137,34 @@ class _Reader3D(Reader):
         twists = [self.take(_TWIST, 8) for _ in range(self.count())]
         return header, {name: twist[:3] for name, twist in zip(names, twists, strict=True)}
 
+    def _one_result(self, names: list[str | None], rows: list[tuple[float, ...]]) -> bool:
+        """Append the class, and the score and box, of a detection with one result; False, and nothing, for others.
+
+        Then all of its numbers lie in a row: most detections are like that.
+        """
+        start = (self._at + 3) & -4
+        many, length = _RESULTS.unpack_from(self._data, start)
+        if many != 1:
+            return False
+        start += _RESULTS.size
+        numbers = (start + length + 7) & -8
+        rows.append(_ONE_RESULT.unpack_from(self._data, numbers))
+        names.append(str(self._data[start : start + length - 1], "utf-8", "replace"))
+        self._at = numbers + _ONE_RESULT.size
+        return True
+
     def read(self) -> Detections3DMessage:
         header = self.header()
-        ids, names, rows = [], [], []
+        ids: list[str] = []
+        names: list[str | None] = []
+        rows: list[tuple[float, ...]] = []
         told: dict[int, dict[str, float]] = {}  # by row, the results that name a motion
         for row in range(self.count()):
             self.take(STAMP, 4)
             self.skip_string()
+            if self._one_result(names, rows):
+                ids.append(self.string())
+                continue
             results = self.results()
             if len(results) > 1:
                 told[row] = {motion: score for motion, score in results if motion in MOTIONS}
@@ -186,6 +212,15 @@ def pack_trajectories(
         out += COUNT.pack(0)  # accelerations
         out += STAMP.pack(*divmod(offset, NANOSECONDS))
     return LITTLE_ENDIAN + bytes(out)
+
+
+def _beginning(head: bytes, result: bytes, start: int) -> bytes:
+    """Head and first result, up to its numbers, of a detection that begins `start` bytes behind a multiple of 8."""
+    out = bytearray(start) + head
+    align(out, 4)
+    out += result
+    align(out, 8)
+    return bytes(out[start:])
 
 
 def _head(header: Header) -> bytes:

@@ -6,6 +6,7 @@ may be a camera's optical frame. Boxes that are not finite are never published a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -22,6 +23,8 @@ from camtrack_core.ros.transforms import quaternion
 from camtrack_core.tracks import Tracks3D
 
 UNKNOWN = 1e6  # variance of what is not estimated: roll and pitch, rad^2
+POSED = np.array([0, 1, 2, 5])  # x, y, z and the rotation about z, of the six of a pose
+UNKNOWN_VELOCITY = (np.nan, np.nan, np.nan)
 LIFETIME = 1.0  # seconds that a marker stays without a new one
 LABEL_HEIGHT = 0.8  # metres
 COLOURS = ((0.12, 0.47, 0.71), (1.0, 0.5, 0.05), (0.17, 0.63, 0.17), (0.84, 0.15, 0.16), (0.58, 0.4, 0.74))
@@ -43,15 +46,17 @@ def to_detections(
     """
     numbers = np.concatenate([message.scores[:, None], message.poses, message.sizes], 1)
     norm = np.linalg.norm(message.poses[:, 3:], axis=1)
-    class_ids = np.array([-1 if name is None else class_id(name) for name in message.names], np.int64)
+    known_ids = {name: -1 if name is None else class_id(name) for name in dict.fromkeys(message.names)}
+    class_ids = np.array([known_ids[name] for name in message.names], np.int64)
     kept = np.isfinite(numbers).all(1) & (class_ids >= 0) & (np.abs(norm - 1) < 0.1)
     poses = message.poses[kept]
     x, y, z, w = (poses[:, 3:] / norm[kept, None]).T
     length_axis = np.stack([1 - 2 * (y * y + z * z), 2 * (x * y + z * w), 2 * (x * z - y * w)], 1) @ pose.rotation.T
     yaw = np.arctan2(length_axis[:, 1], length_axis[:, 0])
-    unknown = (np.nan, np.nan, np.nan)
-    known = [velocities.get(name, unknown) for name, keep in zip(message.ids, kept.tolist(), strict=True) if keep]
-    velocity = np.array(known, np.float64).reshape(-1, 3) @ pose.rotation.T
+    velocity = np.full((len(poses), 3), np.nan)
+    if velocities:
+        known = [velocities.get(name, UNKNOWN_VELOCITY) for name in itertools.compress(message.ids, kept.tolist())]
+        velocity = np.array(known, np.float64).reshape(-1, 3) @ pose.rotation.T
     boxes = Boxes3D(pose.apply(poses[:, :3]), message.sizes[kept], yaw, velocity)
     return Detections3D(boxes, message.scores[kept], class_ids[kept], message.motions[kept])
 
@@ -80,15 +85,17 @@ def pack_tracks(tracks: Tracks3D, names: Sequence[str], header: Header, upright:
         tracks: in a frame with z up, at the place of the header's frame.
         upright: (3, 3) rotation from that frame to the header's; None where the header's has z up.
     """
-    tracks = tracks[_finite(tracks.boxes, tracks.scores)]
-    covariances = np.tile(np.diag([0.0, 0, 0, UNKNOWN, UNKNOWN, 0]), (len(tracks), 1, 1))
-    known = [0, 1, 2, 5]  # x, y, z and the rotation about z
-    covariances[:, np.array(known)[:, None], known] = tracks.covariance
+    finite = _finite(tracks.boxes, tracks.scores)
+    if not finite.all():
+        tracks = tracks[finite]
+    covariances = np.zeros((len(tracks), 6, 6))
+    covariances[:, 3, 3] = covariances[:, 4, 4] = UNKNOWN
+    covariances[:, POSED[:, None], POSED] = tracks.covariance
     if upright is not None:
         turn = np.kron(np.eye(2), upright)
         covariances = turn @ covariances @ turn.T
     labels = [names[row] for row in tracks.class_ids]
-    ids = [str(track) for track in tracks.ids]
+    ids = [str(track) for track in tracks.ids.tolist()]
     poses = _poses(tracks.boxes, upright)
     return pack_detections(header, ids, labels, tracks.scores, poses, covariances, tracks.boxes.size, tracks.motions)
 
