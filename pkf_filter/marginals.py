@@ -10,10 +10,11 @@ import numpy as np
 from pkf_filter.approximate import propagated_weights
 from pkf_filter.assignment import scale_by_best_event
 from pkf_filter.compiled import compiled
-from pkf_filter.exact import frontier_order, frontier_weights, obliged_weights
+from pkf_filter.programmes import set_deficits, solve_exactly, solve_in_single_precision
 
 SOLVED, NOT_FINITE, IMPOSSIBLE, MISSHAPEN = 0, 1, 2, 3
-PRUNING_STEPS = (1e-14, 1e-10, 1e-7, 1e-5, 1e-3)  # share of the total mass that may be dropped in one component
+NEGLIGIBLE = (1e-14, 1e-10, 1e-7)  # share of the total mass that may be dropped rather than lose precision
+NOTABLE = (1e-5, 1e-3)  # and that may be dropped where single precision does not fit, either
 
 
 @compiled
@@ -82,23 +83,6 @@ def _group(parent, m, members, bound):
 
 
 @compiled
-def _transposed(pairs):
-    flipped = np.empty((pairs.shape[1], pairs.shape[0]))
-    for k in range(pairs.shape[0]):
-        for j in range(pairs.shape[1]):
-            flipped[j, k] = pairs[k, j]
-    return flipped
-
-
-@compiled
-def _all_zero(values):
-    for value in values:  # noqa: SIM110 - numba has no all() of a generator
-        if value != 0.0:
-            return False
-    return True
-
-
-@compiled
 def _all_true(values):
     for value in values:  # noqa: SIM110 - numba has no all() of a generator
         if not value:
@@ -113,115 +97,6 @@ def _has_zero(pairs):
             if pairs[k, j] == 0.0:
                 return True
     return False
-
-
-@compiled
-def _set_deficits(weights, clutter, missed):
-    """Replace the null weights by what rows and columns lack to 1; where a null is impossible it stays 0."""
-    for k in range(len(clutter)):
-        total = 0.0
-        for j in range(len(missed)):
-            total += weights[k, j]
-        clutter[k] = max(0.0, 1.0 - total) if clutter[k] > 0.0 else 0.0
-    for j in range(len(missed)):
-        total = 0.0
-        for k in range(len(clutter)):
-            total += weights[k, j]
-        missed[j] = max(0.0, 1.0 - total) if missed[j] > 0.0 else 0.0
-
-
-@compiled
-def _star(pairs, clutter, missed):
-    """Closed form of one row or one column, in place: the events are one pair each, or none."""
-    m, n = pairs.shape
-    nobody = 1.0
-    for k in range(m):
-        nobody *= clutter[k]
-    for j in range(n):
-        nobody *= missed[j]
-    total = nobody
-    for k in range(m):
-        for j in range(n):
-            rest = 1.0
-            for i in range(m):
-                if i != k:
-                    rest *= clutter[i]
-            for i in range(n):
-                if i != j:
-                    rest *= missed[i]
-            pairs[k, j] *= rest
-            total += pairs[k, j]
-    for k in range(m):
-        for j in range(n):
-            pairs[k, j] /= total
-
-
-@compiled
-def _two_by_two(pairs, clutter, missed):
-    """Closed form of two rows and two columns, in place: seven events."""
-    a, b, c, d = pairs[0, 0], pairs[0, 1], pairs[1, 0], pairs[1, 1]
-    straight, crossed = a * d, b * c
-    only_a, only_d = a * clutter[1] * missed[1], d * clutter[0] * missed[0]
-    only_b, only_c = b * clutter[1] * missed[0], c * clutter[0] * missed[1]
-    nobody = clutter[0] * clutter[1] * missed[0] * missed[1]
-    total = straight + crossed + only_a + only_b + only_c + only_d + nobody
-    pairs[0, 0], pairs[0, 1] = (straight + only_a) / total, (crossed + only_b) / total
-    pairs[1, 0], pairs[1, 1] = (crossed + only_c) / total, (straight + only_d) / total
-
-
-@compiled
-def _programme(pairs, clutter, missed, max_states):
-    """Marginals (M, N) by the cheapest dynamic programme, and whether one fits into `max_states` at all."""
-    rows, columns = pairs.shape
-    if rows == columns and _all_zero(clutter) and 2.0 ** (columns + 1) <= max_states:
-        return obliged_weights(pairs, missed), True
-    flipped = _transposed(pairs)
-    by_row, row_states, row_work = frontier_order(pairs)
-    by_column, column_states, column_work = frontier_order(flipped)
-    obliged_states, flipped_states = np.inf, np.inf
-    if rows <= columns and _all_zero(clutter):
-        obliged_states = 2.0 ** (columns + 1)
-    if columns <= rows and _all_zero(missed):
-        flipped_states = 2.0 ** (rows + 1)
-    obliged_work, flipped_work = columns * obliged_states, rows * flipped_states
-
-    least = np.inf
-    for states, work in (
-        (row_states, row_work),
-        (column_states, column_work),
-        (obliged_states, obliged_work),
-        (flipped_states, flipped_work),
-    ):
-        if states <= max_states:
-            least = min(least, work)
-    if least == np.inf:
-        return pairs, False
-    if least == obliged_work:
-        return obliged_weights(pairs, missed), True
-    if least == row_work:
-        return frontier_weights(pairs, clutter, missed, by_row)[0], True
-    if least == flipped_work:
-        return _transposed(obliged_weights(flipped, clutter)), True
-    return _transposed(frontier_weights(flipped, missed, clutter, by_column)[0]), True
-
-
-@compiled
-def _exact(pairs, clutter, missed, max_states):
-    """Replace the scaled weights of one component by its marginals; False where no exact method fits."""
-    rows, columns = pairs.shape
-    if rows == 1 or columns == 1:
-        _star(pairs, clutter, missed)
-    elif rows == 2 and columns == 2:
-        _two_by_two(pairs, clutter, missed)
-    else:
-        weights, fits = _programme(pairs, clutter, missed, max_states)
-        if not fits:
-            return False
-        for k in range(rows):
-            for j in range(columns):
-                pairs[k, j] = weights[k, j]
-    _set_deficits(pairs, clutter, missed)
-    return True
 
 
 @compiled
@@ -278,8 +153,8 @@ def _scatter(table, r, s, pairs, clutter, missed):
 
 
 @compiled
-def _solve_parts(pairs, clutter, missed, max_states):
-    """`_exact` for weights that may have fallen into several components; False where one of them does not fit."""
+def _solve_parts(pairs, clutter, missed, workspace):
+    """`solve_exactly` for weights that may have fallen into several components; False where one does not fit."""
     m, n = pairs.shape
     table = np.zeros((m + 1, n + 2))
     table[:m, :n], table[:m, n], table[m, :n] = pairs, clutter, missed
@@ -289,7 +164,7 @@ def _solve_parts(pairs, clutter, missed, max_states):
     for c in range(_group(parent, m, members, bound)):
         r, s = members[bound[2 * c] : bound[2 * c + 1]], members[bound[2 * c + 1] : bound[2 * c + 2]]
         part, part_clutter, part_missed = _gather(table, r, s)
-        if not _exact(part, part_clutter, part_missed, max_states):
+        if not solve_exactly(part, part_clutter, part_missed, workspace):
             return False
         _scatter(table, r, s, part, part_clutter, part_missed)
     pairs[:], clutter[:], missed[:] = table[:m, :n], table[:m, n], table[m, :n]
@@ -297,35 +172,51 @@ def _solve_parts(pairs, clutter, missed, max_states):
 
 
 @compiled
-def _solve(pairs, clutter, missed, max_states):
+def _solve_pruned(pairs, clutter, missed, shares, workspace):
+    """`_solve_parts` without the pairs of the least of the shares with which it fits.
+
+    Returns:
+        Bound on the error; infinite, and nothing done, where it does not fit.
+    """
+    for share in shares:
+        kept, bound = _pruned(pairs, clutter, share)
+        if bound > 0.0 and _solve_parts(kept, clutter, missed, workspace):
+            pairs[:] = kept
+            return bound
+    return np.inf
+
+
+@compiled
+def _solve(pairs, clutter, missed, workspace):
     """Replace the scaled weights of one component by its marginals.
 
     Returns:
         Bound on the error of any of them: 0 where exact, 1 (nothing is known) where by belief propagation.
     """
-    if _exact(pairs, clutter, missed, max_states):
+    if solve_exactly(pairs, clutter, missed, workspace):
         return 0.0
-    for share in PRUNING_STEPS:
-        kept, bound = _pruned(pairs, clutter, share)
-        if bound > 0.0 and _solve_parts(kept, clutter, missed, max_states):
-            pairs[:] = kept
-            return bound
-    weights, _ = propagated_weights(pairs, clutter, missed)
-    pairs[:] = weights
-    _set_deficits(pairs, clutter, missed)
-    return 1.0
+    bound = _solve_pruned(pairs, clutter, missed, NEGLIGIBLE, workspace)
+    if bound == np.inf:
+        bound = solve_in_single_precision(pairs, clutter, missed, workspace)
+    if bound == np.inf:
+        bound = _solve_pruned(pairs, clutter, missed, NOTABLE, workspace)
+    if bound == np.inf:
+        pairs[:] = propagated_weights(pairs, clutter, missed)[0]
+        set_deficits(pairs, clutter, missed)
+        bound = 1.0
+    return bound
 
 
 @compiled
-def marginal_table(log_likelihood, log_clutter, log_missed, max_states, table):
+def marginal_table(log_likelihood, log_clutter, log_missed, table, workspace):
     """Association weights of all components.
 
     Args:
         log_likelihood: (M, N), log_clutter: (M,), log_missed: (N,) float64 log weights.
-        max_states: float, largest dynamic programming table for one component.
         table: (M + 1, N + 2) float64, filled: [:M, :N] the weights, [:M, N] the clutter probabilities, [M, :N] the
             missed probabilities, [:M, N + 1] the most probable event's column of each row (-1 clutter), [M, N] the
             bound on the error of any of them.
+        workspace: float64, as long as the largest dynamic programming table that one component may have.
 
     Returns:
         SOLVED, or why there are no weights: NOT_FINITE, IMPOSSIBLE or MISSHAPEN.
@@ -365,7 +256,7 @@ def marginal_table(log_likelihood, log_clutter, log_missed, max_states, table):
                     table[r[k], n + 1] = s[column_of[k]] if column_of[k] >= 0 else -1.0
                 whole = not _has_zero(pairs)
             if whole:
-                table[m, n] = max(table[m, n], _solve(pairs, clutter, missed, max_states))
+                table[m, n] = max(table[m, n], _solve(pairs, clutter, missed, workspace))
                 for k in r:
                     solved[k] = True
             _scatter(table, r, s, pairs, clutter, missed)

@@ -12,7 +12,7 @@ Log weights in, so nothing over- or underflows. A joint event weighs
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from camtrack_core.boxes import Floats, Integers
 from camtrack_core.errors import CamtrackError
 from pkf_filter.marginals import IMPOSSIBLE, MISSHAPEN, NOT_FINITE, SOLVED, marginal_table
 
-MAX_STATES = 2.0**23  # table entries for one component: 64 MiB, about 18 x 18 with both nulls
+MAX_STATES = 2.0**23  # table entries for one component: 64 MiB, 18 x 18 with both nulls, 20 x 20 in single precision
+CACHE_LINE = 64  # bytes
 
 
 class AssociationError(CamtrackError, ValueError):
@@ -64,12 +65,13 @@ class AssociationWeights:
 
     @property
     def error_bound(self) -> float:
-        """Bound on the absolute error of any weight: 0 where exact, 1 where nothing is known (belief propagation)."""
+        """Bound on the absolute error of any weight: 0 where exact, 1e-4 where in single precision, 1 where nothing is
+        known (belief propagation)."""
         return float(self.table[-1, -2])
 
     @property
     def exact(self) -> bool:
-        """False where a component was too large for exact inference and was pruned or approximated."""
+        """False where a component was too large for exact inference: pruned, in single precision, or approximated."""
         return self.error_bound == 0.0
 
 
@@ -83,9 +85,9 @@ def association_weights(
             probability); -inf where gated out.
         log_clutter: (M,) float, log clutter density in the likelihood's units; -inf: cannot be clutter.
         log_missed: (N,) float, log probability of no detection; -inf: cannot be missed.
-        max_states: largest dynamic programming table for one component; above it the component is pruned by as
-            little as possible and, if no bounded pruning helps, approximated; the result says `exact=False` and
-            the bound of its error.
+        max_states: largest dynamic programming table for one component, in double precision; above it the component
+            is pruned by as little as possible, or solved in single precision, and, if neither helps, approximated;
+            the result says `exact=False` and the bound of its error.
 
     Raises:
         AssociationError: for shapes that do not fit, NaN or +inf, or when no joint event is possible.
@@ -104,15 +106,24 @@ def association_weights(
 @cache
 def _kernel() -> Any:
     """The whole computation as one compiled call, which refuses types that it would have to compile anew."""
-    marginal_table.compile("int64(float64[:,::1], float64[::1], float64[::1], float64, float64[:,::1])")
+    marginal_table.compile("int64(float64[:,::1], float64[::1], float64[::1], float64[:,::1], float64[::1])")
     marginal_table.disable_compile()
     return marginal_table
+
+
+@lru_cache(maxsize=2)
+def _workspace(max_states: float) -> Floats:
+    """Memory for tables, kept: to get it page by page from the system takes longer than to fill it."""
+    number = max(int(max_states), 1)
+    memory = np.empty(number + CACHE_LINE // 8)
+    first = -memory.ctypes.data % CACHE_LINE // 8
+    return memory[first : first + number]
 
 
 def _associated(pairs: Any, clutter: Any, missed: Any, max_states: float) -> AssociationWeights:
     rows, columns = pairs.shape
     table = np.empty((rows + 1, columns + 2))
-    status = _kernel()(pairs, clutter, missed, max_states, table)
+    status = _kernel()(pairs, clutter, missed, table, _workspace(max_states))
     if status == SOLVED:
         return AssociationWeights(table)
     raise AssociationError(
