@@ -29,8 +29,8 @@ from camtrack_core.datasets.sources import open_source
 from camtrack_core.errors import CamtrackError
 from time3d_tracker import level
 from time3d_tracker.clips import Clip, from_sequence
-from time3d_tracker.config import TrainingConfig
-from time3d_tracker.export import OUTPUTS, FrameGraph, example_inputs
+from time3d_tracker.config import OUTPUTS, TrainingConfig
+from time3d_tracker.export import FrameGraph, example_inputs
 from time3d_tracker.model import PADDING
 from time3d_tracker.network import Time3D
 from time3d_tracker.training import load_network, train

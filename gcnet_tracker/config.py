@@ -11,6 +11,12 @@ from camtrack_core.config import Parameters
 STRIDE = 8  # of the feature map F (paper Sec. 3.1)
 SLOTS = 128  # stored tracks and candidates that one exported graph follows
 PEAKS = 128  # detections that one exported graph returns
+# Names in an exported graph.
+INPUTS = ("image", "queries", "values")
+OUTPUTS = (
+    "boxes", "scores", "class_ids", "new_queries", "new_values",
+    "track_boxes", "track_confidences", "track_queries", "track_values",
+)  # fmt: skip
 
 
 class NetworkConfig(Parameters):

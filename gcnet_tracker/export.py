@@ -14,15 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gcnet_tracker.config import PEAKS, SLOTS
+from gcnet_tracker.config import INPUTS, OUTPUTS, PEAKS, SLOTS
 from gcnet_tracker.network import GCNet, to_xyxy
 
 OPSET = 20
-INPUTS = ("image", "queries", "values")
-OUTPUTS = (
-    "boxes", "scores", "class_ids", "new_queries", "new_values",
-    "track_boxes", "track_confidences", "track_queries", "track_values",
-)  # fmt: skip
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from camtrack_core.boxes import Boxes2D, Floats, clip, iou
 from camtrack_core.errors import ModelError
-from camtrack_core.runtime import Device, Session, open_session
+from camtrack_core.runtime import Device, Session, expect_names, open_session
 from camtrack_core.tracks import Tracks2D
-from gcnet_tracker.config import SLOTS, TrackerConfig
+from gcnet_tracker.config import INPUTS, OUTPUTS, SLOTS, TrackerConfig
 
 PADDING = 114  # grey level below and right of the picture, as in training
 DEMO_MODEL = Path(__file__).parent / "weights" / "gcnet_demo.onnx"
@@ -52,6 +52,7 @@ class GCNetModel:
         metadata = self.session.metadata
         if metadata.get("camtrack_model") != "gcnet":
             raise ModelError(f"{path}: expected a graph exported by gcnet_tracker, got {dict(metadata) or 'another'}")
+        expect_names(path, self.session, INPUTS, OUTPUTS)
         self.class_names: tuple[str, ...] = tuple(json.loads(metadata["class_names"]))
         _, self.height, self.width, _ = self.session.input_shapes["image"]
         if (self.height, self.width) != (int(metadata["height"]), int(metadata["width"])):

@@ -1,6 +1,5 @@
 """Algorithm 1 against a plain transcription of its loops, on scripted network outputs."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -149,22 +148,3 @@ def test_a_missing_or_broken_model_is_a_sentence(tmp_path: Path, content: bytes 
         path.write_bytes(content)
     with pytest.raises(ModelError, match=r"model\.onnx"):
         GCNetModel(path, "onnxruntime")
-
-
-@pytest.mark.parametrize(("metadata", "sentence"), [
-    ({}, "expected a graph exported by gcnet_tracker"),
-    (
-        {"camtrack_model": "gcnet", "class_names": json.dumps(["car"]), "height": "96", "width": "64"},
-        "states an input of 96x64",
-    ),
-])  # fmt: skip
-def test_a_model_of_another_kind_or_input_size_is_a_sentence(tmp_path: Path, metadata: dict, sentence: str) -> None:
-    onnx = pytest.importorskip("onnx")
-    image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, [1, 32, 64, 3])
-    out = onnx.helper.make_tensor_value_info("boxes", onnx.TensorProto.UINT8, [1, 32, 64, 3])
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["image"], ["boxes"])], "g", [image], [out])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
-    onnx.helper.set_model_props(model, metadata)
-    onnx.save(model, tmp_path / "other.onnx")
-    with pytest.raises(ModelError, match=sentence):
-        GCNetModel(tmp_path / "other.onnx", "onnxruntime")

@@ -13,8 +13,8 @@ from camtrack_core.errors import DataError, ModelError
 from camtrack_core.runtime import open_session
 from gcnet_tracker import augmentation, clips
 from gcnet_tracker.clips import Clip
-from gcnet_tracker.config import NetworkConfig, TrainingConfig
-from gcnet_tracker.export import INPUTS, OUTPUTS, FrameGraph, example_inputs, export
+from gcnet_tracker.config import INPUTS, OUTPUTS, NetworkConfig, TrainingConfig
+from gcnet_tracker.export import FrameGraph, example_inputs, export
 from gcnet_tracker.loader import ClipSamples
 from gcnet_tracker.network import GCNet
 from gcnet_tracker.training import load_network, train

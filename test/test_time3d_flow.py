@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from camtrack_core.camera import OPTICAL_IN_VEHICLE, Pose
 from time3d_tracker import flow as flows
 from time3d_tracker.config import NetworkConfig
 from time3d_tracker.detector import Objects
 from time3d_tracker.embedding import CueEmbedding, PointNet, corners2d, corners3d
 from time3d_tracker.flow import Attention, Memory, SpatialFlow, TemporalFlow, association
-from time3d_tracker.level import corners
+from time3d_tracker.level import corners, level_pose
+from time3d_tracker.level import motion as motion_between
 from time3d_tracker.losses import tracking_loss
 
 CONFIG = NetworkConfig(backbone="yolox_nano", stride=8, height=96, width=160, slots=6, reid_channels=8, embedding=16,
@@ -35,7 +37,13 @@ def memory(past: int, batch: int = 1, seed: int = 1) -> Memory:
     g = torch.Generator().manual_seed(seed)
     valid = torch.ones(batch, past, K, dtype=torch.bool)
     still = torch.tensor([0.0, 0, 0, 0, 1]).expand(batch, past, 5)
-    return Memory(torch.randn(batch, past, K, D, generator=g), valid, torch.rand(batch, past, generator=g), still)
+    elapsed = torch.rand(batch, past, generator=g)
+    features, centres = torch.randn(batch, past, K, D, generator=g), torch.randn(batch, past, K, 3, generator=g)
+    return Memory(features, centres, valid, elapsed, still)
+
+
+def places(seed: int = 2) -> torch.Tensor:
+    return 10 * torch.randn(1, K, 3, generator=torch.Generator().manual_seed(seed))
 
 
 def test_corners_are_those_of_the_boxes() -> None:
@@ -119,7 +127,7 @@ def test_affinities_against_loops() -> None:
     torch.manual_seed(0)
     net = TemporalFlow(CONFIG)
     now, past = torch.randn(1, K, D), memory(2)
-    found = net(now, past)
+    found = net(now, places(), past)
     assert found.affinity.shape == (1, 2, K + 1, K + 1)
     # the layers in turn, over everybody of both frames and nobody
     told = torch.tensor([1, 0.2, 0.2, 0.2, 5, 1])
@@ -150,12 +158,16 @@ def test_a_missing_frame_changes_nothing(kind: str) -> None:
     now, past = torch.randn(1, K, D), memory(3)
     valid = past.valid.clone()
     valid[:, 1] = False
-    garbage = past.features.clone()
-    garbage[:, 1] = 1e3
-    a, b = (net(now, past._replace(features=f, valid=valid)) for f in (past.features, garbage))
+    garbage = past.features.clone(), past.centres.clone()
+    for values in garbage:
+        values[:, 1] = 1e3
+    a, b = (
+        net(now, places(), past._replace(features=f, centres=c, valid=valid))
+        for f, c in ((past.features, past.centres), garbage)
+    )
     torch.testing.assert_close(a.velocity, b.velocity)
     torch.testing.assert_close(a.affinity[:, [0, 2]], b.affinity[:, [0, 2]])
-    nothing = net(now, past._replace(valid=torch.zeros_like(valid)))
+    nothing = net(now, places(), past._replace(valid=torch.zeros_like(valid)))
     assert all(torch.isfinite(x).all() for x in nothing)
 
 
@@ -163,8 +175,52 @@ def test_time_matters_through_seconds() -> None:
     torch.manual_seed(0)
     net = TemporalFlow(CONFIG)
     now, past = torch.randn(1, K, D), memory(1)
-    later = net(now, past._replace(elapsed=past.elapsed + 0.5))
-    assert not torch.allclose(net(now, past).affinity, later.affinity)
+    later = net(now, places(), past._replace(elapsed=past.elapsed + 0.5))
+    assert not torch.allclose(net(now, places(), past).affinity, later.affinity)
+
+
+def test_displacement_velocity_against_loops() -> None:
+    """The minimum over v of the weighted squares of (present - v t - past), a little drawn to zero."""
+    past, now = memory(3), places()
+    motion = torch.tensor([[1.0, 0.5, -2, np.sin(0.3), np.cos(0.3)]]).expand(1, 3, 5)
+    past = past._replace(motion=motion)
+    shares = torch.rand(1, 3, K, K, generator=torch.Generator().manual_seed(3)) / K
+    found = flows.displacement_velocity(now, past, shares)
+    turn = np.array([[np.cos(0.3), 0, np.sin(0.3)], [0, 1, 0], [-np.sin(0.3), 0, np.cos(0.3)]])
+    for i in range(K):
+        upper, lower = np.zeros(3), flows.STIFFNESS
+        for p in range(3):
+            t = past.elapsed[0, p].item()
+            for j in range(K):
+                then = turn @ past.centres[0, p, j].numpy() - [1.0, 0.5, -2]
+                upper += shares[0, p, i, j].item() * t * (now[0, i].numpy() - then)
+                lower += shares[0, p, i, j].item() * t**2
+        np.testing.assert_allclose(found[0, i], upper / lower, rtol=1e-4)
+
+
+def test_displacement_velocity_of_known_motions() -> None:
+    """Objects at rest, seen from a turning car, and moving ones, by the motion that the tracker computes."""
+    rng = np.random.default_rng(0)
+    velocity = np.where(np.arange(K)[:, None] < 2, 0.0, rng.normal(0, 8, (K, 3)))
+    world = rng.normal(0, 15, (K, 3))
+    poses = [level_pose(pose_at(t)) for t in (0.0, 0.7, 1.5)]
+    inside = [(world + velocity * t - p.translation) @ p.rotation for p, t in zip(poses, (0.0, 0.7, 1.5), strict=True)]
+    motion = torch.tensor(np.array([motion_between(p, poses[2]) for p in poses[:2]]), dtype=torch.float32)[None]
+    everyone = torch.ones(1, 2, K, dtype=torch.bool)
+    centres = torch.tensor(np.array(inside[:2]), dtype=torch.float32)[None]
+    past = Memory(torch.zeros(1, 2, K, D), centres, everyone, torch.tensor([[1.5, 0.8]]), motion)
+    now = torch.tensor(inside[2], dtype=torch.float32)[None]
+    found = flows.displacement_velocity(now, past, torch.eye(K).expand(1, 2, K, K))
+    drawn = (1.5**2 + 0.8**2) / (1.5**2 + 0.8**2 + flows.STIFFNESS)
+    np.testing.assert_allclose(found[0], drawn * velocity @ poses[2].rotation, atol=1e-4)
+
+
+def pose_at(t: float) -> Pose:
+    """A car's camera in a bend, tilted downward a little."""
+    yaw, tilt = 0.4 * t, 0.1
+    heading = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+    down = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+    return Pose(heading @ OPTICAL_IN_VEHICLE @ down, np.array([9.0 * t, 2 * t**2, 1.5]))
 
 
 def test_association_against_loops() -> None:
@@ -202,9 +258,10 @@ def test_the_flow_learns_to_associate_by_likeness() -> None:
         past = torch.randn(8, K, D)
         order = torch.stack([torch.randperm(K) for _ in range(8)])
         now = past.gather(1, order[..., None].expand(-1, -1, D)) + 0.3 * torch.randn(8, K, D)
-        seen = Memory(spatial(past, everyone)[:, None], everyone[:, None], torch.rand(8, 1), still)
+        nowhere = torch.zeros(8, K, 3)
+        seen = Memory(spatial(past, everyone)[:, None], nowhere[:, None], everyone[:, None], torch.rand(8, 1), still)
         log_association = association(
-            temporal(spatial(now, everyone), seen).affinity, everyone[:, None], everyone[:, None]
+            temporal(spatial(now, everyone), nowhere, seen).affinity, everyone[:, None], everyone[:, None]
         )
         loss = tracking_loss(log_association, order[:, None], identity, torch.ones(8, 1, dtype=torch.bool))
         optimiser.zero_grad()

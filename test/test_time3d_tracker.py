@@ -13,8 +13,8 @@ from camtrack_core.errors import ConfigurationError, ModelError
 from camtrack_core.runtime import Device
 from time3d_tracker import level
 from time3d_tracker.batch import Batch
-from time3d_tracker.config import MEMORY, NetworkConfig, TrackerConfig
-from time3d_tracker.export import INPUTS, OUTPUTS, FrameGraph, example_inputs, export
+from time3d_tracker.config import INPUTS, MEMORY, OUTPUTS, NetworkConfig, TrackerConfig
+from time3d_tracker.export import FrameGraph, example_inputs, export
 from time3d_tracker.model import Outputs, Query, Time3DModel
 from time3d_tracker.network import Time3D
 from time3d_tracker.tracker import Result, Tracker, View

@@ -52,9 +52,10 @@ def test_memory_of_a_frame_is_the_frames_before_it() -> None:
     spatial = torch.arange(6.0)[:, None, None].expand(6, 2, 4)  # two clips of three frames
     time = torch.tensor([[0.0, 0.1, 0.4], [0.0, 0.2, 0.3]])
     motion = torch.arange(18.0).view(2, 3, 3, 1).expand(2, 3, 3, 5)
-    memory = remember(spatial, torch.ones(6, 2, dtype=torch.bool), time, motion)
+    memory = remember(spatial, 10 * spatial[..., :3], torch.ones(6, 2, dtype=torch.bool), time, motion)
     assert memory.valid[:, :, 0].tolist() == [[False, False], [True, False], [True, True]] * 2
     assert memory.features[5, :, 0, 0].tolist() == [3, 4]
+    assert memory.centres[5, :, 0, 2].tolist() == [30, 40]
     torch.testing.assert_close(memory.elapsed[2], torch.tensor([0.4, 0.3]))
     assert memory.motion[4, 0, 0] == motion[1, 1, 0, 0]
 

@@ -13,6 +13,12 @@ MEMORY = 5  # past frames that the temporal flow looks at (paper Sec. 4.2)
 KEYPOINTS = 9  # eight corners and the centre
 ATTRIBUTES = MOTIONS  # people and riders use the first two
 Cue = Literal["class", "box2d", "box3d", "reid"]
+# Names in an exported graph.
+INPUTS = ("image", "projection", "height", "past_features", "past_centres", "past_valid", "elapsed", "motion")
+OUTPUTS = (
+    "scores", "class_ids", "boxes2d", "centres", "sizes", "yaws", "usable", "spreads", "reid", "features",
+    "association", "velocities", "attributes", "refined_centres", "refined_sizes",
+)  # fmt: skip
 
 # Class means (length, width, height) in metres, from which dimensions are predicted as logarithmic residuals.
 CLASS_SIZES = {

@@ -12,17 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from time3d_tracker.config import ATTRIBUTES, MEMORY
+from time3d_tracker.config import ATTRIBUTES, INPUTS, MEMORY, OUTPUTS
 from time3d_tracker.detector import find_peaks
 from time3d_tracker.flow import Memory, association
 from time3d_tracker.network import LEAST_SCORE, Time3D, refine
 
 OPSET = 20
-INPUTS = ("image", "projection", "height", "past_features", "past_valid", "elapsed", "motion")
-OUTPUTS = (
-    "scores", "class_ids", "boxes2d", "centres", "sizes", "yaws", "usable", "spreads", "reid", "features",
-    "association", "velocities", "attributes", "refined_centres", "refined_sizes",
-)  # fmt: skip
 
 
 class FrameGraph(nn.Module):
@@ -33,8 +28,8 @@ class FrameGraph(nn.Module):
         self.network = network
 
     def forward(
-        self, image: Tensor, projection: Tensor, height: Tensor, past_features: Tensor, past_valid: Tensor,
-        elapsed: Tensor, motion: Tensor,
+        self, image: Tensor, projection: Tensor, height: Tensor, past_features: Tensor, past_centres: Tensor,
+        past_valid: Tensor, elapsed: Tensor, motion: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """One frame of each camera.
 
@@ -43,6 +38,7 @@ class FrameGraph(nn.Module):
             projection: (B, 3, 3) float32, pixels of the input from level coordinates (`level.projection`).
             height: (B,) float32, of the camera over the ground, metres; 0 where unknown.
             past_features: (B, 5, K, d) float32 of remembered frames; empty slots hold anything finite.
+            past_centres: (B, 5, K, 3) float32, `centres` of remembered frames.
             past_valid: (B, 5, K) float32, 1 for slots that hold an object.
             elapsed: (B, 5) float32, seconds since each remembered frame.
             motion: (B, 5, 5) float32, the camera's motion since each (`level.motion`).
@@ -61,7 +57,8 @@ class FrameGraph(nn.Module):
         valid = peak.scores > LEAST_SCORE
         spatial = network.describe(objects, valid, projection)
         remembered = past_valid > 0.5
-        flow = network.flow(spatial, Memory(past_features, remembered, elapsed, motion))
+        memory = Memory(past_features, past_centres, remembered, elapsed, motion)
+        flow = network.flow(spatial, objects.translation, memory)
         associated = association(flow.affinity, valid[:, None].expand(-1, MEMORY, -1), remembered).exp()
         centres, sizes = refine(objects, flow.refinement)
         return (
@@ -80,7 +77,8 @@ def example_inputs(network: Time3D, cameras: int = 1) -> tuple[Tensor, ...]:
     still = torch.tensor([0.0, 0, 0, 0, 1]).repeat(cameras, MEMORY, 1)
     return (
         image, projection, torch.full((cameras,), 1.5), torch.zeros(cameras, MEMORY, config.slots, config.embedding),
-        torch.zeros(cameras, MEMORY, config.slots), torch.zeros(cameras, MEMORY), still,
+        torch.zeros(cameras, MEMORY, config.slots, 3), torch.zeros(cameras, MEMORY, config.slots),
+        torch.zeros(cameras, MEMORY), still,
     )  # fmt: skip
 
 

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from camtrack_core.boxes import Floats, Integers
 from camtrack_core.camera import Pose
 from camtrack_core.errors import ModelError
-from camtrack_core.runtime import Device, Session, open_session
+from camtrack_core.runtime import Device, Session, expect_names, open_session
 from time3d_tracker import level
-from time3d_tracker.config import MEMORY
+from time3d_tracker.config import INPUTS, MEMORY, OUTPUTS
 
 DEMO_MODEL = Path(__file__).parent / "weights" / "time3d_demo.onnx"
 PADDING = 114  # grey level below and right of the picture, as in training
 STILL = np.array([0.0, 0, 0, 0, 1], np.float32)
 
-Outputs = dict[str, NDArray]  # as `export.OUTPUTS` names them, of one camera
+Outputs = dict[str, NDArray]  # as OUTPUTS names them, of one camera
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Remembered:
         time_ns: its stamp.
         pose: of its level frame in the fixed frame; None where unknown.
         features: (K, d) spatial features.
+        centres: (K, 3) in its level frame, metres.
         valid: (K,) bool.
         ids: (K,) track of each slot, 0 for none.
     """
@@ -40,6 +41,7 @@ class Remembered:
     time_ns: int
     pose: Pose | None
     features: Floats
+    centres: Floats
     valid: NDArray[np.bool_]
     ids: Integers
 
@@ -79,6 +81,7 @@ class Time3DModel:
         metadata = self.session.metadata
         if metadata.get("camtrack_model") != "time3d":
             raise ModelError(f"{path}: expected a graph exported by time3d_tracker, got {dict(metadata) or 'another'}")
+        expect_names(path, self.session, INPUTS, OUTPUTS)
         self.class_names: tuple[str, ...] = tuple(json.loads(metadata["class_names"]))
         self.attributes: tuple[str, ...] = tuple(json.loads(metadata["attributes"]))
         shapes = self.session.input_shapes
@@ -113,17 +116,19 @@ class Time3DModel:
         projection = np.tile(level_camera.astype(np.float32), (cameras, 1, 1))
         height = np.zeros(cameras, np.float32)
         features = np.zeros((cameras, MEMORY, self.slots, self.channels), np.float32)
+        centres = np.zeros((cameras, MEMORY, self.slots, 3), np.float32)
         valid = np.zeros((cameras, MEMORY, self.slots), np.float32)
         elapsed, motion = np.zeros((cameras, MEMORY), np.float32), np.tile(STILL, (cameras, MEMORY, 1))
         for camera, (query, scale) in enumerate(zip(queries, scales, strict=True)):
             projection[camera] = np.diag([scale, scale, 1.0]) @ query.projection
             height[camera] = query.height
             for row, past in enumerate(query.memory):
-                features[camera, row], valid[camera, row] = past.features, past.valid
+                features[camera, row], centres[camera, row] = past.features, past.centres
+                valid[camera, row] = past.valid
                 elapsed[camera, row] = (query.time_ns - past.time_ns) * 1e-9
                 if query.pose is not None and past.pose is not None:
                     motion[camera, row] = level.motion(past.pose, query.pose)
         return {
-            "projection": projection, "height": height, "past_features": features, "past_valid": valid,
-            "elapsed": elapsed, "motion": motion,
+            "projection": projection, "height": height, "past_features": features, "past_centres": centres,
+            "past_valid": valid, "elapsed": elapsed, "motion": motion,
         }  # fmt: skip

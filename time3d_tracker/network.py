@@ -46,9 +46,10 @@ class Time3D(nn.Module):
         """Spatial features (B, K, d) of objects, of which (B, K) are valid, seen by cameras (B, 3, 3)."""
         return self.spatial(self.embedding(objects, projection), valid)
 
-    def flow(self, now: Tensor, memory: Memory) -> Flow:
-        """What remembered frames say about the objects of the current one, from spatial features (B, K, d)."""
-        return self.temporal(now, memory)
+    def flow(self, now: Tensor, centres: Tensor, memory: Memory) -> Flow:
+        """What remembered frames say about the objects of the current one, from their spatial features (B, K, d) and
+        centres (B, K, 3)."""
+        return self.temporal(now, centres, memory)
 
 
 def refine(objects: Objects, refinement: Tensor) -> tuple[Tensor, Tensor]:

@@ -111,7 +111,8 @@ class Tracker:
         found = out["scores"] >= self.config.detection_threshold
         ids = self._assign(out, found & usable)
         pose = level_pose if view.camera_pose is not None else None
-        self._remember(Remembered(view.time_ns, pose, out["features"].copy(), ids > 0, ids))
+        past = Remembered(view.time_ns, pose, out["features"].copy(), out["centres"].copy(), ids > 0, ids)
+        self._remember(past)
         turn = tilted.rotation.T @ level_pose.rotation  # level to optical
         upright = Pose(turn @ level.UPRIGHT.rotation.T, np.zeros(3))
         left_out = int((found & ~usable).sum())

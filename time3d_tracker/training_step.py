@@ -67,8 +67,8 @@ class TrainingStep(nn.Module):
         if self.training_config.coupling == "separate":
             objects = Objects(*(x.detach() for x in objects))
         spatial = network.describe(objects, slots.valid, flat["projection"])
-        memory = remember(spatial, slots.valid, batch["time"], batch["motion"])
-        flow = network.flow(spatial, memory)
+        memory = remember(spatial, objects.translation, slots.valid, batch["time"], batch["motion"])
+        flow = network.flow(spatial, objects.translation, memory)
 
         labelled = slots.owner >= 0
         now, past = slots.valid[:, None].expand_as(memory.valid), memory.valid
@@ -138,11 +138,12 @@ def past_of(values: Tensor) -> Tensor:
     return past.flatten(0, 1)
 
 
-def remember(spatial: Tensor, valid: Tensor, time: Tensor, motion: Tensor) -> Memory:
+def remember(spatial: Tensor, centres: Tensor, valid: Tensor, time: Tensor, motion: Tensor) -> Memory:
     """Memory of each frame of clips: the frames before it.
 
     Args:
         spatial: (B * T, K, d).
+        centres: (B * T, K, 3), each frame's in its own level frame.
         valid: (B * T, K).
         time: (B, T) seconds.
         motion: (B, T, T, 5), [b, t, p] from frame p to t.
@@ -153,6 +154,7 @@ def remember(spatial: Tensor, valid: Tensor, time: Tensor, motion: Tensor) -> Me
     elapsed = (time[:, :, None] - time[:, None, :-1]).flatten(0, 1).clamp(min=0)
     return Memory(
         past_of(spatial.unflatten(0, (-1, frames))),
+        past_of(centres.unflatten(0, (-1, frames))),
         past_of(valid.unflatten(0, (-1, frames))) & before,
         elapsed,
         motion[:, :, :-1].flatten(0, 1),

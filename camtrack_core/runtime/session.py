@@ -5,7 +5,7 @@ The graphs of camtrack carry what their user must know (input size, class names)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -23,6 +23,7 @@ class Session(Protocol):
         engine: what runs it, for diagnostics.
         metadata: the graph's string metadata.
         input_shapes: by input name.
+        output_names: in the graph's order.
     """
 
     @property
@@ -33,6 +34,9 @@ class Session(Protocol):
 
     @property
     def input_shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+
+    @property
+    def output_names(self) -> tuple[str, ...]: ...
 
     def run(self, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
         """Outputs by name. They may share memory with the session and live until the next run."""
@@ -58,10 +62,10 @@ class OnnxRuntimeSession:
         self.engine = f"ONNX Runtime {onnxruntime.__version__} ({self._session.get_providers()[0]})"
         self.metadata = self._session.get_modelmeta().custom_metadata_map
         self.input_shapes = {i.name: tuple(i.shape) for i in self._session.get_inputs()}
-        self._names = [o.name for o in self._session.get_outputs()]
+        self.output_names = tuple(o.name for o in self._session.get_outputs())
 
     def run(self, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
-        return dict(zip(self._names, self._session.run(self._names, dict(inputs)), strict=True))
+        return dict(zip(self.output_names, self._session.run(self.output_names, dict(inputs)), strict=True))
 
 
 class OpenVinoSession:
@@ -86,12 +90,12 @@ class OpenVinoSession:
         self.input_shapes = {i.any_name: tuple(i.shape) for i in self._compiled.inputs}
         # a tensor may have more names than that of the output which it is
         results = [o.get_node().get_friendly_name() for o in self._compiled.outputs]
-        self._names = [name.removesuffix("/sink_port_0") for name in results]
+        self.output_names = tuple(name.removesuffix("/sink_port_0") for name in results)
         self._request = self._compiled.create_infer_request()
 
     def run(self, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
         self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
-        return {name: self._request.get_output_tensor(i).data for i, name in enumerate(self._names)}
+        return {name: self._request.get_output_tensor(i).data for i, name in enumerate(self.output_names)}
 
 
 def _openvino_metadata(model) -> dict[str, str]:  # type: ignore[no-untyped-def]
@@ -124,6 +128,16 @@ def open_session(path: Path, device: Device = "auto", threads: int = 0) -> Sessi
         "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider"],
     }
     return OnnxRuntimeSession(path, providers[device], threads)
+
+
+def expect_names(path: Path, session: Session, inputs: Collection[str], outputs: Collection[str]) -> None:
+    """Raises ModelError for a graph that does not take exactly these inputs or lacks one of these outputs."""
+    given, made = session.input_shapes.keys(), session.output_names
+    lacking = [name for name in outputs if name not in made]
+    if given != set(inputs):
+        raise ModelError(f"{path}: expected the inputs {', '.join(inputs)}, its graph has {', '.join(given)}")
+    if lacking:
+        raise ModelError(f"{path}: expected the outputs {', '.join(outputs)}, its graph lacks {', '.join(lacking)}")
 
 
 def _installed(package: str) -> bool:
