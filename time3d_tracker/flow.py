@@ -171,8 +171,8 @@ class TemporalFlow(nn.Module):
 def displacement_velocity(centres: Tensor, memory: Memory, shares: Tensor) -> Tensor:
     """Velocity that the past places imply: least squares of a steady motion that ends in the present place.
 
-    The paper leaves velocity to a network of features alone, from which it learns hardly more than the road's speed;
-    here the network adds to this. It stays near zero over so short a time that the places' errors would rule.
+    The paper leaves velocity to the network alone; here the network adds to this. It stays near zero over so short a
+    time that the places' errors would rule.
 
     Args:
         centres: (B, K, 3) present places, metres, in the present level frame.
