@@ -33,6 +33,7 @@ from camtrack_core.ros.transforms import to_transform
 READ_AHEAD_BYTES = 256 * 2**20
 SETTLE = 2.0  # seconds that those who are up take to find each other, on a busy machine
 LINGER = 1.0  # seconds that the end of the recording gives those who still work on its last frames
+SENDINGS = 3  # of an image whose result does not come: images travel best effort and may be lost
 POLL = 0.02  # seconds between two looks at what a replay waits for
 
 
@@ -56,7 +57,9 @@ class ReplayParameters(NodeParameters):
         "Detection2DArray", description="of the topic `results`"
     )
     subscriber_timeout: float = Field(300.0, gt=0, description="start without them after so long, seconds")
-    result_timeout: float = Field(5.0, gt=0, description="with rate 0: give a result up after this, seconds")
+    result_timeout: float = Field(
+        5.0, gt=0, description="with rate 0: send an image again, in the end give its result up, after this, seconds"
+    )
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class Shot:
 class ReplayNode(CamtrackNode[ReplayParameters]):
     """Publishes `image` or `image/compressed`, `camera_info`, `/tf`, `/clock`, and `~/finished` at the end.
 
-    With rate 0 every frame waits until a result with its stamp has come back on `results`.
+    With rate 0 every frame waits until a result with its stamp has come back on `results`, and is sent again if none
+    does: a tracker that had seen it counts the second one as a drop.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -162,21 +166,26 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
         try:
             for shot in shots:
                 if self.parameters.rate == 0:
-                    self._publish(shot)
-                    yield from self._wait_for_result(shot.time_ns)
+                    self.monitor.processed += 1
+                    yield from self._publish_until_answered(shot)
                 else:
                     yield pacer.delay(shot.time_ns)
                     self._publish(shot)
+                    self.monitor.processed += 1
                     self.monitor.facts["behind_s"] = f"{pacer.behind:.1f}"
         finally:
             shots.close()
 
-    def _wait_for_result(self, time_ns: int) -> Iterator[float]:
-        yield from self._wait_for(
-            lambda: self._result_ns == time_ns,
-            self.parameters.result_timeout,
-            f"expected a result for {time_ns / 1e9:.3f} s on {self.resolve_topic_name('results')}",
-        )
+    def _publish_until_answered(self, shot: Shot) -> Iterator[float]:
+        for _ in range(SENDINGS):
+            self._publish(shot)
+            yield from self._wait_for(
+                lambda: self._result_ns == shot.time_ns,
+                self.parameters.result_timeout,
+                f"expected a result for {shot.time_ns / 1e9:.3f} s on {self.resolve_topic_name('results')}",
+            )
+            if self._result_ns == shot.time_ns:
+                return
 
     def _wait_for(self, condition: Callable[[], bool], seconds: float, sentence: str) -> Iterator[float]:
         deadline = time.monotonic() + seconds
@@ -227,7 +236,6 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
                 self._tf.publish(shot.transforms)
             self._camera_info.publish(shot.camera_info)
             self._images.publish(shot.image)
-        self.monitor.processed += 1
 
 
 def _camera_info(frame: Frame, header: Header) -> CameraInfo:

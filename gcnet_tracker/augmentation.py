@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from camtrack_core.boxes import Floats, area, clip
 from camtrack_core.datasets.frames import Labels
 
+VIEW_SCALES = (0.55, 2.2)  # of a training view, in shares of the scale that fits the picture into the input
 PADDING = 114  # grey level outside the picture, as at inference
 MIN_HEIGHT = 8.0  # pixels of the network's input; smaller objects are ignored regions
 MIN_INSIDE = 0.3  # share of a box inside the view below which it is an ignored region
@@ -48,13 +49,23 @@ class View:
         return moved
 
 
-def random_view(rng: np.random.Generator, source: tuple[int, int], width: int, height: int) -> View:
-    """A view of a source of (height, width): half to two and a half times the fitting scale, anywhere inside."""
+def random_view(
+    rng: np.random.Generator, source: tuple[int, int], width: int, height: int,
+    scales: tuple[float, float] = VIEW_SCALES, shown: Floats | None = None,
+) -> View:  # fmt: skip
+    """A view of a source of (height, width), at a scale within `scales` of the fitting one, anywhere inside.
+
+    Args:
+        shown: (2,) pixels of the source that the view has to hold, an eighth of its size from the edges if it can.
+    """
+    size = np.array([width, height])
     fit = min(width / source[1], height / source[0])
-    scale = fit * np.exp(rng.uniform(np.log(0.55), np.log(2.2)))
-    spare = np.array([width, height]) - scale * np.array([source[1], source[0]])
-    shift = rng.uniform(np.minimum(spare, 0), np.maximum(spare, 0))
-    return View(float(scale), shift, bool(rng.random() < 0.5), width, height)
+    scale = fit * np.exp(rng.uniform(*np.log(scales)))
+    spare = size - scale * np.array([source[1], source[0]])
+    low, high = np.minimum(spare, 0), np.maximum(spare, 0)
+    if shown is not None:
+        low, high = (np.clip(x, low, high) for x in (size / 8 - scale * shown, size * 7 / 8 - scale * shown))
+    return View(float(scale), rng.uniform(low, high), bool(rng.random() < 0.5), width, height)
 
 
 def shake(view: View, rng: np.random.Generator) -> View:

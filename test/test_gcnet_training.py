@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from camtrack_core.datasets.frames import Frame, Labels
 from camtrack_core.errors import DataError, ModelError
@@ -79,6 +82,21 @@ def test_views_keep_boxes_on_their_objects() -> None:
             continue
         found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         assert found == pytest.approx([x1, y1, x2, y2], abs=1.6)
+
+
+@given(x=st.floats(0, 320), y=st.floats(0, 180), seed=st.integers(0, 2**32 - 1))
+@settings_of_hypothesis(deadline=None)
+def test_a_view_holds_what_it_has_to(x: float, y: float, seed: int) -> None:
+    """An eighth of its size from the edges, unless that would show what is outside the picture; at the scales asked."""
+    rng, point, size = np.random.default_rng(seed), np.array([x, y]), np.array([96, 64])
+    view = augmentation.random_view(rng, (180, 320), 96, 64, (0.8, 3.0), point)
+    assert 0.8 * 0.3 <= view.scale <= 3.0 * 0.3
+    within = (view.scale * point + view.shift) / size
+    first, last = view.shift, view.shift + view.scale * np.array([320, 180])  # the picture's edges in the view
+    picture = np.maximum(last - first, size) / size
+    assert (within > -1e-9).all() and (within < 1 + 1e-9).all()
+    touches = (np.abs(first) < 1e-6) | (np.abs(last - size) < 1e-6) | (picture <= 1)
+    assert (((within > 1 / 8 - 1e-9) & (within < 7 / 8 + 1e-9)) | touches).all()
 
 
 def test_samples_repeat_and_pairs_share_identities(clip: Clip) -> None:

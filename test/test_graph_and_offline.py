@@ -44,7 +44,7 @@ def test_the_nodes_and_the_offline_run_give_the_same_tracks(data_root: Path, tmp
 
     # Images travel as a camera's do, best effort: on a busy machine one may get lost, and no node has seen it.
     frames = [frame for frame in open_source(str(source)) if frame.time_ns in recorded]
-    assert len(frames) == len(recorded) >= 6
+    assert len(frames) == len(recorded) >= 4, (tmp_path / "out/log.txt").read_text()
     count = 0
     tracked = Engine(Run("stack", DEMO_MODEL, "onnxruntime")).tracks(Seen(frames))
     for frame, tracks in zip(frames, tracked, strict=True):

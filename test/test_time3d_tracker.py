@@ -14,7 +14,7 @@ from camtrack_core.runtime import Device
 from time3d_tracker import level
 from time3d_tracker.batch import Batch
 from time3d_tracker.config import INPUTS, MEMORY, OUTPUTS, NetworkConfig, TrackerConfig
-from time3d_tracker.export import FrameGraph, example_inputs, export
+from time3d_tracker.export import FrameGraph, example_inputs, export, resized
 from time3d_tracker.model import Outputs, Query, Time3DModel
 from time3d_tracker.network import Time3D
 from time3d_tracker.tracker import Result, Tracker, View
@@ -194,6 +194,22 @@ def test_the_real_graph_runs_frame_after_frame(graph: Path) -> None:
         assert len(set(tracks.ids.tolist())) == len(tracks)
         assert np.isfinite(tracks.boxes.centre).all()
         assert (np.linalg.eigvalsh(tracks.covariance) > 0).all()
+
+
+def test_weights_serve_an_input_of_another_size(tmp_path: Path) -> None:
+    """Away from its edges a larger input changes nothing: weights belong to no place in the image."""
+    wide = resized(network(), 96, 320)
+    assert (wide.config.height, wide.config.width) == (96, 320)
+    image = torch.randint(0, 256, (1, 3, 96, 320), dtype=torch.uint8).float()
+    with torch.no_grad():
+        whole, left = wide.detector(image)[1], network().detector(image[..., :160])[1]
+    near = (whole[..., :20] - left).abs().amax((0, 1, 2))
+    assert near[:2].max() < 1e-4 * left.abs().max() < near[-1]
+    export(wide, tmp_path / "wide.onnx")
+    model = Time3DModel(tmp_path / "wide.onnx", "onnxruntime", threads=1)
+    assert (model.height, model.width) == (96, 320)
+    with pytest.raises(ConfigurationError, match="multiple of 32 pixels, got 100"):
+        resized(network(), 100, 320)
 
 
 def test_a_graph_for_two_cameras_says_of_each_what_that_for_one_says(graph: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from camtrack_core.errors import ConfigurationError, ModelError
 from time3d_tracker import clips
 from time3d_tracker.cli import read_config
 from time3d_tracker.config import NetworkConfig, TrainingConfig
-from time3d_tracker.loader import ClipSamples, batches, class_balance
+from time3d_tracker.loader import ClipSamples, batches, choose_shown, class_balance
 from time3d_tracker.network import Time3D, training_slots
 from time3d_tracker.training import load_network, train
 from time3d_tracker.training_step import TrainingStep, remember
@@ -180,12 +180,30 @@ def test_clips_with_rare_classes_weigh_more(clip: clips.Clip) -> None:
     np.testing.assert_allclose(found, [(6 / 8) ** -0.5, (2 / 8) ** -0.5, 1.0])
 
 
+def test_views_are_made_around_every_class_alike() -> None:
+    """Nine cars and one bus are shown as often; the hidden bus, and objects of no class, never."""
+    corners = np.column_stack([10.0 * np.arange(12), np.zeros(12)])
+    ids = np.array([0] * 9 + [2, 2, -1])
+    visible = np.array([1.0] * 10 + [0.1, 1.0])
+    labels = Labels(np.arange(12), np.hstack([corners, corners + 4]), ids, visible)
+    rng = np.random.default_rng(0)
+    shown = np.array([choose_shown(rng, labels) for _ in range(2000)])
+    assert (shown[:, 1] == 2).all()
+    counts = np.bincount(((shown[:, 0] - 2) / 10).astype(int), minlength=12)
+    assert counts[9] / 2000 == pytest.approx(0.5, abs=0.05) and counts[10:].tolist() == [0, 0]
+    np.testing.assert_allclose(counts[:9] / 2000, 0.5 / 9, atol=0.03)
+    assert choose_shown(rng, labels[labels.class_ids < 0]) is None
+
+
 def test_the_demo_configuration_is_valid_and_a_wrong_one_is_named(tmp_path: Path) -> None:
     demo, real = (read_config(Path(__file__).parents[1] / "config" / f"time3d_{n}.yaml") for n in ("demo", "nuscenes"))
     assert demo.network.map_size == (40, 72)
     assert real.network == demo.network  # fine-tuning starts from the demo's weights
     (tmp_path / "a.yaml").write_text("network: {strides: 8}")
     with pytest.raises(ConfigurationError, match="strides"):
+        read_config(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text("training: {view_scales: [2, 1]}")
+    with pytest.raises(ConfigurationError, match="two scales above 0, the smaller one first"):
         read_config(tmp_path / "a.yaml")
     (tmp_path / "a.yaml").write_text("network: {attention_heads: 7}")
     with pytest.raises(ConfigurationError, match="divisible by 7"):

@@ -78,16 +78,20 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of a run")],
     out: Annotated[Path, typer.Argument(help="ONNX file to write")],
     cameras: Annotated[int, typer.Option(min=1, help="of how many cameras it takes frames at a time")] = 1,
+    height: Annotated[int | None, typer.Option(min=1, help="of its input, pixels; as trained if not given")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="of its input, pixels; as trained if not given")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the graph that the node runs.
 
-    Example: camtrack time3d export run/checkpoint.pt time3d.onnx
+    Example: camtrack time3d export run/checkpoint.pt time3d.onnx --width 864 --height 480
     """
     from time3d_tracker.export import export as write
+    from time3d_tracker.export import resized
     from time3d_tracker.training import load_network
 
-    write(load_network(checkpoint), out, cameras)
+    network = load_network(checkpoint)
+    write(resized(network, height or network.config.height, width or network.config.width), out, cameras)
     exported(out, as_json)
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from camtrack_core.boxes import MOTIONS
 from camtrack_core.config import Parameters
+from gcnet_tracker.augmentation import VIEW_SCALES
 
 MEMORY = 5  # past frames that the temporal flow looks at (paper Sec. 4.2)
 KEYPOINTS = 9  # eight corners and the centre
@@ -118,6 +119,9 @@ class TrainingConfig(Parameters):
     batch_size: int = Field(8, ge=1, description="clips a step and process")
     groundless: float = Field(0.15, ge=0, le=1, description="share of clips whose camera height is withheld")
     clip_frames: int = Field(2, ge=2, le=MEMORY + 1, description="frames of a clip; the paper trains pairs")
+    view_scales: tuple[float, float] = Field(
+        VIEW_SCALES, description="smallest and largest scale of a training view, in shares of the fitting one"
+    )
     max_gap: int = Field(8, ge=1, description="frames of the recording between two frames of a clip, at most")
     steps: int = Field(40000, gt=0)
     learning_rate: float = Field(1.25e-4, gt=0, description="Adam's peak rate; warm-up and cosine decay")
@@ -133,3 +137,10 @@ class TrainingConfig(Parameters):
     precision: Literal["float32", "bfloat16"] = "float32"
     workers: int = Field(1, ge=0, description="processes that load data")
     checkpoint_every: int = Field(200, gt=0, description="steps between checkpoints")
+
+    @field_validator("view_scales")
+    @classmethod
+    def _ascending_scales(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] <= value[1]:
+            raise ValueError(f"expected two scales above 0, the smaller one first, got {value}")
+        return value

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from time3d_tracker.config import ATTRIBUTES, INPUTS, MEMORY, OUTPUTS
+from camtrack_core.config import validated
+from time3d_tracker.config import ATTRIBUTES, INPUTS, MEMORY, OUTPUTS, NetworkConfig
 from time3d_tracker.detector import find_peaks
 from time3d_tracker.flow import Memory, association
 from time3d_tracker.network import LEAST_SCORE, Time3D, refine
@@ -80,6 +81,17 @@ def example_inputs(network: Time3D, cameras: int = 1) -> tuple[Tensor, ...]:
         torch.zeros(cameras, MEMORY, config.slots, 3), torch.zeros(cameras, MEMORY, config.slots),
         torch.zeros(cameras, MEMORY), still,
     )  # fmt: skip
+
+
+def resized(network: Time3D, height: int, width: int) -> Time3D:
+    """The same weights for an input of another size: none of them belongs to a place in the image.
+
+    Raises ConfigurationError for a size that the strides do not divide.
+    """
+    config = validated(NetworkConfig, network.config.model_dump() | {"height": height, "width": width})
+    other = Time3D(config)
+    other.load_state_dict(network.state_dict())
+    return other.eval()
 
 
 def export(network: Time3D, path: Path, cameras: int = 1) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from camtrack_core.boxes import Floats, Integers
+from camtrack_core.datasets.frames import Labels
 from gcnet_tracker import augmentation
 from gcnet_tracker.loader import Shard
 from time3d_tracker import targets
@@ -21,7 +22,8 @@ Sample = dict[str, NDArray]
 
 
 class ClipSamples(Dataset):
-    """Random short clips: `clip_frames` frames of one recording, 1 to `max_gap` apart, oldest first, in one view.
+    """Random short clips: `clip_frames` frames of one recording, 1 to `max_gap` apart, oldest first, in one view that
+    holds an object of a class drawn among those of the newest frame.
 
     Args:
         clips: drawn with probability proportional to `weights`; those with rare classes are drawn more often.
@@ -29,6 +31,7 @@ class ClipSamples(Dataset):
 
     def __init__(self, clips: list[Clip], weights: Floats, network: NetworkConfig, training: TrainingConfig) -> None:
         self.clips, self.network, self.seed = clips, network, training.seed
+        self.view_scales = training.view_scales
         self.frames, self.max_gap, self.groundless = training.clip_frames, training.max_gap, training.groundless
         balanced = np.asarray(weights, float) * class_balance(clips, len(network.class_names))
         self.weights = balanced / balanced.sum()
@@ -39,7 +42,8 @@ class ClipSamples(Dataset):
         chosen = choose(rng, len(clip), self.frames, self.max_gap)
         pictures = [clip.image(i) for i in chosen]
         height, width = self.network.height, self.network.width
-        view = augmentation.random_view(rng, pictures[0].shape[:2], width, height)
+        shown = choose_shown(rng, clip.labels[chosen[-1]])
+        view = augmentation.random_view(rng, pictures[0].shape[:2], width, height, self.view_scales, shown)
         look = augmentation.random_look(rng)
         grounded = rng.random() >= self.groundless
         built = []
@@ -73,6 +77,16 @@ def choose(rng: np.random.Generator, length: int, frames: int, max_gap: int) -> 
         steps[steps.argmax()] -= 1
     first = rng.integers(length - steps.sum())
     return first + np.concatenate([[0], np.cumsum(steps)])
+
+
+def choose_shown(rng: np.random.Generator, labels: Labels) -> Floats | None:
+    """Middle (2,) of a labelled object that is well seen, every class of the frame alike; None where there is none."""
+    candidates = (labels.class_ids >= 0) & (labels.visible >= augmentation.MIN_VISIBLE)
+    present = np.unique(labels.class_ids[candidates])
+    if len(present) == 0:
+        return None
+    row = rng.choice(np.flatnonzero(candidates & (labels.class_ids == rng.choice(present))))
+    return (labels.xyxy[row, :2] + labels.xyxy[row, 2:]) / 2
 
 
 def motions(rotation: Floats, translation: Floats) -> Floats:
