@@ -6,6 +6,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +33,11 @@ def process_environment() -> dict[str, str]:
 # At import, before any test module can initialise rclpy.
 os.environ.update(process_environment())
 os.environ["ROS_DOMAIN_ID"] = str(own_domain())
+
+
+# No test asserts a time: a busy machine, or a first call that compiles, is not a failure.
+hypothesis.settings.register_profile("camtrack", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("camtrack")
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def test_counts_are_those_of_the_scores(data_root: Path, tracker: str) -> None:
 places = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 12)), max_size=4, unique_by=lambda p: p[0])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(places, places), min_size=1, max_size=8))
 def test_any_sequence_is_counted_as_trackeval_does(frames) -> None:  # type: ignore[no-untyped-def]
     def boxes(rows):  # type: ignore[no-untyped-def]

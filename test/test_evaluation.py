@@ -129,7 +129,7 @@ def scenes(draw: st.DrawFn) -> tuple[list[ImageTruth], list[Boxes2D]]:
     return truths, found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(scenes())
 def test_average_precision_against_brute_force(scene: tuple[list[ImageTruth], list[Boxes2D]]) -> None:
     assert average_precision(*scene).ap == pytest.approx(brute_force_ap(*scene))

@@ -24,7 +24,7 @@ boxes = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(boxes)
 def test_targets_are_equations_7_and_11(rows: list[tuple[float, float, float, float, int]]) -> None:
     xyxy = np.array([[x, y, x + w, y + h] for x, y, w, h, _ in rows]).reshape(-1, 4)
@@ -92,7 +92,7 @@ side = st.floats(0.05, 0.5)
 box = st.tuples(st.floats(0, 1), st.floats(0, 1), side, side)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(box, box)
 def test_ciou_is_equation_10(a: tuple[float, ...], b: tuple[float, ...]) -> None:
     first, second = ([x, y, x + w, y + h] for x, y, w, h in (a, b))

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
 from camtrack_core.datasets.frames import Frame, Labels
@@ -85,7 +84,6 @@ def test_views_keep_boxes_on_their_objects() -> None:
 
 
 @given(x=st.floats(0, 320), y=st.floats(0, 180), seed=st.integers(0, 2**32 - 1))
-@settings_of_hypothesis(deadline=None)
 def test_a_view_holds_what_it_has_to(x: float, y: float, seed: int) -> None:
     """An eighth of its size from the edges, unless that would show what is outside the picture; at the scales asked."""
     rng, point, size = np.random.default_rng(seed), np.array([x, y]), np.array([96, 64])

@@ -51,7 +51,6 @@ def noise(seed: int, *shape: int, dtype=np.uint8) -> np.ndarray:
 
 
 @given(SIZES)
-@settings(deadline=None)
 def test_bgr8_is_a_view_of_the_message(size):
     height, width, padding, seed = size
     pixels = noise(seed, height, width, 3)
@@ -74,7 +73,7 @@ def test_bgr8_is_a_view_of_the_message(size):
     ],
 )
 @given(size=SIZES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_packed_encodings_equal_cv2(encoding, channels, conversion, size):
     height, width, padding, seed = size
     pixels = noise(seed, height, width, channels)
@@ -92,7 +91,7 @@ def test_packed_encodings_equal_cv2(encoding, channels, conversion, size):
     ],
 )
 @given(size=SIZES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_yuv422_equals_cv2(encoding, conversion, size):
     height, half_width, padding, seed = size
     pixels = noise(seed, height, 2 * half_width, 2)
@@ -104,7 +103,7 @@ def test_yuv422_equals_cv2(encoding, conversion, size):
     ("encoding", "conversion"), [("nv12", cv2.COLOR_YUV2BGR_NV12), ("nv21", cv2.COLOR_YUV2BGR_NV21)]
 )
 @given(size=SIZES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_semiplanar_encodings_equal_cv2(encoding, conversion, size):
     half_height, half_width, padding, seed = size
     planes = noise(seed, 3 * half_height, 2 * half_width)
@@ -114,7 +113,7 @@ def test_semiplanar_encodings_equal_cv2(encoding, conversion, size):
 
 @pytest.mark.parametrize("big_endian", [False, True])
 @given(size=SIZES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_mono16_keeps_the_upper_byte_in_both_byte_orders(big_endian, size):
     height, width, padding, seed = size
     values = noise(seed, height, width, dtype=np.uint16)
@@ -157,7 +156,6 @@ def test_jpeg_equals_cv2(encoding):
 
 
 @given(SIZES)
-@settings(deadline=None)
 def test_an_array_survives_the_way_through_a_message(size):
     height, width, padding, seed = size
     for pixels in (noise(seed, height, width + padding, 3)[:, :width], noise(seed, height, width)):

@@ -57,7 +57,7 @@ reals = st.floats(-3, 3)
 sides = st.floats(0.3, 6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(reals, reals, st.floats(-7, 7), sides, sides, sides, sides, st.floats(-7, 7))
 def test_shared_ground_equals_polygon_clipping(
     x: float, y: float, yaw: float, l1: float, w1: float, l2: float, w2: float, other: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
@@ -113,7 +113,6 @@ def test_class_names_of_a_message():
 
 
 @given(st.integers(0, 2**31 * 10**9 - 1))
-@settings(deadline=None)
 def test_stamps_are_exact(time_ns):
     assert to_nanoseconds(fill_stamp(Time(), time_ns)) == time_ns
 
@@ -148,7 +147,6 @@ def rotation(x: float, y: float, z: float, w: float) -> np.ndarray:
 
 
 @given(st.tuples(*[st.floats(-1, 1)] * 4).filter(lambda q: np.linalg.norm(q) > 0.1))
-@settings(deadline=None)
 def test_quaternion_is_the_inverse_of_rotation(q):
     unit = np.array(q) / np.linalg.norm(q)
     np.testing.assert_allclose(rotation(*quaternion(rotation(*unit))), rotation(*unit), atol=1e-12)

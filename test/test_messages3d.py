@@ -66,7 +66,7 @@ def test_the_likeliest_motion_is_a_second_result_that_never_beats_the_class() ->
         np.testing.assert_allclose(found.scores, sent.scores)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 6), st.text("abcé_/", max_size=9))
 def test_serialised_tracks_are_what_rclpy_reads(count: int, frame: str) -> None:
     sent = tracks(count)
@@ -88,7 +88,7 @@ def test_serialised_tracks_are_what_rclpy_reads(count: int, frame: str) -> None:
         assert (np.linalg.eigvalsh(covariance) >= -1e-9).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 6))
 def test_what_rclpy_serialises_is_read(count: int) -> None:
     sent = tracks(count)

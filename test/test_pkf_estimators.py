@@ -49,7 +49,7 @@ def hypotheses(mean: Array, covariance: Array, z: Array, clutter: float = 1e-2) 
 
 @estimators
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_unambiguous_measurements_are_kalman_updates(estimator: Estimator, seed: int) -> None:
     rng = np.random.default_rng(seed)
     mean, covariance = tracks(rng, 3, apart=1000.0)
@@ -95,7 +95,7 @@ def test_no_tracks(estimator: Estimator) -> None:
 
 @estimators
 @given(seed=st.integers(0, 2**32 - 1), M=st.integers(0, 5), N=st.integers(1, 4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_covariances_stay_symmetric_and_positive_definite(estimator: Estimator, seed: int, M: int, N: int) -> None:
     rng = np.random.default_rng(seed)
     mean, covariance = tracks(rng, N, apart=0.5)
@@ -160,7 +160,7 @@ def test_frames_in_a_batch_are_independent(estimator: Estimator) -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1), M=st.integers(1, 6), N=st.integers(1, 5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_resolved_weights_are_weights_of_one_identity(seed: int, M: int, N: int) -> None:
     rng = np.random.default_rng(seed)
     got = association_weights(3 * rng.normal(size=(M, N)), rng.normal(size=M), rng.normal(size=N))

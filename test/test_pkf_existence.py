@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pkf_filter import association_weights, existence
@@ -33,7 +33,6 @@ def enumerated(r: np.ndarray, detection: np.ndarray, likelihood: np.ndarray, clu
     return present / total
 
 
-@settings(deadline=None)  # the first call compiles
 @given(seed=st.integers(0, 2**32 - 1), tracks=st.integers(1, 3), measurements=st.integers(0, 3))
 def test_posterior_is_that_of_enumeration(seed: int, tracks: int, measurements: int) -> None:
     rng = np.random.default_rng(seed)
@@ -47,7 +46,6 @@ def test_posterior_is_that_of_enumeration(seed: int, tracks: int, measurements: 
     np.testing.assert_allclose(updated, enumerated(r, detection, likelihood, clutter), rtol=1e-10)
 
 
-@settings(deadline=None)
 @given(r=PROBABILITY, detection=PROBABILITY)
 def test_a_measurement_proves_existence_and_silence_speaks_against_it(r: float, detection: float) -> None:
     prior = np.array([r, r])

@@ -128,7 +128,7 @@ def test_single_precision_keeps_its_bound(size: int, spread: float) -> None:
     assert np.abs(single - exact).max() <= single_error(size, size) < 1e-4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     rows=st.integers(2, 9),

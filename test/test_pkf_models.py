@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import multivariate_t
 
@@ -43,7 +43,6 @@ def test_measurement_of_a_box() -> None:
     np.testing.assert_allclose(models.to_measurements(BOX), [[30.0, 30.0, np.log(800.0), np.log(2.0)]])
 
 
-@settings(deadline=None)
 @given(
     x=st.floats(-1e4, 1e4),
     y=st.floats(-1e4, 1e4),
@@ -161,7 +160,6 @@ def test_pairs_beyond_the_distance_are_impossible() -> None:
         assert np.isfinite(found[0, 0]) == (gate > distance)
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), spread=st.sampled_from([0.0, 1.0]))
 def test_update_is_that_of_full_matrices(seed: int, spread: float) -> None:
     """With Gaussian tails; the matrices of `pkf_update` also hold the spread between coordinates, which is left out."""

@@ -119,7 +119,7 @@ def test_one_side_without_null_matches_enumeration(M: int, N: int) -> None:
     check((pairs, clutter, np.full(N, -np.inf)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(problems)
 def test_matches_enumeration(problem: Problem) -> None:
     check(problem)
@@ -132,7 +132,7 @@ def test_proposition_1_is_a_ratio_of_permanents() -> None:
     np.testing.assert_allclose(weights, np.array([[15, 2], [2, 15]]) / 17, rtol=1e-14)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(problems, st.integers(0, 2**32 - 1))
 def test_permuting_rows_and_columns_permutes_the_weights(problem: Problem, seed: int) -> None:
     if enumerated(problem) is None:
@@ -147,7 +147,7 @@ def test_permuting_rows_and_columns_permutes_the_weights(problem: Problem, seed:
     np.testing.assert_allclose(permuted.missed, plain.missed[columns], rtol=0, atol=EXACT)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(problems, st.floats(-500, 500))
 def test_scaling_a_row_with_its_clutter_changes_nothing(problem: Problem, factor: float) -> None:
     pairs, clutter, missed = problem
@@ -291,7 +291,7 @@ def test_pruning_comes_before_approximation() -> None:
     assert pruned.error_bound < 1e-10
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.floats(0.3, 3.0))
 def test_the_error_bound_holds(seed: int, noise: float) -> None:
     """A row of objects whose likelihoods fall off with the square of the distance, with ever less memory."""

@@ -35,7 +35,7 @@ def parameters(group: ClassGroup, count: int = 1) -> np.ndarray:
 # --- Motion
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(states, st.floats(0.0, 2.0), st.booleans())
 def test_motions_jacobian_is_that_of_the_motion(state: np.ndarray, dt: float, turning: bool) -> None:
     _, F = world.transition(state, dt, turning)
@@ -54,7 +54,7 @@ def test_slow_turns_have_accurate_derivatives(rate: float) -> None:
     assert F[:2, 9] == pytest.approx([3 / 2, 10 / 2], abs=0.05)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(states, st.booleans())
 def test_two_half_steps_are_one_whole(state: np.ndarray, turning: bool) -> None:
     once, _ = world.transition(state, 1.0, turning)
@@ -94,7 +94,7 @@ def test_every_class_name_has_its_group() -> None:
 # --- Measurement
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(-20, 20), st.floats(-20, 20))
 def test_yaws_are_compared_on_the_half_circle(track: float, measured: float) -> None:
     state = np.zeros((1, 10))
@@ -119,7 +119,7 @@ def test_depth_noise_lies_along_the_line_of_sight() -> None:
     assert across @ (deep - plain)[0] @ across == pytest.approx(0.0, abs=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 5), st.integers(0, 4))
 def test_linearised_update_equals_the_linear_one(seed: int, M: int, N: int) -> None:
     rng = np.random.default_rng(seed)
@@ -214,7 +214,7 @@ ahead = st.tuples(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(ahead)
 def test_projections_jacobian_is_that_of_the_projection(drawn: tuple[float, ...]) -> None:
     x, bearing, z, yaw, length, camera_yaw = drawn

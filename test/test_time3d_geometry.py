@@ -120,7 +120,7 @@ def round_trip(intrinsics: np.ndarray, rng: np.random.Generator) -> None:
     np.testing.assert_allclose(found.translation.numpy(), centre, atol=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1))
 def test_a_projected_box_is_recovered_by_any_camera(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -146,7 +146,7 @@ def test_a_projected_box_is_recovered_by_the_cameras_on_disk(data_root) -> None:
         round_trip(intrinsics, np.random.default_rng(number))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1))
 def test_the_closed_form_is_the_least_squares_solution(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -166,7 +166,7 @@ def test_the_closed_form_is_the_least_squares_solution(seed: int) -> None:
         np.testing.assert_allclose(found.translation.numpy(), expected, rtol=1e-7, atol=1e-7)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1))
 def test_the_ground_tells_the_depth_whatever_the_size(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -44,7 +44,7 @@ def same(a: Pose, b: Pose) -> None:
     assert a.translation == pytest.approx(b.translation, abs=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seeds)
 def test_quaternions_and_messages_there_and_back(seed: int) -> None:
     placed = pose(seed)
@@ -52,7 +52,7 @@ def test_quaternions_and_messages_there_and_back(seed: int) -> None:
     same(to_pose(message("a", "b", 1, placed).transforms[0].transform), placed)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seeds, seeds, st.floats(0, 1))
 def test_interpolation_is_scipys(first: int, second: int, share: float) -> None:
     a, b = pose(first), pose(second)
