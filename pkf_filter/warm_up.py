@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from camtrack_core.boxes import Boxes2D, Boxes3D, Detections3D
 from camtrack_core.camera import Camera, Pose
-from camtrack_core.errors import ConfigurationError
+from camtrack_core.errors import ConfigurationError, DataError
 from pkf_filter.config import FilterConfig
 from pkf_filter.tracker import Tracker
 from pkf_filter.world_config import SensorModel
@@ -15,8 +18,18 @@ from pkf_filter.world_tracker import WorldTracker
 FRAME = 100_000_000  # nanoseconds
 
 
+@contextmanager
+def _kept_on_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = "free some space, or let NUMBA_CACHE_DIR name another folder"
+        raise DataError(f"cannot keep the compiled kernels: {error.strerror}; {remedy}") from error
+
+
+@_kept_on_disk()
 def warm_up_in_image(config: FilterConfig | None = None) -> None:
-    """The image-plane filter: births, ambiguous updates, a death."""
+    """The image-plane filter: births, ambiguous updates, a death. Raises DataError where the disk is full."""
     tracker = Tracker(config)
     boxes = np.array([[10.0, 10, 60, 40], [30, 15, 80, 45], [300, 100, 340, 180]])
     for index, count in enumerate((3, 3, 3, 2, 0)):
@@ -24,8 +37,9 @@ def warm_up_in_image(config: FilterConfig | None = None) -> None:
         tracker.step(index * FRAME, found)
 
 
+@_kept_on_disk()
 def warm_up_in_space() -> None:
-    """The filter in space: boxes in space and in an image."""
+    """The filter in space: boxes in space and in an image. Raises DataError where the disk is full."""
     tracker = WorldTracker(sensors={"": SensorModel(score_offset=0.1, depth_noise=0.01)})
     car = np.array([tracker.class_id("car")])
     here, camera = Pose(np.eye(3), np.zeros(3)), Camera.from_field_of_view(100, 100, 90)

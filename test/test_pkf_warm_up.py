@@ -1,6 +1,9 @@
 """What is compiled before the first measurement is all that measurements need: compiling takes seconds."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 from numba.core.registry import CPUDispatcher
@@ -12,6 +15,7 @@ from pkf_filter.warm_up import warm_up_in_image, warm_up_in_space
 from pkf_filter.world_config import SensorModel
 from pkf_filter.world_tracker import WorldTracker
 
+ROOT = Path(__file__).resolve().parents[1]
 TENTH = 100_000_000  # nanoseconds
 
 
@@ -62,3 +66,19 @@ def test_nothing_is_compiled_after_the_warm_up_in_space() -> None:
     tracker.predicted(31 * TENTH)
     assert shown > 0
     assert compiled() == before
+
+
+def test_a_disk_that_takes_no_kernel_is_a_sentence(tmp_path: Path) -> None:
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "from camtrack_core.errors import DataError\n"
+        "from pkf_filter.warm_up import warm_up_in_image\n"
+        "try: warm_up_in_image()\n"
+        "except DataError as error: print(error)\n"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=250, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("cannot keep the compiled kernels: File too large; free some space")
