@@ -34,11 +34,12 @@ class View:
 
     def image(self, source: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self.scale < 0.6:  # bilinear sampling would skip pixels
-            small = cv2.resize(source, None, fx=self.scale, fy=self.scale, interpolation=cv2.INTER_AREA)
-            matrix = np.array([[1.0, 0, self.shift[0]], [0, 1, self.shift[1]]])
+            small, scale = cv2.resize(source, None, fx=self.scale, fy=self.scale, interpolation=cv2.INTER_AREA), 1.0
         else:
-            small = source
-            matrix = np.array([[self.scale, 0, self.shift[0]], [0, self.scale, self.shift[1]]])
+            small, scale = source, self.scale
+        # The coordinate of a pixel's centre is its index and a half; warpAffine reckons with indices.
+        shift = self.shift + (scale - 1) / 2
+        matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
         view = cv2.warpAffine(small, matrix, (self.width, self.height), borderValue=(PADDING,) * 3)
         return np.asarray(view[:, ::-1] if self.flip else view, np.uint8)
 

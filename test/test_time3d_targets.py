@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,7 +11,7 @@ from camtrack_core.boxes import Boxes3D
 from camtrack_core.camera import OPTICAL_IN_VEHICLE, Camera, Pose
 from camtrack_core.datasets.frames import Frame, Labels
 from camtrack_core.errors import DataError
-from gcnet_tracker.augmentation import View
+from gcnet_tracker.augmentation import PADDING, View
 from time3d_tracker import clips, level, targets
 from time3d_tracker.config import ATTRIBUTES, NetworkConfig, TrainingConfig
 from time3d_tracker.loader import ClipSamples, choose, motions
@@ -103,14 +102,17 @@ def test_intrinsics_change_with_the_picture(clip: clips.Clip, flip: bool) -> Non
     np.testing.assert_allclose(seen.apply(centre), boxes.centre, atol=1e-9)
 
 
-def test_a_pixel_of_the_picture_moves_as_the_matrix_says() -> None:
-    source = np.zeros((180, 320, 3), np.uint8)
-    cv2.circle(source, (200, 90), 4, (255, 255, 255), -1)
-    for flip in (False, True):
-        view = View(0.8, np.array([-30.0, 4.0]), flip, 160, 96)
-        y, x = np.array(np.nonzero(view.image(source)[..., 0] > 128)).mean(1)
-        expected = targets.view_matrix(view) @ [200, 90, 1]
-        np.testing.assert_allclose([x, y], expected[:2], atol=1.5)
+@pytest.mark.parametrize("scale", [0.45, 0.58, 0.62, 0.8, 1.0, 1.4, 2.0])
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_spot_of_the_picture_moves_as_the_matrix_says(scale: float, flip: bool) -> None:
+    """Its centroid, to a twentieth of a pixel: at 30 m half a pixel is more than a decimetre."""
+    source = np.full((180, 320, 3), PADDING, np.uint8)
+    source[80:100, 180:212] = 250
+    view = View(scale, np.array([96.0, 64.0]) - scale * np.array([196.0, 90.0]), flip, 192, 128)
+    picture = view.image(source)[..., 0].astype(float) - PADDING
+    x = (picture.sum(0) * (np.arange(192) + 0.5)).sum() / picture.sum()
+    y = (picture.sum(1) * (np.arange(128) + 0.5)).sum() / picture.sum()
+    np.testing.assert_allclose([x, y], (targets.view_matrix(view) @ [196, 90, 1])[:2], atol=0.05)
 
 
 def test_heatmap_against_loops() -> None:
