@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import shutil
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import yaml
-from rosbags.rosbag2 import Reader
+from rosbags.rosbag2 import Reader, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from camtrack.bag import BagOptions, bag_messages, write_bag
+from camtrack.bag import BagOptions, _Topics, bag_messages, camera_info, raw, write_bag
 from camtrack_core.boxes import Boxes3D
 from camtrack_core.camera import OPTICAL_IN_VEHICLE, Camera, Pose
 from camtrack_core.datasets import rosbag_types as types
 from camtrack_core.datasets.frames import Frame, Labels
 from camtrack_core.datasets.rosbag import BagSequence, list_topics, read_messages
+from camtrack_core.datasets.rosbag_cut import CutOffMcap, is_cut_off
 from camtrack_core.datasets.rosbag_tf import TransformTree
 from camtrack_core.datasets.sources import open_cameras, open_source
 from camtrack_core.errors import DataError
@@ -178,7 +183,102 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
         write_bag({"left": Trip()}, tmp_path / "file" / "bag", BagOptions())
 
 
+# --- stamps that are none
+
+
+def images_with(folder: Path, stamps: list[int]) -> Path:
+    """A bag of small images with these stamps, a tenth of a second apart by the time of recording."""
+    frames = list(Trip(count=len(stamps)))
+    with Writer(folder, version=9) as writer:
+        image = writer.add_connection("/camera/image", types.IMAGE, typestore=types.typestore())
+        info = writer.add_connection("/camera/camera_info", types.CAMERA_INFO, typestore=types.typestore())
+        for frame, time_ns in zip(frames, stamps, strict=True):
+            stamped = replace(frame, time_ns=time_ns)
+            for connection, message in ((info, camera_info(stamped, "camera")), (image, raw(stamped, "camera"))):
+                writer.write(connection, frame.time_ns, types.serialise(message))
+    return folder
+
+
+def test_images_without_stamps_take_the_time_of_recording(tmp_path: Path) -> None:
+    frames = list(BagSequence(images_with(tmp_path / "trip", [0, 0, 0])))
+    assert [frame.time_ns for frame in frames] == [SECOND + k * SECOND // 10 for k in range(3)]
+    assert all(frame.camera is not None for frame in frames)
+
+
+def test_images_whose_stamps_jump_back_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stamps = [k * SECOND for k in (1, 2, 3, 1, 2, 3)]
+    frames = list(BagSequence(images_with(tmp_path / "loop", stamps)))
+    assert [frame.time_ns for frame in frames] == stamps[:3]
+    assert "loop: left out 3 of 6 images of /camera/image" in caplog.text
+    caplog.clear()
+    assert len(list(BagSequence(images_with(tmp_path / "started", [0, SECOND, 2 * SECOND])))) == 2
+    assert "left out 1 of 3" in caplog.text
+
+
+def test_a_bag_without_usable_images_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="before: none of the 2 images of /camera/image has a stamp after 0"):
+        list(BagSequence(images_with(tmp_path / "before", [-SECOND, -2 * SECOND])))
+
+
 # --- broken bags
+
+
+def spoil_centre(step: list[Any]) -> str:
+    message = next(m for topic, _, m in step if topic.endswith("ground_truth"))
+    message.detections[1].bbox.center.position.x = float("nan")
+    return "/left/ground_truth: expected finite boxes"
+
+
+def spoil_size(step: list[Any]) -> str:
+    message = next(m for topic, _, m in step if topic.endswith("ground_truth_3d"))
+    message.detections[0].bbox.size.y = float("inf")
+    return "/left/ground_truth_3d: expected finite boxes"
+
+
+def spoil_translation(step: list[Any]) -> str:
+    message = next(m for topic, _, m in step if topic == "/tf")
+    message.transforms[0].transform.translation.z = float("nan")
+    return "/tf: .*from base_link to map.* not finite"
+
+
+def spoil_rotation(step: list[Any]) -> str:
+    message = next(m for topic, _, m in step if topic == "/tf_static")
+    message.transforms[0].transform.rotation.w = float("nan")
+    return "/tf_static: .*from left to base_link.* not finite"
+
+
+def spoil_intrinsics(step: list[Any]) -> str:
+    message = next(m for topic, _, m in step if topic.endswith("camera_info"))
+    message.k[0] = np.nan
+    return "/left/camera_info: expected finite 3x3 intrinsics"
+
+
+@pytest.mark.parametrize("spoil", [spoil_centre, spoil_size, spoil_translation, spoil_rotation, spoil_intrinsics])
+def test_numbers_that_are_none_are_named(tmp_path: Path, spoil: Callable[[list[Any]], str]) -> None:
+    words = ""
+    with Writer(tmp_path / "trip", version=9) as writer:
+        topics = _Topics(writer)
+        for number, step in enumerate(bag_messages({"left": Trip(count=2)}, BagOptions(truth=True))):
+            words = spoil(step) if number == 0 else words
+            for entry in step:
+                topics.write(*entry)
+    with pytest.raises(DataError, match=f"trip, {words}"):
+        list(open_source(str(tmp_path / "trip")))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Five images of more than a chunk each, so that every one lies in a chunk of its own."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for k in range(5):
+        cv2.imwrite(str(folder / f"{k}.png"), np.full((700, 700, 3), 40 * k, np.uint8))
+    return folder
+
+
+def cut(file: Path, share: float) -> None:
+    data = file.read_bytes()
+    file.write_bytes(data[: int(share * len(data))])
 
 
 @BOTH
@@ -186,14 +286,78 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
 def test_truncated_bags_are_a_sentence(tmp_path: Path, storage: str, share: float) -> None:
     write_bag({"left": Trip(count=12)}, tmp_path / "trip", BagOptions(storage, truth=True))  # type: ignore[arg-type]
     (file,) = [p for p in (tmp_path / "trip").iterdir() if p.suffix != ".yaml"]
-    data = file.read_bytes()
-    file.write_bytes(data[: int(share * len(data))])
+    cut(file, share)
     try:
         frames = list(open_source(str(tmp_path / "trip")))
     except DataError as error:
         assert "trip" in str(error)
     else:  # sqlite3 does without its last page where that holds no messages
         assert storage == "sqlite3" and share > 0.9 and len(frames) == 12
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_of_a_recording_that_was_cut_off_the_whole_chunks_are_read(
+    tmp_path: Path, pictures: Path, share: float, metadata: bool
+) -> None:
+    write_bag(open_cameras(str(pictures)), tmp_path / "trip", BagOptions())
+    if not metadata:
+        (tmp_path / "trip/metadata.yaml").unlink()
+    cut(tmp_path / "trip/trip.mcap", share)
+    expected = int(share * 5)  # an image a chunk
+    sequence = open_source(str(tmp_path / "trip"))
+    assert len(sequence) == expected
+    frames = []
+    with pytest.raises(DataError, match=r"trip is broken: the recording breaks off after \d+ whole messages"):
+        frames.extend(sequence)  # a list keeps what came before the error
+    assert [frame.image[0, 0, 0] for frame in frames] == [40 * k for k in range(expected)]
+
+
+@pytest.mark.parametrize("compression", ["", "lz4", "zstd"])
+def test_what_is_cut_off_is_read_through_any_compression(tmp_path: Path, compression: str) -> None:
+    """A file as the recorder writes it, here with chunks of three messages and messages outside of chunks."""
+    import lz4.frame
+    from rosbags.rosbag2 import storage_mcap
+
+    pack = {
+        "": bytes,
+        "lz4": lz4.frame.compress,
+        "zstd": storage_mcap.zstd.compress,
+    }[compression]
+    word = lambda text: len(text).to_bytes(4, "little") + text.encode()  # noqa: E731
+    record = lambda code, content: bytes([code]) + len(content).to_bytes(8, "little") + content  # noqa: E731
+    schema = record(3, b"\x01\x00" + word("std_msgs/msg/String") + word("ros2msg") + word("string data"))
+    channel = record(4, b"\x07\x00\x01\x00" + word("/words") + word("cdr") + word(""))
+
+    def message(time_ns: int) -> bytes:
+        return record(5, b"\x07\x00" + bytes(4) + 2 * time_ns.to_bytes(8, "little") + b"%d" % time_ns)
+
+    def chunk(content: bytes) -> bytes:
+        packed = pack(content)
+        head = bytes(16) + len(content).to_bytes(8, "little") + zlib.crc32(content).to_bytes(4, "little")
+        return record(6, head + word(compression) + len(packed).to_bytes(8, "little") + packed)
+
+    file = tmp_path / "words.mcap"
+    head = b"\x89MCAP0\r\n" + record(1, word("ros2") + word("test"))
+    whole = head + chunk(schema + channel + message(2) + message(1) + message(3)) + message(4)
+    for last in (chunk(message(5)), message(5)):
+        for end in range(len(last)):
+            file.write_bytes(whole + last[:end])
+            assert is_cut_off(file)
+            reader, found = CutOffMcap(file), []
+            assert reader.topics["/words"].msgcount == 4
+            with pytest.raises(EOFError, match="after 4 whole messages"):
+                found.extend(reader.messages(reader.connections))
+            assert [(time_ns, data) for _, time_ns, data in found] == [(k, b"%d" % k) for k in (1, 2, 3, 4)]
+    file.write_bytes(whole + bytes(4096))
+    assert CutOffMcap(file).topics["/words"].msgcount == 4
+    broken = bytearray(whole + chunk(message(5)))
+    broken[-1] ^= 1
+    file.write_bytes(broken)
+    reader, found = CutOffMcap(file), []
+    with pytest.raises(Exception, match=r"."):
+        found.extend(reader.messages(reader.connections))
+    assert len(found) == 4
 
 
 @BOTH
@@ -219,12 +383,7 @@ def test_noise_anywhere_in_a_bag_is_a_sentence_or_frames(tmp_path: Path, storage
     assert refused > 5
 
 
-def test_a_corrupt_chunk_is_named_and_what_came_before_is_given(tmp_path: Path) -> None:
-    """Images of more than a chunk each, so that every one lies in a chunk of its own."""
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    for k in range(5):
-        cv2.imwrite(str(pictures / f"{k}.png"), np.full((700, 700, 3), 40 * k, np.uint8))
+def test_a_corrupt_chunk_is_named_and_what_came_before_is_given(tmp_path: Path, pictures: Path) -> None:
     write_bag(open_cameras(str(pictures)), tmp_path / "trip", BagOptions())
     file = tmp_path / "trip/trip.mcap"
     data = bytearray(file.read_bytes())
@@ -237,6 +396,10 @@ def test_a_corrupt_chunk_is_named_and_what_came_before_is_given(tmp_path: Path) 
         for _, _, message in read_messages(tmp_path / "trip", {"/camera/image"}):
             frames.append(message)
     assert 1 <= len(frames) < 5
+    given = []
+    with pytest.raises(DataError, match="trip"):
+        given.extend(open_source(str(tmp_path / "trip")))
+    assert len(given) == len(frames)
 
 
 def test_metadata_that_are_missing_or_broken(tmp_path: Path) -> None:

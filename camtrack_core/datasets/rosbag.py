@@ -7,26 +7,30 @@ writes them.
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from camtrack_core.boxes import Boxes3D
+from camtrack_core.boxes import Boxes3D, Floats
 from camtrack_core.camera import Camera, Pose
 from camtrack_core.datasets import rosbag_types as types
 from camtrack_core.datasets.frames import Frame, Labels
+from camtrack_core.datasets.rosbag_cut import CutOffMcap, is_cut_off
 from camtrack_core.datasets.rosbag_tf import TransformTree
-from camtrack_core.errors import CamtrackError, DataError
+from camtrack_core.errors import CamtrackError, ConfigurationError, DataError
 from camtrack_core.ros.image import compressed_to_bgr, to_bgr
 
 SUFFIXES = (".mcap", ".db3")
 FIXED_FRAMES = ("map", "odom", "world")
 VEHICLE_FRAME = "base_link"
 TRUTH, TRUTH_3D = "ground_truth", "ground_truth_3d"
+LOG = logging.getLogger(__name__)
 FROM = {types.IMAGE: to_bgr, types.COMPRESSED_IMAGE: compressed_to_bgr}
 
 
@@ -45,7 +49,8 @@ def read_messages(path: str | Path, topics: set[str] | None = None) -> Iterator[
         topics: only these; all by default.
 
     Raises:
-        DataError: the bag is missing, cut off or broken; messages before the fault have been given.
+        DataError: the bag is missing, cut off or broken; messages before the fault have been given. Of an mcap that
+            is cut off those of whole chunks are.
     """
     with _open(Path(path)) as reader:
         connections = [c for c in reader.connections if topics is None or c.topic in topics]
@@ -63,6 +68,24 @@ def read_messages(path: str | Path, topics: set[str] | None = None) -> Iterator[
             yield connection.topic, time_ns, content
 
 
+class WholeMessages:
+    """The messages of a bag as read_messages gives them, but a fault ends them without a word.
+
+    Attributes:
+        fault: that ended them; None as long as there was none.
+    """
+
+    def __init__(self, path: str | Path, topics: set[str]) -> None:
+        self._messages = read_messages(path, topics)
+        self.fault: DataError | None = None
+
+    def __iter__(self) -> Iterator[tuple[str, int, Any]]:
+        try:
+            yield from self._messages
+        except DataError as error:
+            self.fault = error
+
+
 def list_topics(path: str | Path) -> dict[str, tuple[str, int]]:
     """Type and number of messages of every topic. Raises DataError as read_messages does."""
     with _open(Path(path)) as reader:
@@ -72,7 +95,8 @@ def list_topics(path: str | Path) -> dict[str, tuple[str, int]]:
 class BagSequence:
     """The images of one topic, with what the bag says of the camera, its place and the truth.
 
-    Images without a stamp, or whose stamp is not after the one before, are left out.
+    Where no image bears a stamp, the time of recording takes its place. Images whose stamp is not after the ones before
+    are left out; a warning counts them.
 
     Attributes:
         name: the bag's name and the topic's namespace.
@@ -108,13 +132,18 @@ class BagSequence:
         """Takes a pass through the bag: not before it is needed."""
         return _Knowledge(self._path, self._namespace)
 
+    @cached_property
+    def _stamped(self) -> bool:
+        """Whether any image bears a stamp: a driver that knows none leaves all of them at 0."""
+        return any(types.header_time(message) for _, _, message in WholeMessages(self._path, {self.topic}))
+
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[Frame]:
-        last = number = 0
-        for number, (_, _, message) in enumerate(read_messages(self._path, {self.topic}), start=1):
-            time_ns = types.header_time(message)
+        last = number = given = 0
+        for number, (_, recorded_ns, message) in enumerate(read_messages(self._path, {self.topic}), start=1):
+            time_ns = types.header_time(message) if self._stamped else recorded_ns
             if time_ns <= last:
                 continue
             last = time_ns
@@ -122,13 +151,23 @@ class BagSequence:
                 image = self._to_bgr(message)
             except CamtrackError as error:
                 raise DataError(f"bag {self._path}, image {number} of {self.topic}: {error}") from error
+            given += 1
             yield self._known.frame(time_ns, image, message.header.frame_id)
+        if number and not given:
+            raise DataError(f"bag {self._path}: none of the {number} images of {self.topic} has a stamp after 0")
+        if given < number:
+            reason = "their stamps are not after those before"
+            LOG.warning(
+                "bag %s: left out %d of %d images of %s: %s", self._path, number - given, number, self.topic, reason
+            )
         if number < self._length:
             raise DataError(f"bag {self._path} breaks off after {number} of {self._length} images of {self.topic}")
+        if self._known.fault is not None:
+            raise self._known.fault
 
 
 class _Knowledge:
-    """What a bag holds beside the images of a camera."""
+    """What a bag holds beside the images of a camera, up to a fault, which is kept until the images have been given."""
 
     def __init__(self, path: Path, namespace: str) -> None:
         self._cameras: list[tuple[int, Camera | None]] = []
@@ -136,19 +175,25 @@ class _Knowledge:
         truth: dict[int, Any] = {}
         self._truth_3d: dict[int, Any] = {}
         info, flat, spatial = (f"{namespace}/{name}" for name in ("camera_info", TRUTH, TRUTH_3D))
-        for topic, _, message in read_messages(path, {info, flat, spatial, "/tf", "/tf_static"}):
+        self._path, self._spatial = path, spatial
+        messages = WholeMessages(path, {info, flat, spatial, "/tf", "/tf_static"})
+        for topic, _, message in messages:
             if topic == info:
-                self._cameras.append((types.header_time(message), _camera(message)))
+                with _naming(path, topic):
+                    self._cameras.append((types.header_time(message), _camera(message)))
             elif topic == flat:
                 truth[types.header_time(message)] = message
             elif topic == spatial:
                 self._truth_3d[types.header_time(message)] = message
             else:
-                self._take_transforms(message.transforms, topic == "/tf_static", path)
+                with _naming(path, topic):
+                    self._take_transforms(message.transforms, topic == "/tf_static")
+        self.fault = messages.fault
         self._cameras.sort(key=lambda entry: entry[0])
         names = {_best(d).class_id for message in truth.values() for d in message.detections if d.results}
         self.class_names = tuple(sorted(names))
-        self._labels = {time_ns: _labels(message, self.class_names) for time_ns, message in truth.items()}
+        with _naming(path, flat):
+            self._labels = {time_ns: _labels(message, self.class_names) for time_ns, message in truth.items()}
 
     def frame(self, time_ns: int, image: Any, frame_id: str) -> Frame:
         chain = self._tree.chain(frame_id)
@@ -159,7 +204,8 @@ class _Knowledge:
             ego_pose = self._tree.lookup(fixed, VEHICLE_FRAME, time_ns)
         labels, boxes = self._labels.get(time_ns), None
         if labels is not None and time_ns in self._truth_3d:
-            boxes = _boxes_3d(self._truth_3d[time_ns], labels)
+            with _naming(self._path, self._spatial):
+                boxes = _boxes_3d(self._truth_3d[time_ns], labels)
         return Frame(
             time_ns, image, labels, camera=self._camera_at(time_ns), camera_pose=camera_pose, ego_pose=ego_pose,
             boxes3d=boxes,
@@ -172,17 +218,27 @@ class _Knowledge:
         place = bisect_right(self._cameras, time_ns, key=lambda entry: entry[0])
         return self._cameras[max(place - 1, 0)][1]
 
-    def _take_transforms(self, transforms: list[Any], static: bool, path: Path) -> None:
+    def _take_transforms(self, transforms: list[Any], static: bool) -> None:
+        """Raises ValueError."""
         for value in transforms:
             parent, child = value.header.frame_id.lstrip("/"), value.child_frame_id.lstrip("/")
             try:
                 pose: Pose = types.to_pose(value.transform)
             except ValueError as error:
-                raise DataError(f"bag {path}: the transform from {child} to {parent} is none: {error}") from error
+                raise ValueError(f"the transform from {child} to {parent} is none: {error}") from error
             if static:
                 self._tree.add_static(parent, child, pose)
             else:
                 self._tree.add(parent, child, types.header_time(value), pose)
+
+
+@contextmanager
+def _naming(path: Path, topic: str) -> Iterator[None]:
+    """A content that makes no sense is said to be of this topic. Raises DataError."""
+    try:
+        yield
+    except (ValueError, OverflowError, ConfigurationError) as error:
+        raise DataError(f"bag {path}, {topic}: {error}") from error
 
 
 def _open(path: Path) -> Any:
@@ -192,7 +248,11 @@ def _open(path: Path) -> Any:
     if not path.exists():
         raise DataError(f"bag {path} does not exist")
     try:
-        reader = Reader(_storage(path))
+        storage = _storage(path)
+        mcaps = sorted(storage.glob("*.mcap")) if storage.is_dir() else [storage]
+        if len(mcaps) == 1 and is_cut_off(mcaps[0]):
+            return _Opened(CutOffMcap(mcaps[0]))
+        reader = Reader(storage)
         reader.open()
     except Exception as error:  # the reader raises whatever the broken bytes make of it
         raise DataError(f"bag {path} cannot be read: {_words(error)}") from error
@@ -225,9 +285,9 @@ def _words(error: Exception) -> str:
 
 
 def _camera(info: Any) -> Camera | None:
-    """Intrinsics; None where they are zero, which means "uncalibrated"."""
+    """Intrinsics; None where they are zero, which means "uncalibrated". Raises ConfigurationError for others."""
     k = np.asarray(info.k, float).reshape(3, 3)
-    return Camera(k, int(info.width), int(info.height)) if k[0, 0] > 0 and k[1, 1] > 0 else None
+    return Camera(k, int(info.width), int(info.height)) if k.any() else None
 
 
 def _best(detection: Any) -> Any:
@@ -235,30 +295,36 @@ def _best(detection: Any) -> Any:
 
 
 def _labels(message: Any, names: tuple[str, ...]) -> Labels:
-    """Visibility is not part of the message: for what the score of a true object says."""
+    """Visibility is not part of the message: for it the score of a true object stands. Raises ValueError."""
     rows = [d for d in message.detections if d.results]
     table = [(d.bbox.center.position.x, d.bbox.center.position.y, d.bbox.size_x, d.bbox.size_y) for d in rows]
+    scores = np.array([_best(d).score for d in rows], float)
     centre, half = np.split(np.array(table, float).reshape(-1, 4), 2, axis=1)
+    _check_finite(centre, half, scores)
     return Labels(
         np.array([int(d.id) if d.id.isdecimal() else -1 for d in rows], np.int64),
         np.concatenate([centre - half / 2, centre + half / 2], 1),
         np.array([names.index(_best(d).class_id) for d in rows], np.int64),
-        np.array([_best(d).score for d in rows], float),
+        scores,
     )
 
 
 def _boxes_3d(message: Any, labels: Labels) -> Boxes3D | None:
-    """The boxes in the order of the labels; None where one is missing."""
+    """The boxes in the order of the labels; None where one is missing. Raises ValueError."""
     by_id = {d.id: d for d in message.detections}
     rows = [by_id.get(str(identity)) for identity in labels.ids.tolist()]
     if any(row is None for row in rows):
         return None
     poses = [row.bbox.center for row in rows]  # type: ignore[union-attr]
     sizes = [row.bbox.size for row in rows]  # type: ignore[union-attr]
-    turn = [2 * np.arctan2(p.orientation.z, p.orientation.w) for p in poses]
-    return Boxes3D(
-        np.array([(p.position.x, p.position.y, p.position.z) for p in poses], float).reshape(-1, 3),
-        np.array([(s.x, s.y, s.z) for s in sizes], float).reshape(-1, 3),
-        np.array(turn, float),
-        np.full((len(rows), 3), np.nan),
-    )
+    centre = np.array([(p.position.x, p.position.y, p.position.z) for p in poses], float).reshape(-1, 3)
+    size = np.array([(s.x, s.y, s.z) for s in sizes], float).reshape(-1, 3)
+    yaw = np.array([2 * np.arctan2(p.orientation.z, p.orientation.w) for p in poses], float)
+    _check_finite(centre, size, yaw)
+    return Boxes3D(centre, size, yaw, np.full((len(rows), 3), np.nan))
+
+
+def _check_finite(*numbers: Floats) -> None:
+    """Raises ValueError."""
+    if not all(np.isfinite(values).all() for values in numbers):
+        raise ValueError("expected finite boxes, got NaN or infinity")

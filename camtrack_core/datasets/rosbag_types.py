@@ -35,6 +35,7 @@ CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 TRANSFORMS = "tf2_msgs/msg/TFMessage"
 DETECTIONS_2D = "vision_msgs/msg/Detection2DArray"
 DETECTIONS_3D = "vision_msgs/msg/Detection3DArray"
+TRAJECTORIES = "trajectory_msgs/msg/MultiDOFJointTrajectory"
 
 
 @cache
@@ -107,8 +108,11 @@ def no_pose() -> Any:
 
 
 def to_pose(value: Any) -> Pose:
-    """The pose that a Transform says. Raises ValueError for a rotation of length zero."""
+    """The pose that a Transform says. Raises ValueError for a rotation of length zero and for what is not finite."""
     from scipy.spatial.transform import Rotation
 
     r, t = value.rotation, value.translation
-    return Pose(Rotation.from_quat([r.x, r.y, r.z, r.w]).as_matrix(), np.array([t.x, t.y, t.z]))
+    turn, shift = np.array([r.x, r.y, r.z, r.w]), np.array([t.x, t.y, t.z])
+    if not (np.isfinite(turn).all() and np.isfinite(shift).all()):
+        raise ValueError("its numbers are not finite")
+    return Pose(Rotation.from_quat(turn).as_matrix(), shift)
