@@ -187,6 +187,7 @@ def track(
 
 @app.command()
 def evaluate(
+    context: typer.Context,
     predictions: Annotated[
         Path, typer.Argument(help="a text or submission, or a folder of NAME.txt or NAME.json", show_default=False)
     ],
@@ -202,7 +203,7 @@ def evaluate(
         typer.Option(help="a detector's recall and precision: UA-DETRAC's PR scores of folders 0.0, 0.1 ..."),
     ] = None,
     eval_set: Annotated[
-        str, typer.Option(help="of nuScenes, like mini_val; without: mini_val or val, by the version")
+        str, typer.Option(help="of nuScenes, like mini_val; without: the one that holds most of the submission")
     ] = "",
     as_json: AsJson = False,
 ) -> None:
@@ -215,14 +216,19 @@ def evaluate(
     """
     from camtrack import evaluate_command as command
 
+    given = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
     rules = command.Rules(kind, min_height, min_visible)
     if files := command.submissions(predictions):
+        command.check_options("submissions of nuScenes", given)
         command.run_official(files, truth, "detection" if detections else "tracking", eval_set, as_json)
     elif pr_curve is not None:
+        command.check_options("tracks along --pr-curve", given)
         command.run_along(predictions, truth, pr_curve, rules, as_json)
     elif detections:
+        command.check_options("--detections", given)
         command.run_detections(predictions, truth, iou, split or [], as_json)
     else:
+        command.check_options("tracks", given)
         command.run_tracks(predictions, truth, rules, as_json)
 
 

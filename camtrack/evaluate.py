@@ -18,7 +18,7 @@ from camtrack_core.datasets.uadetrac import UaDetracSequence
 from camtrack_core.errors import DataError
 from camtrack_core.evaluation import kitti2d, motchallenge, uadetrac_pr
 from camtrack_core.evaluation.detection import ImageTruth, judge
-from camtrack_core.evaluation.kitti3d import Scores3D, score_tracks_3d
+from camtrack_core.evaluation.kitti3d import Scores3D, check_kind, score_tracks_3d
 from camtrack_core.evaluation.mot_text import read_mot
 from camtrack_core.evaluation.tracking import EvaluationFrame, TrackingScores, evaluation_frame, score_each
 from camtrack_core.tracks import Tracks2D
@@ -28,7 +28,7 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Rules:
-    """What counts, beside what the data set's own protocol says.
+    """What counts, beside what the data set's own protocol says. Raises ConfigurationError for an unknown class.
 
     Attributes:
         kind: the class, on KITTI.
@@ -39,6 +39,9 @@ class Rules:
     kind: str = "Car"
     min_height: float = 0.0
     min_visible: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_kind(self.kind)
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,15 @@ def score_loaded(loaded: list[LoadedTracks], rules: Rules) -> Evaluation:
 
 
 def _sequences(truth: list[str]) -> Iterator[Sequence]:
+    """Raises DataError where one has no labels, or the name of another, since predictions are found by names."""
+    names: dict[str, str] = {}
     for source in (source for spec in truth for source in list_sources(spec)):
         sequence = open_source(source)
         if not sequence.class_names or (isinstance(sequence, KittiSequence) and sequence.objects is None):
             raise DataError(f"source {source!r} has no labels to score against")
+        if sequence.name in names:
+            raise DataError(f"the sources {names[sequence.name]!r} and {source!r} are both called {sequence.name}")
+        names[sequence.name] = source
         yield sequence
 
 

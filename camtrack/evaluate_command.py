@@ -22,7 +22,14 @@ from camtrack_core.commands import print_json
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.evaluation.nuscenes_devkit import Task
 
-__all__ = ["Rules", "run_along", "run_detections", "run_official", "run_tracks", "submissions"]
+__all__ = ["Rules", "check_options", "run_along", "run_detections", "run_official", "run_tracks", "submissions"]
+# Options that apply to each kind of predictions, of those that not all have.
+OPTIONS = {
+    "submissions of nuScenes": {"detections", "eval_set"},
+    "tracks along --pr-curve": {"pr_curve", "kind", "min_height", "min_visible"},
+    "--detections": {"detections", "iou", "split"},
+    "tracks": {"kind", "min_height", "min_visible"},
+}
 WIDEST = 1000  # columns that a table may need
 SHARES = {
     "HOTA": "hota", "DetA": "det_a", "AssA": "ass_a", "MOTA": "mota", "IDF1": "idf1", "Rcll": "recall",
@@ -32,6 +39,13 @@ COUNTS = {
     "IDs": "id_switches", "Frag": "fragmentations", "FN": "misses", "FP": "false_positives", "MT": "mostly_tracked",
     "ML": "mostly_lost",
 }  # fmt: skip
+
+
+def check_options(kind: str, given: set[str]) -> None:
+    """Raises ConfigurationError where one of the parameters given does not apply to a kind of predictions."""
+    wrong = sorted(given & set().union(*OPTIONS.values()) - OPTIONS[kind])
+    if wrong:
+        raise ConfigurationError(f"--{wrong[0].replace('_', '-')} does not apply to {kind}")
 
 
 def run_official(files: list[Path], truth: list[str], task: Task, eval_set: str, as_json: bool) -> None:
@@ -49,7 +63,8 @@ def run_official(files: list[Path], truth: list[str], task: Task, eval_set: str,
     _print_whole(console, table)
     console.print(", ".join(f"{name} {_text(value)}" for name, value in found.scores.items()), highlight=False)
     missing = f", {found.missing} of them not in the submission and taken as empty" if found.missing else ""
-    console.print(f"{found.samples} key frames{missing}", highlight=False)
+    left_out = f"; {found.left_out} submitted key frames of other scenes left out" if found.left_out else ""
+    console.print(f"{found.samples} key frames of {found.eval_set}{missing}{left_out}", highlight=False)
 
 
 def run_tracks(predictions: Path, truth: list[str], rules: Rules, as_json: bool) -> None:

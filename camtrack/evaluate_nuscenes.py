@@ -10,7 +10,7 @@ from camtrack_core.datasets.nuscenes import NuScenesSequence
 from camtrack_core.datasets.sources import list_sources, open_source
 from camtrack_core.errors import DataError
 from camtrack_core.evaluation.nuscenes_devkit import OfficialScores, Task, official_scores
-from camtrack_core.evaluation.nuscenes_submission import has_detections, has_tracks, merge
+from camtrack_core.evaluation.nuscenes_submission import best, has_detections, has_tracks, merge
 
 
 def submissions(predictions: Path) -> list[Path]:
@@ -27,13 +27,14 @@ def evaluate_submissions(
 
     Args:
         files: the submissions.
-        truth: one source of nuScenes; scored are all key frames of the set, whatever scene it names.
+        truth: one source of nuScenes; scored are all key frames of the set, whatever scene it names. Of joined
+            submissions the best boxes of each key frame are, as many as one may have.
         task: tracking or detection.
-        eval_set: like mini_val; empty for the one that is usual for the version.
+        eval_set: like mini_val; empty for the one of the version that holds most of the submitted key frames.
         say: told before anything that takes long.
 
     Raises:
-        DataError: the truth is another data set, a submission is broken, or the devkit refuses it.
+        DataError: the truth is another data set, a submission is broken or of another set, or the devkit refuses it.
     """
     sequences = [open_source(list_sources(spec)[0]) for spec in truth]
     roots = {(s.root, s.version) for s in sequences if isinstance(s, NuScenesSequence)}
@@ -45,4 +46,6 @@ def evaluate_submissions(
     if not found and any(records.values()):
         other = "--detections scores the boxes" if task == "tracking" else "these are tracks alone"
         raise DataError(f"{files[0]}: expected {task} records, got others; {other}")
+    if len(files) > 1:
+        records = best(records, f"{task}_score")
     return official_scores(task, {"meta": meta, "results": records}, root, version, eval_set, say)

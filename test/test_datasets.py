@@ -193,9 +193,22 @@ def test_missing_detrac_files_are_named(detrac: Path) -> None:
     (images / "img00003.jpg").unlink()
     with pytest.raises(DataError, match=r"lacks img00002\.jpg, which .*MVI_1\.xml annotates"):
         UaDetracSequence(detrac, "MVI_1")
-    (detrac / "DETRAC-Train-Annotations-XML/MVI_1.xml").unlink()
-    with pytest.raises(DataError, match=r"expected .*MVI_1\.xml"):
-        UaDetracSequence(detrac, "MVI_1")
+
+
+def test_detrac_images_alone_are_played_and_annotations_alone_read(detrac: Path) -> None:
+    write_images(detrac / "Insight-MVT_Annotation_Test/MVI_2", ["img00001.jpg", "img00002.jpg"])
+    (detrac / "DETRAC-Train-Annotations-XML/MVI_3.xml").write_text(XML)
+    assert list_sequences(detrac) == ["MVI_1", "MVI_2", "MVI_3"]
+    images = open_source(f"{detrac}?sequence=MVI_2")
+    assert images.class_names == () and [f.labels for f in images] == [None, None]
+    annotations = open_source(f"{detrac}?sequence=MVI_3")
+    assert isinstance(annotations, UaDetracSequence) and len(annotations) == 2
+    assert [len(t.labels) for t in annotations.truth() if t.labels is not None] == [2, 0]
+    with pytest.raises(DataError, match=r"MVI_3 has annotations alone: expected images in .*Train.MVI_3"):
+        next(iter(annotations))
+    (detrac / "DETRAC-Train-Annotations-XML/MVI_3.xml").write_text("<sequence/>")
+    with pytest.raises(DataError, match=r"expected images in .*MVI_3 or frames in .*MVI_3\.xml, found none"):
+        open_source(f"{detrac}?sequence=MVI_3")
 
 
 def test_sources_by_what_they_are(tmp_path: Path, detrac: Path) -> None:

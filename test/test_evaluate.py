@@ -10,12 +10,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from camtrack.cli import app
 from camtrack.evaluate import Rules, evaluate_along, evaluate_detections, evaluate_tracks, read_splits
 from camtrack_core.datasets.frames import Labels, Truth
 from camtrack_core.datasets.motchallenge import DISTRACTOR, OTHER, PEDESTRIAN
-from camtrack_core.errors import DataError
+from camtrack_core.errors import ConfigurationError, DataError
 from camtrack_core.evaluation import motchallenge, uadetrac_pr
+from camtrack_core.evaluation.kitti3d import score_tracks_3d
 from camtrack_core.evaluation.mot_text import write_mot
 from camtrack_core.evaluation.tracking import score_each
 from camtrack_core.tracks import Tracks2D
@@ -226,7 +229,40 @@ def test_scores_along_a_curve_are_the_integral_of_the_runs(detrac: Path, tmp_pat
         evaluate_along(tmp_path / "runs", [str(detrac)], curve, Rules())
 
 
+def test_annotations_without_images_are_scored_alike(detrac: Path, tmp_path: Path) -> None:
+    for n in (1, 2):
+        write_mot(tmp_path / f"MVI_{n}.txt", [found([1], k) if k != 3 else found([], k) for k in range(1, 5)])
+    with_images = evaluate_tracks(tmp_path, [str(detrac)], Rules())
+    shutil.rmtree(detrac / "Insight-MVT_Annotation_Train")
+    assert evaluate_tracks(tmp_path, [str(detrac)], Rules()) == with_images
+
+
+@pytest.mark.parametrize(
+    ("predictions", "options", "words"),
+    [
+        ("tracks", ["--detections", "--kind", "Car"], "--kind does not apply to --detections"),
+        ("tracks", ["--detections", "--min-height", "9"], "--min-height does not apply to --detections"),
+        ("tracks", ["--detections", "--pr-curve", "c.txt"], "--detections does not apply to tracks along --pr-curve"),
+        ("tracks", ["--iou", "0.7"], "--iou does not apply to tracks"),
+        ("tracks", ["--split", "a=b"], "--split does not apply to tracks"),
+        ("tracks", ["--eval-set", "mini_val"], "--eval-set does not apply to tracks"),
+        ("s.json", ["--min-visible", "0.5"], "--min-visible does not apply to submissions of nuScenes"),
+    ],
+)
+def test_options_that_do_not_apply_are_refused(predictions: str, options: list[str], words: str) -> None:
+    done = CliRunner().invoke(app, ["evaluate", predictions, "--truth", "none", *options])
+    assert isinstance(done.exception, ConfigurationError) and str(done.exception) == words
+
+
 # --- wrong predictions
+
+
+@pytest.mark.parametrize("kind", ["Van", "car", ""])
+def test_a_class_that_is_not_scored_is_refused(kind: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"Car, Pedestrian, Cyclist, got '{kind}'"):
+        Rules(kind)
+    with pytest.raises(ConfigurationError, match=f"Car, Pedestrian, Cyclist, got '{kind}'"):
+        score_tracks_3d({}, {}, kind)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +271,7 @@ def test_scores_along_a_curve_are_the_integral_of_the_runs(detrac: Path, tmp_pat
         (None, "expected predictions for MVI_1 in .*MVI_1.txt, found none"),
         ("1,1,0,0,10,10,nan,-1,-1,-1\n", r"MVI_1\.txt, line 1.*finite"),
         ("1,1,0,0\n", r"MVI_1\.txt, line 1"),
+        ("1,1,0,0,10,10,1\n1,2,0,0,-10,10,1\n", r"MVI_1\.txt, line 2: expected a width and a height from 0, got -10"),
         ("5,1,0,0,10,10,1,-1,-1,-1\n", "expected at most 4 frames, got frame 5"),
         ("1,1,0,0,10,10,1,-1,-1,-1\n1,1,9,9,10,10,1,-1,-1,-1\n", "sequence MVI_1, frame 1: an id occurs twice"),
     ],
@@ -260,6 +297,12 @@ def test_empty_predictions_score_zero(detrac: Path, tmp_path: Path) -> None:
         (tmp_path / f"MVI_{n}.txt").write_text("")
     scores = evaluate_tracks(tmp_path, [str(detrac)], Rules()).combined
     assert (scores.hota, scores.mota, scores.idf1, scores.misses) == (0, 0, 0, 12)
+
+
+def test_two_truths_of_one_name_are_refused(detrac: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(detrac, tmp_path / "other")
+    with pytest.raises(DataError, match=r"detrac.* and '.*other.*' are both called MVI_1"):
+        evaluate_tracks(tmp_path, [f"{detrac}?sequence=MVI_1", f"{other}?sequence=MVI_1"], Rules())
 
 
 def test_a_truth_without_labels_is_refused(data_root: Path, tmp_path: Path) -> None:

@@ -98,6 +98,30 @@ def test_nuscenes_truth_is_that_of_the_frames(data_root: Path) -> None:
         assert truth.labels.ids.tolist() == frame.labels.ids.tolist()
 
 
+def test_nuscenes_attributes_are_those_of_the_objects(nuscenes_copy: Path) -> None:
+    """The real annotations have none here; every other instance gets one."""
+    unlabelled = list(NuScenesSequence(nuscenes_copy).truth())
+    assert all(set(t.attributes.tolist()) == {""} for t in unlabelled if len(t.labels))
+    attributes = json.loads((nuscenes_copy / "v1.0-mini/attribute.json").read_text())
+    parked = next(r["token"] for r in attributes if r["name"] == "vehicle.parked")
+    records = json.loads((nuscenes_copy / "v1.0-mini/sample_annotation.json").read_text())
+    chosen = sorted({r["instance_token"] for r in records})[::2]
+
+    def park(records):  # type: ignore[no-untyped-def]
+        for record in records:
+            record["attribute_tokens"] = [parked] if record["instance_token"] in chosen else []
+
+    change(nuscenes_copy, "sample_annotation", park)
+    nuscenes.read_tables.cache_clear()
+    sequence = NuScenesSequence(nuscenes_copy)
+    known = {sequence._ids[token] for token in chosen if token in sequence._ids}
+    said = [list(zip(t.labels.ids.tolist(), t.attributes.tolist(), strict=True)) for t in sequence.truth()]
+    assert all(name == ("vehicle.parked" if i in known else "") for frame in said for i, name in frame)
+    assert {name for frame in said for _, name in frame} == {"vehicle.parked", ""}
+    first = next(iter(sequence))
+    assert first.attributes.tolist() == [name for _, name in said[0]]
+
+
 def test_nuscenes_velocity_is_the_slope_of_the_track(data_root: Path) -> None:
     truth = list(NuScenesSequence(data_root / "nuscenes").truth())
     checked = 0
@@ -152,6 +176,21 @@ def lose_translation(records):  # type: ignore[no-untyped-def]
         record.pop("translation", None)
 
 
+def lose_focal_length(records):  # type: ignore[no-untyped-def]
+    for record in records:
+        record["camera_intrinsic"] = [[0.0] * 3] * 3
+
+
+def strange_attribute(records):  # type: ignore[no-untyped-def]
+    for record in records:
+        record["attribute_tokens"] = ["none"]
+
+
+def two_attributes(records):  # type: ignore[no-untyped-def]
+    for record in records:
+        record["attribute_tokens"] = ["152d6d2e603dab39a7c7924b426cd505", "d38842a1e78c074e6e7c496c468a077d"]
+
+
 def rename_image(records):  # type: ignore[no-untyped-def]
     records[0]["filename"] = "samples/CAM_FRONT/none.jpg"
 
@@ -168,6 +207,9 @@ def halve_size(records):  # type: ignore[no-untyped-def]
         ("instance", drop_first, "instance.json: expected a record"),
         ("sample_annotation", lose_translation, "sample_annotation.json, sample"),
         ("calibrated_sensor", lose_translation, "has no field 'translation'"),
+        ("calibrated_sensor", lose_focal_length, r"calibrated_sensor\.json: the record '.*positive focal lengths"),
+        ("sample_annotation", strange_attribute, "attribute.json: expected a record with the token 'none'"),
+        ("sample_annotation", two_attributes, "has the attributes vehicle.moving, vehicle.stopped, expected one"),
         ("sample_data", rename_image, "none.jpg"),
         ("sample_data", halve_size, "the tables state"),
     ],

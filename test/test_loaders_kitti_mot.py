@@ -101,6 +101,12 @@ def strange_class(root: Path) -> None:
     path.write_text(path.read_text().replace(" Car ", " Zeppelin ", 1))
 
 
+def no_camera(root: Path) -> None:
+    path = root / "calib/0001.txt"
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("P2")]
+    path.write_text("\n".join([*lines, "P2:" + " 0" * 12]))
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -110,6 +116,7 @@ def strange_class(root: Path) -> None:
         (repeat_label, "occurs twice in frame 0"),
         (strange_class, "got 'Zeppelin'"),
         (lambda root: cut(root / "calib/0001.txt"), r"calib/0001\.txt"),
+        (no_camera, r"calib/0001\.txt: expected intrinsics with positive focal lengths in P2"),
         (lambda root: cut(root / "poses/0001.txt"), r"poses/0001\.txt"),
         (lambda root: (root / "poses/0001.txt").write_text("1 0 0 nan " * 3), "expected 3 rows of finite numbers"),
         (lambda root: (root / "label_02/0001.txt").write_bytes(b"\xff\xfe\x00"), r"label_02/0001\.txt"),
@@ -185,6 +192,20 @@ def test_a_folder_of_mot_sequences_is_a_data_set(mot17: Path) -> None:
     assert len(open_cameras(f"{mot17.parent}?sequence=MOT17-04")["camera"]) == 3
 
 
+def test_a_folder_of_parts_names_them(mot17: Path, kitti_copy: Path, tmp_path: Path) -> None:
+    """As MOT17 lies with train and test, KITTI with training and testing."""
+    for name, part in (("train", mot17.parent), ("training", kitti_copy)):
+        root = tmp_path / f"root of {name}"
+        root.mkdir()
+        (root / name).symlink_to(part)
+        with pytest.raises(DataError, match=f"holds several data sets or parts of one; give one of .*/{name}"):
+            open_source(str(root))
+        assert len(list_sources(str(root / name))) > 0
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"holds no \.jpg"):
+        open_source(str(tmp_path / "empty"))
+
+
 @pytest.mark.parametrize(
     ("file", "text", "words"),
     [
@@ -197,6 +218,8 @@ def test_a_folder_of_mot_sequences_is_a_data_set(mot17: Path) -> None:
         ("seqinfo.ini", "seqLength=3\n", "seqinfo.ini"),
         ("seqinfo.ini", SEQINFO.replace("frameRate=30", "frameRate=none"), "seqinfo.ini"),
         ("seqinfo.ini", SEQINFO.replace("frameRate=30", "frameRate=0"), "positive framerate"),
+        ("seqinfo.ini", SEQINFO.replace("frameRate=30", "frameRate=inf"), "positive framerate, got inf"),
+        ("seqinfo.ini", SEQINFO.replace("seqLength=3", "seqLength=3.0"), r"seqinfo\.ini: .*whole seqlength, got 3\.0"),
         ("seqinfo.ini", SEQINFO.replace("seqLength=3", "seqLength=5"), r"lacks the image .*000004\.jpg"),
     ],
 )

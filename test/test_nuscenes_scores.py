@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from camtrack_core.evaluation.nuscenes_submission import (
     MAX_BOXES,
     TRACKED,
     SubmittedBoxes,
+    best,
     merge,
     read_submission,
     write_submission,
@@ -106,6 +108,8 @@ def test_real_detections_are_read(data_root: Path) -> None:
     [
         ('{"meta": {}, "results": {"a": [', "cut off"),
         ("[]", "expected a nuScenes submission"),
+        ('{"meta": null, "results": {}}', "an object meta, got null"),
+        ('{"meta": [1], "results": {}}', "an object meta, got [1]"),
         ('{"results": {"a": [{"translation": [0, 0, 0]}]}}', "sample a is broken: KeyError 'rotation'"),
         ('{"results": {"a": 7}}', "sample a is broken"),
         ('{"results": {"a": [{"translation": [NaN, 0, 0], "size": [1, 1, 1], "rotation": [1, 0, 0, 0], '
@@ -203,6 +207,52 @@ def test_real_detections_score_what_the_devkit_says(devkit: Path, data_root: Pat
         evaluate_submissions([path], [str(folder)], "detection", "no_set", print)
 
 
+@pytest.fixture
+def scene_0061(data_root: Path, tmp_path: Path) -> Path:
+    """The data set with its scene under the name of one of mini_train."""
+    root = tmp_path / "root"
+    shutil.copytree(data_root / "nuscenes/v1.0-mini", root / "v1.0-mini", copy_function=shutil.copyfile)
+    (root / "v1.0-mini").chmod(0o755)
+    (root / "maps").symlink_to(data_root / "nuscenes/maps")
+    path = root / "v1.0-mini/scene.json"
+    path.write_text(path.read_text().replace("scene-0103", "scene-0061"))
+    return root
+
+
+def test_the_set_is_the_one_of_the_submission(devkit: Path, scene_0061: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text(json.dumps({"meta": {}, "results": true_tracks(scene_0061)}))
+    found = evaluate_submissions([tmp_path / "s.json"], [str(scene_0061)], "tracking", "", print)
+    assert (found.eval_set, found.samples, found.missing, found.left_out) == ("mini_train", 40, 0, 0)
+    assert found.scores["AMOTA"] == pytest.approx(0.98717, abs=1e-4)
+
+
+def test_a_set_without_the_submission_is_refused(devkit: Path, scene_0061: Path, tmp_path: Path) -> None:
+    """One scene of the set is there, but the submission is of the other."""
+    for name in ("scene", "sample"):
+        path = scene_0061 / f"v1.0-mini/{name}.json"
+        records = json.loads(path.read_text())
+        last = {**records[-1], "token": f"another {name}"}
+        last |= {"name": "scene-0103"} if name == "scene" else {"scene_token": "another scene", "prev": "", "next": ""}
+        path.write_text(json.dumps([*records, last]))
+    (tmp_path / "s.json").write_text(json.dumps({"meta": {}, "results": true_tracks(scene_0061)}))
+    records = json.loads((tmp_path / "s.json").read_text())
+    del records["results"]["another sample"]
+    (tmp_path / "s.json").write_text(json.dumps(records))
+    with pytest.raises(DataError, match=r"expected key frames of the set mini_val, got those of .*scene-0061"):
+        evaluate_submissions([tmp_path / "s.json"], [str(scene_0061)], "tracking", "mini_val", print)
+
+
+def test_joined_cameras_keep_the_best_boxes(tmp_path: Path) -> None:
+    for name, score in (("front", 0.5), ("back", 0.7)):
+        rows = [(0, 0, 0, 1, 1, 1, 0, score - k / 10000) for k in range(400)]
+        write_submission(tmp_path / f"{name}.json", {"a": boxes_of(rows)})
+    records, _ = merge(submissions(tmp_path))
+    assert len(records["a"]) == 800
+    kept = best(records, "tracking_score")["a"]
+    assert [r["tracking_id"].split("/")[0] for r in kept] == ["back"] * 400 + ["front"] * (MAX_BOXES - 400)
+    assert kept[-1]["tracking_score"] == pytest.approx(0.4901)
+
+
 def test_a_submission_needs_the_truth_of_nuscenes(data_root: Path, tmp_path: Path) -> None:
     write_submission(tmp_path / "s.json", {"a": boxes_of([(0, 0, 0, 1, 1, 1, 0, 0.5)])})
     with pytest.raises(DataError, match="expected one source of nuScenes"):
@@ -210,6 +260,22 @@ def test_a_submission_needs_the_truth_of_nuscenes(data_root: Path, tmp_path: Pat
 
 
 # --- its environment
+
+
+def test_a_python_or_a_cache_that_is_none_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, submission = tmp_path / "text", {"meta": {}, "results": {}}
+    file.write_text("no programme")
+    monkeypatch.setenv(nuscenes_devkit.VARIABLE, str(file))
+    with pytest.raises(DataError, match=r"cannot run .*text: Permission denied"):
+        nuscenes_devkit.official_scores("tracking", submission, tmp_path, "v1.0-mini", "", print)
+    file.write_text("#!/bin/sh\n")
+    file.chmod(0o755)
+    with pytest.raises(DataError, match=r"expected scores from the Python .*text"):
+        nuscenes_devkit.official_scores("tracking", submission, tmp_path, "v1.0-mini", "", print)
+    monkeypatch.delenv(nuscenes_devkit.VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(file))
+    with pytest.raises(DataError, match=r"cannot install nuscenes-devkit into .*text"):
+        nuscenes_devkit.devkit_python(print)
 
 
 def test_an_environment_that_cannot_be_made_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

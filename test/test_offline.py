@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from camtrack.methods import Engine, Run
-from camtrack.offline import track_sources
+from camtrack.offline import estimated, track_sources
 from camtrack.offline_command import run_track
 from camtrack_core.boxes import Boxes2D
 from camtrack_core.datasets.motchallenge import MotChallengeSequence
-from camtrack_core.datasets.sources import open_source
+from camtrack_core.datasets.sources import canonical, open_source
 from camtrack_core.datasets.video import stamp_ns
 from camtrack_core.errors import DataError, ModelError
 from camtrack_core.evaluation.mot_text import read_mot
@@ -95,7 +95,7 @@ def test_a_run_goes_on_where_it_ended(two: Path, tmp_path: Path) -> None:
     (two / "B/det/det.txt").write_text("1,-1,nonsense\n")
     first = track_sources(sources, out, PKF, 1, silent)
     assert first[0].frames == 71 and "det.txt, line 1" in first[1].error
-    assert sorted(p.name for p in out.iterdir()) == ["A.ms", "A.txt", "run.json"]
+    assert sorted(p.name for p in out.iterdir()) == ["A.ms", "A.source", "A.txt", "run.json"]
     assert len((out / "A.ms").read_text().split()) == 71
     (out / "A.txt").write_text("untouched")
     shutil.copyfile(two / "A/det/det.txt", two / "B/det/det.txt")
@@ -111,6 +111,70 @@ def test_results_of_two_runs_are_not_mixed(two: Path, tmp_path: Path) -> None:
     (tmp_path / "out/run.json").write_text("{")
     with pytest.raises(DataError, match=r"run\.json is broken"):
         track_sources([str(two / "A")], tmp_path / "out", PKF, 1, silent)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_two_sequences_of_one_name_do_not_pass_for_each_other(two: Path, tmp_path: Path, jobs: int) -> None:
+    shutil.move(two / "B", two / "other/A")
+    sources, out = [str(two / "A"), str(two / "other/A")], tmp_path / "out"
+    results = track_sources(sources, out, PKF, jobs, silent)
+    assert sorted(r.frames for r in results) == [0, 71]
+    (refused,) = [r for r in results if r.error]
+    assert "A.source says that A.txt is of" in refused.error and "give another folder" in refused.error
+
+
+def test_what_was_done_before_is_of_the_same_source(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = data_root / "mot15/TUD-Campus"
+    first = track_sources([str(source)], tmp_path, PKF, 1, silent)
+    monkeypatch.chdir(source.parent)
+    again = track_sources(["TUD-Campus"], tmp_path, PKF, 1, silent)  # the same, from within its folder
+    assert (first[0].frames, again[0].kept) == (71, True)
+    (tmp_path / "TUD-Campus.source").write_text("/elsewhere/TUD-Campus\n")
+    (other,) = track_sources([str(source)], tmp_path, PKF, 1, silent)
+    assert "is of /elsewhere/TUD-Campus, this is" in other.error and not other.kept
+    (tmp_path / "TUD-Campus.source").unlink()  # as in folders that know no sources
+    assert track_sources([str(source)], tmp_path, PKF, 1, silent)[0].kept
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("drive:7?frames=3&camera=roadside", "drive:7?camera=roadside&frames=3"),
+        ("{0}/A?sequence=x", "{0}/../{1}/A?sequence=x"),
+        ("{0}/v.mp4:{0}/v.txt", "{0}/../{1}/v.mp4:{0}/v.txt"),
+    ],
+)
+def test_spellings_of_one_source_are_one(tmp_path: Path, one: str, other: str) -> None:
+    folder, name = str(tmp_path), tmp_path.name
+    assert canonical(one.format(folder, name)) == canonical(other.format(folder, name))
+    assert canonical("drive:7?frames=3") != canonical("drive:7?frames=5")
+
+
+def test_tracks_before_a_recording_breaks_off_are_kept(tmp_path: Path) -> None:
+    images = tmp_path / "clip"
+    images.mkdir()
+    for k in range(3):
+        cv2.imwrite(str(images / f"{k}.png"), np.full((64, 96, 3), 40 * k, np.uint8))
+    whole = (images / "2.png").read_bytes()
+    (images / "2.png").write_bytes(whole[: len(whole) // 2])
+    run, out = Run("gcnet", DEMO_MODEL, "onnxruntime"), tmp_path / "out"
+    (broken,) = track_sources([str(images)], out, run, 1, silent)
+    assert "2.png is cut off" in broken.error and broken.frames == 2
+    assert f"the tracks of the 2 frames before are in {out / 'clip.incomplete.txt'}" in broken.error
+    assert sorted(p.name for p in out.iterdir()) == ["clip.incomplete.txt", "run.json"]
+    read_mot(out / "clip.incomplete.txt", 2)
+    (images / "2.png").write_bytes(whole)
+    (mended,) = track_sources([str(images)], out, run, 1, silent)
+    assert (mended.frames, mended.error) == (3, "") and not (out / "clip.incomplete.txt").exists()
+
+
+def test_sequences_that_wait_are_as_long_as_the_mean() -> None:
+    assert estimated([0, 0, 0, 0], 4) == (0, 0)
+    assert estimated([5, 10, 1, 0], 4) == (5, 40)
+    assert estimated([5, 40, 2, 1], 4) == (5, 60)  # one was done before
+    assert estimated([40, 40, 2, 2], 4) == (40, 40)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

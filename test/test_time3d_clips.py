@@ -1,6 +1,9 @@
 """Clips of real recordings: labels land where the pictures show the objects, velocities and heights are right."""
 
 import os
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +72,27 @@ def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     shared = np.prod(np.maximum(high - low, 0), 1)
     areas = sum(np.prod(x[:, 2:] - x[:, :2], 1) for x in (a, b))
     return shared / (areas - shared)
+
+
+def test_what_a_data_set_says_of_motion_is_taken(data_root: Path) -> None:
+    """The first object of each frame is said to be parked, of the others nothing is said."""
+    names = ["vehicle.moving", "pedestrian.sitting_lying_down", "cycle.with_rider", ""]
+    moving, stopped = (ATTRIBUTES.index(name) for name in ("moving", "stopped"))
+    assert clips.stated_motions(names).tolist() == [moving, stopped, -1, -1]
+    real = open_source(f"{data_root / 'nuscenes'}?scene=scene-0103&camera=CAM_FRONT")
+
+    class Said:
+        name, class_names = real.name, real.class_names
+
+        def __iter__(self) -> Iterator[Frame]:
+            for frame in islice(real, 3):
+                names = np.array(["vehicle.parked", *[""] * (len(frame.labels) - 1)])
+                yield replace(frame, attributes=names)
+
+    said = clips.from_sequence(Said(), CONFIG.class_names)  # type: ignore[arg-type]
+    silent = clips.motion_attributes(said.labels, said.boxes, CONFIG.class_names)
+    for stated, derived in zip(said.attributes, silent, strict=True):
+        assert ATTRIBUTES[stated[0]] == "parked" and stated[1:].tolist() == derived[1:].tolist()
 
 
 def test_nuscenes_boxes_land_on_their_labels(street: clips.Clip) -> None:

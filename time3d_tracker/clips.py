@@ -23,6 +23,10 @@ from time3d_tracker.level import camera_height
 NAMES = ALIASES | {"bicycle": "cyclist"}  # of data sets' classes that the network may call otherwise
 MOVING_SPEED = 0.3  # metres per second
 VELOCITY_REACH = 0.5  # seconds before and after a frame in which an object's own way tells its velocity
+STATED = {  # motions by the ends of nuScenes' attributes
+    "moving": "moving", "parked": "parked",
+    "stopped": "stopped", "standing": "stopped", "sitting_lying_down": "stopped",
+}  # fmt: skip
 PARKING_CLASSES = ("car", "truck", "bus")  # of what never moves, these are parked and others stand
 
 
@@ -38,7 +42,8 @@ class Clip:
         heights: (N,) of the camera over the ground, metres; 0 where unknown.
         labels: of each frame; class_ids index the class names that the clip was made for, -1 for any other class.
         boxes: in the fixed frame, same rows as labels; velocity NaN where unknown.
-        attributes: of each label, index into ATTRIBUTES; says nothing where the velocity is unknown.
+        attributes: of each label, index into ATTRIBUTES, as the data set states it or else from the velocities; says
+            nothing where the velocity is unknown.
         ignored: (M, 4) regions of each frame, pixels.
     """
 
@@ -68,7 +73,7 @@ def from_sequence(
     """
     class_map = np.array([class_index(name, class_names) for name in sequence.class_names] + [-1], np.int64)
     clip = Clip([], np.zeros(0, np.int64), np.zeros((0, 3, 3)), [], np.zeros(0), [], [], [], [])
-    times, intrinsics, heights = [], [], []
+    times, intrinsics, heights, stated = [], [], [], []
     for number, frame in enumerate(sequence):
         progress(number)
         known, camera, pose, boxes = frame.labels, frame.camera, frame.camera_pose, frame.boxes3d
@@ -84,11 +89,13 @@ def from_sequence(
         clip.labels.append(Labels(known.ids, known.xyxy * shrink, class_map[known.class_ids], known.visible))
         clip.boxes.append(boxes)
         clip.ignored.append(frame.ignored * shrink)
+        stated.append(stated_motions([""] * len(known) if frame.attributes is None else frame.attributes.tolist()))
     if not times:
         raise DataError(f"{sequence.name}: expected frames with camera, pose and boxes in space, found none")
     stamps = np.array(times, np.int64)
     moving = with_velocities(stamps, clip.labels, clip.boxes)
-    attributes = motion_attributes(clip.labels, moving, class_names)
+    derived = motion_attributes(clip.labels, moving, class_names)
+    attributes = [np.where(said >= 0, said, own) for said, own in zip(stated, derived, strict=True)]
     return Clip(clip.frames, stamps, np.array(intrinsics), clip.poses, np.array(heights), clip.labels, moving,
                 attributes, clip.ignored)  # fmt: skip
 
@@ -119,6 +126,12 @@ def with_velocities(times: Integers, labels: list[Labels], boxes: list[Boxes3D])
                 velocity[row] = (centres[last] - centres[first]) / (at[last] - at[first])
         complete.append(replace(found, velocity=velocity))
     return complete
+
+
+def stated_motions(attributes: list[str]) -> Integers:
+    """(N,) index into ATTRIBUTES of what a data set says, like vehicle.parked; -1 where that tells no motion."""
+    motions = [STATED.get(name.rpartition(".")[2]) for name in attributes]
+    return np.array([-1 if motion is None else ATTRIBUTES.index(motion) for motion in motions], np.int64)
 
 
 def motion_attributes(labels: list[Labels], boxes: list[Boxes3D], class_names: tuple[str, ...]) -> list[Integers]:

@@ -49,6 +49,8 @@ class Frame:
         boxes3d: the labelled objects in the fixed frame (same rows as labels); None where unknown.
         camera_height: of the camera over the ground, metres, where the data set states it; None where it follows
             from ego_pose, whose origin then lies on the ground, or is unknown.
+        attributes: (N,) str, what the data set says of each labelled object, like vehicle.parked; empty where it says
+            nothing of it, None where it has no attributes.
     """
 
     time_ns: int
@@ -60,6 +62,7 @@ class Frame:
     ego_pose: Pose | None = None
     boxes3d: Boxes3D | None = None
     camera_height: float | None = None
+    attributes: NDArray[np.str_] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Truth:
     ignored: Floats = field(default_factory=lambda: np.zeros((0, 4)))
     boxes3d: Boxes3D | None = None
     distances: Floats | None = None
+    attributes: NDArray[np.str_] | None = None
 
 
 class Sequence(Protocol):
@@ -114,4 +118,4 @@ def truth_of(sequence: Sequence) -> Iterator[Truth]:
         distances = None
         if frame.boxes3d is not None and frame.camera_pose is not None:
             distances = np.linalg.norm(frame.boxes3d.centre - frame.camera_pose.translation, axis=1)
-        yield Truth(number, frame.time_ns, frame.labels, frame.ignored, frame.boxes3d, distances)
+        yield Truth(number, frame.time_ns, frame.labels, frame.ignored, frame.boxes3d, distances, frame.attributes)

@@ -215,7 +215,7 @@ def list_parts(root: str | Path) -> list[str]:
 def read_calibration(path: Path) -> dict[str, Floats]:
     """Rows of a calibration by name: P0 to P3 and, where there are any, R_rect, Tr_velo_cam and Tr_imu_velo.
 
-    (3, 4) each, R_rect (3, 3). Raises DataError where P2 is missing or a row is broken.
+    (3, 4) each, R_rect (3, 3). Raises DataError where P2 is missing or is no camera's, or a row is broken.
     """
     try:
         rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
@@ -228,6 +228,9 @@ def read_calibration(path: Path) -> dict[str, Floats]:
             raise DataError(f"calibration {path}: expected twelve finite numbers (R_rect nine) in the row {name}")
     if "P2" not in found:
         raise DataError(f"calibration {path}: expected a row P2, found {', '.join(found) or 'none'}")
+    k = found["P2"][:, :3]
+    if not (k[0, 0] > 0 and k[1, 1] > 0 and np.linalg.matrix_rank(k) == 3):
+        raise DataError(f"calibration {path}: expected intrinsics with positive focal lengths in P2, got {k.tolist()}")
     return found
 
 

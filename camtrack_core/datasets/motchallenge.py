@@ -123,9 +123,10 @@ def read_info(path: Path) -> dict[str, str]:
     try:
         parser.read_string(path.read_text())
         info = dict(parser["Sequence"])
-        for name in ("framerate", "seqlength"):
-            if name in info and not float(info[name]) > 0:
-                raise ValueError(f"expected a positive {name}, got {info[name]}")
+        if not 0 < float(info.get("framerate", DEFAULT_FRAME_RATE)) < np.inf:
+            raise ValueError(f"expected a positive framerate, got {info['framerate']}")
+        if "seqlength" in info and not (info["seqlength"].isdecimal() and int(info["seqlength"])):
+            raise ValueError(f"expected a positive whole seqlength, got {info['seqlength']}")
     except (OSError, UnicodeDecodeError, configparser.Error, KeyError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
     return info

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from camtrack_core.boxes import Boxes3D, Floats
 from camtrack_core.camera import Camera, Pose
 from camtrack_core.datasets.frames import Frame, Labels, Truth
 from camtrack_core.datasets.projected import project_boxes
 from camtrack_core.datasets.video import read_image
-from camtrack_core.errors import DataError
+from camtrack_core.errors import ConfigurationError, DataError
 
 # The ten classes of the detection task, and what belongs to each; all else is not labelled.
 CATEGORIES = {
@@ -47,10 +48,11 @@ MINI = {"mini_train": (61, 553, 655, 757, 796, 1077, 1094, 1100), "mini_val": (1
 MAX_VELOCITY_GAP = 1.5  # seconds between the two annotations that a velocity is made of
 TABLES = (
     "scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor", "sample_annotation", "instance",
-    "category", "visibility",
+    "category", "visibility", "attribute",
 )  # fmt: skip
 
 Record = dict[str, Any]
+Objects = tuple[Labels, Boxes3D, NDArray[np.str_]]  # the third: their attributes, like vehicle.parked, or empty
 
 
 class Tables:
@@ -160,10 +162,11 @@ class NuScenesSequence:
         for number, record in enumerate(self._images, start=1):
             with _sound(self._where(record)):
                 ego, mounting, camera = self._geometry(record)
-                labels, boxes = self._objects(record, camera, ego @ mounting)
-                place = (ego @ mounting).translation
-                distances = None if boxes is None else np.linalg.norm(boxes.centre - place, axis=1)
-                truth = Truth(number, _time_ns(record), labels, boxes3d=boxes, distances=distances)
+                pose = ego @ mounting
+                labels, boxes, attributes = self._objects(record, camera, pose) or (None, None, None)
+                distances = None if boxes is None else np.linalg.norm(boxes.centre - pose.translation, axis=1)
+                truth = Truth(number, _time_ns(record), labels, boxes3d=boxes, distances=distances,
+                              attributes=attributes)  # fmt: skip
             yield truth
 
     def keys(self) -> Iterator[tuple[str, Pose] | None]:
@@ -185,8 +188,9 @@ class NuScenesSequence:
         if image.shape[1::-1] != size:
             raise DataError(f"image {file}: the tables state {size} pixels, it has {image.shape[1::-1]}")
         pose = ego @ mounting
-        labels, boxes = self._objects(record, camera, pose)
-        return Frame(_time_ns(record), image, labels, camera=camera, camera_pose=pose, ego_pose=ego, boxes3d=boxes)
+        labels, boxes, attributes = self._objects(record, camera, pose) or (None, None, None)
+        return Frame(_time_ns(record), image, labels, camera=camera, camera_pose=pose, ego_pose=ego, boxes3d=boxes,
+                     attributes=attributes)  # fmt: skip
 
     def _geometry(self, record: Record) -> tuple[Pose, Pose, Camera]:
         """Vehicle in the map, camera in the vehicle, and intrinsics, at the time of the image."""
@@ -194,16 +198,21 @@ class NuScenesSequence:
         ego = _pose(tables, "ego_pose", tables.follow("sample_data", record, "ego_pose"))
         mounting = tables.follow("sample_data", record, "calibrated_sensor")
         k = np.array(tables.field("calibrated_sensor", mounting, "camera_intrinsic"), float)
-        return ego, _pose(tables, "calibrated_sensor", mounting), Camera(k, int(record["width"]), int(record["height"]))
+        try:
+            camera = Camera(k, int(record["width"]), int(record["height"]))
+        except ConfigurationError as error:
+            where = f"{tables.folder / 'calibrated_sensor'}.json: the record {mounting['token']!r}"
+            raise DataError(f"{where}: {error}") from error
+        return ego, _pose(tables, "calibrated_sensor", mounting), camera
 
-    def _objects(self, record: Record, camera: Camera, pose: Pose) -> tuple[Labels | None, Boxes3D | None]:
-        """The objects of a key frame that its image shows."""
+    def _objects(self, record: Record, camera: Camera, pose: Pose) -> Objects | None:
+        """The objects of a key frame that its image shows; None between key frames."""
         if not record["is_key_frame"]:
-            return None, None
+            return None
         with _sound(f"{self._tables.folder / 'sample_annotation.json'}, sample {record['sample_token']}"):
             return self._visible_objects(record, camera, pose)
 
-    def _visible_objects(self, record: Record, camera: Camera, pose: Pose) -> tuple[Labels, Boxes3D]:
+    def _visible_objects(self, record: Record, camera: Camera, pose: Pose) -> Objects:
         rows = [a for a in self._tables.annotations.get(record["sample_token"], ()) if self._class_name(a)]
         boxes = Boxes3D(
             np.array([a["translation"] for a in rows], float).reshape(-1, 3),
@@ -223,7 +232,16 @@ class NuScenesSequence:
             np.array([CLASS_NAMES.index(self._class_name(a)) for a in rows], np.int64),
             np.array([VISIBILITY.get(level, 1.0) for level in levels], float) * inside,
         )
-        return labels[seen], boxes[seen]
+        attributes = np.array([self._attribute(a) for a in rows], np.str_)
+        return labels[seen], boxes[seen], attributes[seen]
+
+    def _attribute(self, annotation: Record) -> str:
+        """The only one that an object may have; empty where it has none."""
+        tokens = self._tables.field("sample_annotation", annotation, "attribute_tokens")
+        names = [str(self._tables.get("attribute", token)["name"]) for token in tokens]
+        if len(names) > 1:
+            raise ValueError(f"an object has the attributes {', '.join(names)}, expected one")
+        return names[0] if names else ""
 
     def _class_name(self, annotation: Record) -> str:
         """Class of the detection task; empty for what is not part of it."""

@@ -98,6 +98,25 @@ def list_sources(spec: str) -> list[str]:
     return [f"{path}?{urlencode(merged)}" if (merged := {**one, **options}) else str(path) for one in selected]
 
 
+def canonical(spec: str) -> str:
+    """The text of a recording that does not depend on the folder or the order of options that it was named by.
+
+    Raises ConfigurationError where the options of a drive are no options.
+    """
+    if spec.startswith(DRIVE):
+        text, options = _split(spec, spec)
+        return _with_options(text, options)
+    path, options = _split_path(spec)
+    video, separator, labels = spec.rpartition(":")
+    if separator and not path.exists():
+        return f"{Path(video).expanduser().resolve()}:{Path(labels).expanduser().resolve()}"
+    return _with_options(str(path.resolve()), options)
+
+
+def _with_options(text: str, options: Options) -> str:
+    return f"{text}?{urlencode(sorted(options.items()))}" if options else text
+
+
 def open_cameras(spec: str) -> dict[str, Sequence]:
     """The cameras of one recording by name; of nuScenes all that saw a scene, unless `spec` names one.
 
@@ -212,12 +231,24 @@ def _open_plain(spec: str, path: Path, options: Options) -> Sequence:
     """A video, with or without labels, or a folder of images."""
     if path.exists():
         _check_options(spec, options, ())
-        return FrameFolder(path) if path.is_dir() else Video(path)
+        return _open_folder(spec, path) if path.is_dir() else Video(path)
     video, separator, labels = spec.rpartition(":")
     if separator and Path(video).expanduser().is_file():
         return LabelledVideo(Path(video).expanduser(), Path(labels).expanduser())
     hint = "" if path.suffix.lower() in VIDEO_SUFFIXES else f"; expected {EXPECTED}"
     raise DataError(f"source {spec!r} does not exist{hint}")
+
+
+def _open_folder(spec: str, path: Path) -> Sequence:
+    """A folder of images; where it holds data sets or parts of one, like train and test, the error names them."""
+    try:
+        return FrameFolder(path)
+    except DataError as error:
+        parts = [str(part) for part in sorted(path.iterdir()) if part.is_dir() and _layout(part)]
+        if not parts:
+            raise
+        some = ", ".join(parts[:5])
+        raise DataError(f"source {spec!r} holds several data sets or parts of one; give one of {some}") from error
 
 
 # --------------------------------------------------------------------------------------------------- texts

@@ -4,6 +4,8 @@ A root holds folders of images and, beside them, one XML file a sequence:
 
     Insight-MVT_Annotation_Train/MVI_20011/img00001.jpg
     DETRAC-Train-Annotations-XML/MVI_20011.xml
+
+Images are needed to play a sequence, not to read its truth; without XML it has no truth.
 """
 
 from __future__ import annotations
@@ -37,44 +39,49 @@ class UaDetracSequence:
 
     Attributes:
         name: of the sequence, like MVI_20011.
-        class_names: CLASS_NAMES.
-        images: (frame number, file) in order; frame numbers count from 1.
+        class_names: CLASS_NAMES; empty without XML.
         ignored: (M, 4) float, pixels, the same in all frames.
         weather: as annotated, like "sunny"; empty where it is not.
 
     Raises:
-        DataError: images or XML are missing, the XML is broken, or annotated frames have no image.
+        DataError: there are neither images nor XML, the XML is broken, or there are images but not of every annotated
+            frame.
     """
-
-    class_names: tuple[str, ...] = CLASS_NAMES
 
     def __init__(self, root: str | Path, name: str) -> None:
         self.name = name
-        folder, self.annotations = find_sequence(Path(root), name)
-        self.images = _number_images(folder)
-        sequence = _parse(self.annotations)
+        self._folder, self._annotations = find_sequence(Path(root), name)
+        self._images = _number_images(self._folder) if self._folder.is_dir() else {}
+        annotated = self._annotations.is_file()
+        self.class_names: tuple[str, ...] = CLASS_NAMES if annotated else ()
+        sequence = _parse(self._annotations) if annotated else ElementTree.Element("sequence")
         attributes = sequence.find("sequence_attribute")
         self.weather = attributes.get("sence_weather", "") if attributes is not None else ""  # spelt like this there
         regions = sequence.findall("ignored_region/box")
-        self.ignored = _corners(regions, self.annotations)
+        self.ignored = _corners(regions, self._annotations)
         self._targets: Targets = {
-            int(_number(f, "num", self.annotations)): f.findall("target_list/target") for f in sequence.iter("frame")
+            int(_number(f, "num", self._annotations)): f.findall("target_list/target") for f in sequence.iter("frame")
         }
-        missing = sorted(set(self._targets) - {number for number, _ in self.images})
-        if missing:
-            raise DataError(f"{folder} lacks img{missing[0]:05d}.jpg, which {self.annotations} annotates")
+        missing = sorted(set(self._targets) - set(self._images))
+        if missing and self._images:
+            raise DataError(f"{self._folder} lacks img{missing[0]:05d}.jpg, which {self._annotations} annotates")
+        self._numbers = sorted(self._images) or list(range(1, max(self._targets, default=0) + 1))
+        if not self._numbers:
+            raise DataError(f"expected images in {self._folder} or frames in {self._annotations}, found none")
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self._numbers)
 
     def __iter__(self) -> Iterator[Frame]:
-        for number, path in self.images:
+        if not self._images:
+            raise DataError(f"UA-DETRAC sequence {self.name} has annotations alone: expected images in {self._folder}")
+        for number, path in self._images.items():
             image = read_image(path)
             labels = self._labels(number, *image.shape[1::-1])
             yield Frame(stamp_ns(number - 1, FRAME_RATE), image, labels, self.ignored)
 
     def truth(self) -> Iterator[Truth]:
-        for number, _ in self.images:
+        for number in self._numbers:
             labels = self._labels(number, *IMAGE_SIZE)
             yield Truth(number, stamp_ns(number - 1, FRAME_RATE), labels, self.ignored)
 
@@ -83,7 +90,7 @@ class UaDetracSequence:
         if number not in self._targets:
             between = min(self._targets, default=number) < number < max(self._targets, default=number)
             return Labels.empty() if between else None
-        targets, path = self._targets[number], self.annotations
+        targets, path = self._targets[number], self._annotations
         boxes = [_child(t, "box", path) for t in targets]
         attributes = [_child(t, "attribute", path) for t in targets]
         xyxy = _corners(boxes, path)
@@ -98,25 +105,24 @@ class UaDetracSequence:
 
 
 def list_sequences(root: str | Path) -> list[str]:
-    """Names of the sequences under `root` that have both images and annotations, sorted."""
+    """Names of the sequences under `root` that have images or annotations, sorted."""
     root = Path(root)
-    names = (f.stem for xml in PARTS.values() for f in (root / xml).glob("MVI_*.xml"))
-    return sorted(n for n in names if any((root / images / n).is_dir() for images in PARTS))
+    annotations = (f.stem for xml in PARTS.values() for f in (root / xml).glob("MVI_*.xml"))
+    images = (f.name for folder in PARTS for f in (root / folder).glob("MVI_*") if f.is_dir())
+    return sorted({*annotations, *images})
 
 
 def find_sequence(root: Path, name: str) -> tuple[Path, Path]:
-    """Image folder and XML file of a sequence. Raises DataError if either is missing."""
+    """Image folder and XML file of a sequence, of which one may be missing. Raises DataError if both are."""
     for images, xml in PARTS.items():
         folder, annotations = root / images / name, root / xml / f"{name}.xml"
-        if not folder.is_dir():
-            continue
-        if not annotations.is_file():
-            raise DataError(f"UA-DETRAC sequence {folder} has no annotations: expected {annotations}")
-        return folder, annotations
+        if folder.is_dir() or annotations.is_file():
+            return folder, annotations
     raise DataError(f"expected UA-DETRAC images in {root / next(iter(PARTS)) / name}, found none")
 
 
-def _number_images(folder: Path) -> list[tuple[int, Path]]:
+def _number_images(folder: Path) -> dict[int, Path]:
+    """The images by their numbers, in order; numbers count from 1."""
     matches = ((re.fullmatch(r"img(\d+)\.jpg", p.name), p) for p in folder.iterdir())
     images = sorted((int(m[1]), p) for m, p in matches if m)
     if not images:
@@ -124,7 +130,7 @@ def _number_images(folder: Path) -> list[tuple[int, Path]]:
     gap = next((a + 1 for (a, _), (b, _) in pairwise(images) if b != a + 1), None)
     if gap:
         raise DataError(f"UA-DETRAC folder {folder} lacks img{gap:05d}.jpg")
-    return images
+    return dict(images)
 
 
 def _parse(path: Path) -> ElementTree.Element:

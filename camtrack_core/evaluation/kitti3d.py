@@ -20,7 +20,7 @@ from scipy.optimize import linear_sum_assignment
 
 from camtrack_core.boxes import Floats, Integers, coverage
 from camtrack_core.datasets.kitti_rows import KittiObjects
-from camtrack_core.errors import DataError
+from camtrack_core.errors import ConfigurationError, DataError
 from camtrack_core.overlap import iou_3d
 
 STEPS = 40  # of recall
@@ -78,8 +78,10 @@ def score_tracks_3d(
         slack: how far below a threshold a track's mean score may lie.
 
     Raises:
+        ConfigurationError: an unknown class.
         DataError: no sequence, a sequence without results, an id twice in a frame, or no object of the class.
     """
+    check_kind(kind)
     if not truth or set(truth) != set(tracks):
         raise DataError(f"expected results for the sequences {sorted(truth)}, got {sorted(tracks)}")
     sequences = [_Sequence(name, truth[name], tracks[name], kind, min_iou) for name in sorted(truth)]
@@ -108,6 +110,12 @@ def score_tracks_3d(
         hits=chosen.hits,
         threshold=-np.inf if best is None else steps[best][0],
     )
+
+
+def check_kind(kind: str) -> None:
+    """Raises ConfigurationError for a class that is not scored."""
+    if kind not in NEIGHBOURS:
+        raise ConfigurationError(f"expected one of the classes {', '.join(NEIGHBOURS)}, got {kind!r}")
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,8 @@ def _parse(line: str, where: str) -> tuple[int, list[float]]:
         raise DataError(f"{where}: expected at least 7 finite numbers, got {line!r}")
     if values[0] < 1 or values[0] != int(values[0]):
         raise DataError(f"{where}: expected a frame number from 1, got {values[0]:g}")
+    if min(values[4:6]) < 0:
+        raise DataError(f"{where}: expected a width and a height from 0, got {values[4]:g} and {values[5]:g}")
     return int(values[0]), values[1:]
 
 

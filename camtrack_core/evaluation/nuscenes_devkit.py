@@ -28,7 +28,7 @@ WITH_DEPENDENCIES = (
     "numpy==1.26.4", "scipy==1.15.3", "pandas==2.3.3", "matplotlib==3.10.8", "scikit-learn==1.7.2",
     "opencv-python-headless==4.11.0.86", "shapely==2.0.7", "pyquaternion==0.9.9", "cachetools", "tqdm", "xmltodict",
 )  # fmt: skip
-EVAL_SETS = {"v1.0-mini": "mini_val", "v1.0-trainval": "val", "v1.0-test": "test"}
+EVAL_SETS = {"v1.0-mini": "mini_val,mini_train", "v1.0-trainval": "val,train", "v1.0-test": "test"}  # usual one first
 DETECTION = {"NDS": "nd_score", "mAP": "mean_ap"}
 TRUE_POSITIVES = {
     "mATE": "trans_err", "mASE": "scale_err", "mAOE": "orient_err", "mAVE": "vel_err", "mAAE": "attr_err",
@@ -44,14 +44,18 @@ class OfficialScores:
         task: tracking or detection.
         scores: by name, over the classes as the devkit has it.
         classes: AMOTA and AMOTP, or AP, of each class; NaN where the set has none of it.
+        eval_set: like mini_val.
         samples: key frames of the set; missing: those that the submission does not mention, taken as empty.
+        left_out: key frames of the submission that are not in the set.
     """
 
     task: Task
     scores: dict[str, float]
     classes: dict[str, dict[str, float]]
+    eval_set: str
     samples: int
     missing: int
+    left_out: int
 
 
 def official_scores(
@@ -63,24 +67,30 @@ def official_scores(
         task: which of the devkit's evaluations.
         submission: `meta` and `results` as in the official JSON.
         root, version: of the data set, like v1.0-mini.
-        eval_set: like mini_val; empty for the one that is usual for the version.
+        eval_set: like mini_val; empty for the one of the version that holds most of the submitted key frames.
         say: told before anything that takes long.
 
     Raises:
         DataError: the environment cannot be made, or the devkit refuses the submission.
     """
     python = devkit_python(say)
-    eval_set = eval_set or EVAL_SETS.get(version, "val")
+    sets = eval_set or EVAL_SETS.get(version, "val,train")
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "submission.json", Path(folder) / "scores.json"
         source.write_text(json.dumps(submission))
-        say(f"the official devkit scores {task} on {eval_set}")
-        command = [str(python), str(SCRIPT), task, str(source), str(root), version, eval_set, str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, env=_clean_environment(), check=False)
+        say(f"the official devkit scores {task}")
+        command = [str(python), str(SCRIPT), task, str(source), str(root), version, sets, str(out)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, env=_clean_environment(), check=False)
+        except OSError as error:
+            raise DataError(f"cannot run {python}: {error.strerror}; name a Python in ${VARIABLE}") from error
         if done.returncode:
             reason = done.stderr.strip().splitlines()[-1:] or ["it says nothing"]
             raise DataError(f"nuscenes-devkit refuses the {task} submission: {reason[0]}")
-        result = json.loads(out.read_text())
+        try:
+            result = json.loads(out.read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(f"expected scores from the Python {python} with nuscenes-devkit, got none") from error
     return _summary(task, result)
 
 
@@ -107,7 +117,10 @@ def _make(folder: Path, say: Callable[[str], None]) -> None:
     if sys.version_info >= (3, 13):
         raise DataError(f"nuscenes-devkit needs Python 3.10 to 3.12; name one that has it in ${VARIABLE}")
     say(f"installing {ALONE[0]} into {folder}, once; this takes a minute or two")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot install nuscenes-devkit into {folder}: {error.strerror}") from error
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     pip = [str(partial / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     try:
@@ -144,4 +157,5 @@ def _summary(task: Task, result: dict[str, Any]) -> OfficialScores:
         scores = {name.upper(): float(found[name]) for name in TRACKING}
         labels = found["label_metrics"]
         classes = {c: {"AMOTA": float(a), "AMOTP": float(labels["amotp"][c])} for c, a in labels["amota"].items()}
-    return OfficialScores(task, scores, classes, result["samples"], result["missing"])
+    counts = (result[name] for name in ("eval_set", "samples", "missing", "left_out"))
+    return OfficialScores(task, scores, classes, *counts)

@@ -1,9 +1,10 @@
 """Runs inside the environment of nuscenes-devkit, and knows nothing of this project: scores of a submission as JSON.
 
-    python nuscenes_scores.py TASK SUBMISSION ROOT VERSION EVAL_SET OUT
+    python nuscenes_scores.py TASK SUBMISSION ROOT VERSION EVAL_SETS OUT
 
-TASK is `tracking` or `detection`. Key frames of the set that the submission does not mention are taken as empty,
-those of other scenes are left out.
+TASK is `tracking` or `detection`; EVAL_SETS are names with commas between, of which the set is taken that holds most of
+the submitted key frames. Key frames of the set that the submission does not mention are taken as empty, those of other
+scenes are left out.
 """
 
 from __future__ import annotations
@@ -14,27 +15,36 @@ import tempfile
 from pathlib import Path
 
 
-def main(task: str, submission: str, root: str, version: str, eval_set: str, out: str) -> None:
+def main(task: str, submission: str, root: str, version: str, eval_sets: str, out: str) -> None:
     from nuscenes import NuScenes  # type: ignore[import-not-found]
     from nuscenes.eval.common.config import config_factory  # type: ignore[import-not-found]
     from nuscenes.utils.splits import create_splits_scenes  # type: ignore[import-not-found]
 
     tables = NuScenes(version=version, dataroot=root, verbose=False)
     sets = create_splits_scenes()
-    if eval_set not in sets:
-        sys.exit(f"expected one of the sets {', '.join(sets)}, got {eval_set}")
-    scenes = {scene["token"] for scene in tables.scene if scene["name"] in sets[eval_set]}
-    tokens = [sample["token"] for sample in tables.sample if sample["scene_token"] in scenes]
-    if not tokens:
-        sys.exit(f"{root} has no scene of the set {eval_set} in {version}")
+    scene_names = {scene["token"]: scene["name"] for scene in tables.scene}
+    scene_of = {sample["token"]: scene_names[sample["scene_token"]] for sample in tables.sample}
     data = json.loads(Path(submission).read_text())
-    missing = sum(token not in data["results"] for token in tokens)
-    known = {sample["token"] for sample in tables.sample}
-    unknown = next((token for token in data["results"] if token not in known), None)
+    submitted = data["results"]
+    unknown = next((token for token in submitted if token not in scene_of), None)
     if unknown is not None:
         sys.exit(f"{root} has no sample {unknown}, which the submission mentions")
+    samples = {}
+    for name in eval_sets.split(","):
+        if name not in sets:
+            sys.exit(f"expected one of the sets {', '.join(sets)}, got {name}")
+        scenes = set(sets[name])
+        samples[name] = [token for token, scene in scene_of.items() if scene in scenes]
+    eval_set = max(samples, key=lambda name: (sum(token in submitted for token in samples[name]), bool(samples[name])))
+    tokens = samples[eval_set]
+    if not tokens:
+        sys.exit(f"{root} has no scene of the set {eval_set} in {version}")
+    missing = sum(token not in submitted for token in tokens)
+    if submitted and missing == len(tokens):
+        other = scene_of[next(iter(submitted))]
+        sys.exit(f"expected key frames of the set {', '.join(samples)}, got those of other scenes, like {other}")
     mark = {"tracking": "tracking_id", "detection": "detection_name"}[task]
-    results = {token: [row for row in data["results"].get(token, []) if mark in row] for token in tokens}
+    results = {token: [row for row in submitted.get(token, []) if mark in row] for token in tokens}
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "submission.json"
@@ -50,7 +60,9 @@ def main(task: str, submission: str, root: str, version: str, eval_set: str, out
             config = config_factory("detection_cvpr_2019")
             evaluation = DetectionEval(tables, config, str(path), eval_set, folder, verbose=False)
         summary = evaluation.evaluate()[0].serialize()
-    Path(out).write_text(json.dumps({"scores": summary, "samples": len(tokens), "missing": missing}))
+    left_out = len(submitted) - (len(tokens) - missing)
+    counts = {"eval_set": eval_set, "samples": len(tokens), "missing": missing, "left_out": left_out}
+    Path(out).write_text(json.dumps({"scores": summary, **counts}))
 
 
 if __name__ == "__main__":

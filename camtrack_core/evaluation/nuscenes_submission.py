@@ -56,12 +56,8 @@ def read_submission(path: Path) -> dict[str, SubmittedBoxes]:
     Raises:
         DataError: the file is missing, cut off, or a box is broken or bears the id of another in its key frame.
     """
-    data = read_json(path)
-    results = data.get("results") if isinstance(data, dict) else None
-    if not isinstance(results, dict):
-        raise DataError(f"{path}: expected a nuScenes submission with an entry results, got another")
     found = {}
-    for token, records in results.items():
+    for token, records in _read(path)["results"].items():
         try:
             found[token] = _boxes(records)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -81,13 +77,21 @@ def merge(files: list[Path]) -> tuple[dict[str, list[Record]], dict[str, bool]]:
     meta: dict[str, bool] = {}
     for path in files:
         read_submission(path)  # says what is wrong
-        data = read_json(path)
+        data = _read(path)
         meta |= data.get("meta", {})
         for token, rows in data["results"].items():
             if len(files) > 1:
                 rows = [_renamed(row, path.stem) for row in rows]
             records.setdefault(token, []).extend(rows)
     return records, meta
+
+
+def best(records: Mapping[str, list[Record]], score: str) -> dict[str, list[Record]]:
+    """The MAX_BOXES records of each key frame that have most of `score`, an entry's name; those without come last."""
+    return {
+        token: sorted(rows, key=lambda row: row.get(score, -np.inf), reverse=True)[:MAX_BOXES]
+        for token, rows in records.items()
+    }
 
 
 def has_tracks(records: Mapping[str, list[Record]]) -> bool:
@@ -107,6 +111,16 @@ def read_json(path: Path) -> Any:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise DataError(f"{path} is no JSON or cut off: {error}") from error
+
+
+def _read(path: Path) -> Record:
+    """A submission whose boxes nobody has looked at. Raises DataError."""
+    data = read_json(path)
+    if not isinstance(data, dict) or not isinstance(data.get("results"), dict):
+        raise DataError(f"{path}: expected a nuScenes submission with an entry results, got another")
+    if not isinstance(data.get("meta", {}), dict):
+        raise DataError(f"{path}: expected a nuScenes submission with an object meta, got {json.dumps(data['meta'])}")
+    return data
 
 
 def _renamed(row: Record, prefix: str) -> Record:
