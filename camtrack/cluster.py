@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import logging
 import socket
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from camtrack.offline import POLL, Advance, Result, Task, track_one
 from camtrack_core.errors import CamtrackError, DataError
 
 CONNECT_SECONDS = 5.0
+START_SECONDS = 300.0  # for the first worker to answer: Ray puts off without a word what has no processor
 PACKAGES = Path(camtrack.__file__).parents[1]
 
 
@@ -39,6 +41,9 @@ class _Worker:
         self._engine = cache(lambda: Engine(run, 1))
         self._counter = counter
 
+    def ready(self) -> None:
+        """Answers when the worker runs."""
+
     def track(self, task: Task) -> Result:
         """Raises CamtrackError where the model cannot be used."""
         add = self._counter.add.remote
@@ -52,10 +57,11 @@ def track_in_cluster(tasks: list[Task], run: Run, address: str, jobs: int, advan
 
     Args:
         address: HOST:PORT, ray://HOST:PORT or auto; as Ray takes them.
-        jobs: number of workers; 0 for one a processor of the cluster.
+        jobs: number of workers at most; 0 for one a processor of the cluster, which are never more than those.
 
     Raises:
-        DataError: Ray is not installed, the cluster does not answer, or one of its processes dies.
+        DataError: Ray is not installed, the cluster does not answer, none of its processors is free within
+            START_SECONDS, or one of its processes dies.
         ModelError: the model cannot be used.
     """
     _check_answers(address)
@@ -70,14 +76,18 @@ def track_in_cluster(tasks: list[Task], run: Run, address: str, jobs: int, advan
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise DataError(f"--ray {address}: the cluster does not answer: {_first_line(error)}") from error
     try:
-        count = min(jobs or int(ray.cluster_resources().get("CPU", 1)), len(tasks))
+        processors = int(ray.cluster_resources().get("CPU", 1))
+        count = min(jobs or processors, processors, len(tasks))
         counter = ray.remote(num_cpus=0)(_Counter).remote()
         workers = [ray.remote(num_cpus=1)(_Worker).remote(run, counter) for _ in range(max(count, 1))]
-        return _shared_out(ray, tasks, workers, counter, advance)
+        results = _shared_out(ray, tasks, workers, counter, advance)
     except ray.exceptions.RayActorError as error:
         raise DataError(f"--ray {address}: a process of the cluster died; run it again to go on") from error
     finally:
         ray.shutdown()
+    if results is None:
+        raise DataError(f"--ray {address}: no worker started in {START_SECONDS:g} s; its processors seem to be taken")
+    return results
 
 
 def _check_answers(address: str) -> None:
@@ -91,23 +101,30 @@ def _check_answers(address: str) -> None:
         raise DataError(f"--ray {address}: the cluster does not answer: {error}") from error
 
 
-def _shared_out(ray: Any, tasks: list[Task], workers: list[Any], counter: Any, advance: Advance) -> list[Result]:
-    """Each worker takes the next sequence when it has done one."""
+def _shared_out(ray: Any, tasks: list[Task], workers: list[Any], counter: Any, advance: Advance) -> list[Result] | None:
+    """Each worker takes the next sequence when it has started or done one; None where none starts in time."""
     waiting = list(enumerate(tasks))[::-1]
+    starting = {worker.ready.remote(): worker for worker in workers}
     running: dict[Any, tuple[int, Any]] = {}
     results: dict[int, Result] = {}
-    for worker in workers:
-        index, task = waiting.pop()
-        running[worker.track.remote(task)] = (index, worker)
-    while running:
-        done, _ = ray.wait(list(running), timeout=POLL)
+    deadline = time.monotonic() + START_SECONDS
+    while waiting or running:
+        done, _ = ray.wait([*starting, *running], timeout=POLL)
         for reference in done:
-            index, worker = running.pop(reference)
-            results[index] = _get(ray, reference)
+            if reference in starting:
+                worker = starting.pop(reference)
+                ray.get(reference)  # raises where the worker died
+            else:
+                index, worker = running.pop(reference)
+                results[index] = _get(ray, reference)
             if waiting:
                 following, task = waiting.pop()
                 running[worker.track.remote(task)] = (following, worker)
-        advance(*ray.get(counter.get.remote()))
+        if not running and not results and time.monotonic() > deadline:
+            return None
+        if running:
+            advance(*ray.get(counter.get.remote()))
+    advance(*ray.get(counter.get.remote()))
     return [results[index] for index in range(len(tasks))]
 
 

@@ -12,9 +12,11 @@ import cv2
 import numpy as np
 
 from camtrack.evaluate import Evaluation, LoadedTracks, Rules, detection_curve, load_tracks, score_loaded
+from camtrack.evaluate_nuscenes import submissions
 from camtrack.offline import TIMES
 from camtrack.report_charts import bars, curves, latencies, table, timeline
 from camtrack.report_moments import Moment, as_data, worst_moments
+from camtrack.report_space import read_submissions
 from camtrack_core.boxes import Floats
 from camtrack_core.errors import DataError
 from camtrack_core.evaluation.breakdown import (
@@ -40,11 +42,16 @@ COUNTS = {
     "mostly lost": "mostly_lost",
 }
 LOW_IS_GOOD = ("misses", "false_positives", "id_switches", "fragmentations", "mostly_lost")
+SPATIAL = {"sAMOTA": "samota", "AMOTA": "amota", "AMOTP": "amotp", "MOTA in space": "mota", "MOTP in space": "motp"}
 COMPARED = ("hota", "mota", "idf1")
 RESAMPLES = 2000
 PR_IOU = 0.5
 MOMENTS = 6  # shown of a run
 LIVES = 30  # objects on a timeline
+IN_SPACE = (
+    "<p>In space: a track is right whose centre lies less than 2 m from an object's on the ground, where MOTP is .5; "
+    "at no distance it is 1. False tracks have no box in the pictures.</p>"
+)
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:72em;margin:2em auto;padding:0 1em;color:#222}"
     "table{border-collapse:collapse;margin:1em 0}"
@@ -66,10 +73,12 @@ class ReportedRun:
     Attributes:
         name: of its folder.
         evaluation: its scores.
-        curve: precision and recall of its boxes, ids not looked at; None on KITTI, whose boxes have classes.
+        curve: precision and recall of its boxes in the image, ids not looked at; None on KITTI, whose boxes have
+            classes, and in space.
         loaded: its sequences; judged: what became of every object in them.
         moments: its worst frames.
         milliseconds: (F,) float, time of every frame; empty where the run did not write it down.
+        in_space: whether it is of nuScenes submissions, matched by the distance of centres.
     """
 
     name: str
@@ -79,6 +88,7 @@ class ReportedRun:
     judged: list[list[JudgedFrame]]
     moments: list[Moment]
     milliseconds: Floats
+    in_space: bool = False
 
 
 def write_report(
@@ -87,11 +97,14 @@ def write_report(
     """Scores the runs and writes the page and, into the folder `images`, the worst moments as PNG.
 
     Raises:
-        DataError: as evaluate_tracks does, two runs bear one name, or the page cannot be written.
+        DataError: as evaluate_tracks and read_submissions do, two runs bear one name, one is in space and another
+            not, or the page cannot be written.
     """
     names = [path.resolve().name for path in runs]
     if len(set(names)) < len(names):
         raise DataError(f"expected runs of different names, got {', '.join(names)}")
+    if len({bool(submissions(path)) for path in runs}) > 1:
+        raise DataError("expected runs of texts or runs of submissions, got both: their scores do not compare")
     reported = [read_run(name, path, truth, rules) for name, path in zip(names, runs, strict=True)]
     text = page(reported)
     try:
@@ -111,17 +124,23 @@ def write_report(
 
 
 def read_run(name: str, path: Path, truth: list[str], rules: Rules) -> ReportedRun:
-    """Everything that the page shows of a run. Raises DataError as evaluate_tracks does."""
-    loaded = load_tracks(path, truth, rules)
-    judged = [judge_sequence(one.frames, one.min_track_height) for one in loaded]
+    """Everything that the page shows of a run. Raises DataError as evaluate_tracks and read_submissions do."""
+    in_space = bool(submissions(path))
+    if in_space:
+        loaded, judged, evaluation = read_submissions(path, truth, rules)
+    else:
+        loaded = load_tracks(path, truth, rules)
+        judged = [judge_sequence(one.frames, one.min_track_height) for one in loaded]
+        evaluation = score_loaded(loaded, rules)
     return ReportedRun(
         name,
-        score_loaded(loaded, rules),
-        detection_curve(loaded, PR_IOU),
+        evaluation,
+        None if in_space else detection_curve(loaded, PR_IOU),
         loaded,
         judged,
         worst_moments(loaded, judged, MOMENTS),
         np.concatenate([read_times(one.file) for one in loaded]),
+        in_space,
     )
 
 
@@ -144,6 +163,7 @@ def page(runs: list[ReportedRun]) -> str:
         f"<h1>{escape(' · '.join(names))}</h1>",
         f"<p>{_counted(len(first.sequences), 'sequence')}, {_counted(first.combined.frames, 'frame')}, "
         f"{first.combined.truth} objects to be found.</p>",
+        *([IN_SPACE] if runs[0].in_space else []),
         "<h2>Scores</h2>",
         _score_table(runs),
         *(["<h2>What changed</h2>", _changes(runs)] if len(runs) > 1 else []),
@@ -221,6 +241,14 @@ def _score_table(runs: list[ReportedRun]) -> str:
         good = texts[values.index(min(values) if field in LOW_IS_GOOD else max(values))]
         rows.append([label, *(_with_interval(t, field, run) for t, run in zip(texts, runs, strict=True))])
         best.append({k for k, t in enumerate(texts, start=1) if t == good} if len(set(texts)) > 1 else set())
+    for label, field in SPATIAL.items():
+        spatial = [run.evaluation.spatial for run in runs]
+        known = [f"{getattr(scores, field):.4f}" for scores in spatial if scores is not None]
+        texts = ["" if scores is None else f"{getattr(scores, field):.4f}" for scores in spatial]
+        if known:
+            rows.append([label, *texts])
+            good = max(known, key=float)
+            best.append({k for k, t in enumerate(texts, start=1) if t == good} if len(set(texts)) > 1 else set())
     several = len(runs[0].evaluation.sequences) > 1
     note = "<p>In brackets: 95 % interval of the mean over sequences, by bootstrap.</p>"
     return table(["", *(run.name for run in runs)], rows, best) + (note if several else "")
@@ -250,7 +278,10 @@ def _changes(runs: list[ReportedRun]) -> str:
 
 def _breakdowns(runs: list[ReportedRun]) -> list[str]:
     parts = []
-    for title, kind in (("distance", "distance"), ("height in the image", "height"), ("share seen", "visibility")):
+    kinds = {"distance": "distance", "height in the image": "height", "share seen": "visibility"}
+    if runs[0].in_space:  # where false tracks have no height
+        del kinds["height in the image"]
+    for title, kind in kinds.items():
         found = [_bins(run, kind) for run in runs]
         rows = [k for k, one in enumerate(found[0]) if any(bins[k].objects or bins[k].false for bins in found)]
         if len(rows) > 1:

@@ -89,7 +89,8 @@ def _moment(one: LoadedTracks, judged: JudgedFrame, index: int, image: NDArray[n
         right = ~missed & ~objects.switched
         _draw(image, objects.xyxy[right], GREEN, [f"{i}" for i in objects.partner[right]])
         _draw(image, objects.xyxy[missed], RED, [f"missed {i}" for i in objects.ids[missed]])
-        _draw(image, judged.false.xyxy, ORANGE, [f"false {i}" for i in judged.false.ids])
+        false = judged.false[np.isfinite(judged.false.xyxy).all(1)]  # in space they have no box in the image
+        _draw(image, false.xyxy, ORANGE, [f"false {i}" for i in false.ids])
         names = [f"now {i}" for i in objects.partner[objects.switched]]
         _draw(image, objects.xyxy[objects.switched], MAGENTA, names)
     number = one.truth[index].number

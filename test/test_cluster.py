@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +61,13 @@ def test_a_cluster_gives_what_one_process_gives(address: str, three: list[str], 
     assert seen[-1][0] == sum(r.frames for r in alone) == 321
 
 
+def test_more_jobs_than_processors_are_as_many_as_these(address: str, three: list[str], tmp_path: Path) -> None:
+    """A worker without a processor would never start, nor would its sequence."""
+    more = [str(shutil.copytree(three[0], tmp_path / "mot" / name)) for name in "DE"]
+    results = track_sources([*three, *more], tmp_path / "out", PKF, 5, lambda done, expected: None, address)
+    assert [(r.name, r.error) for r in results] == [(name, "") for name in "ABCDE"]
+
+
 def test_the_command_goes_on_where_it_ended_and_names_what_failed(
     address: str, three: list[str], tmp_path: Path
 ) -> None:
@@ -85,3 +94,31 @@ def test_a_model_that_is_none_ends_the_run(address: str, data_root: Path, tmp_pa
 def test_a_cluster_that_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"--ray 127\.0\.0\.1:1: the cluster does not answer"):
         track_in_cluster([Task("x", tmp_path, PKF, True)], PKF, "127.0.0.1:1", 1, lambda done, expected: None)
+
+
+HOLDER = """
+import sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+class Holder:
+    def ready(self): pass
+holders = [ray.remote(num_cpus=1)(Holder).remote() for _ in range(2)]
+ray.get([h.ready.remote() for h in holders])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_cluster_without_a_free_processor_is_a_sentence(
+    address: str, three: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("camtrack.cluster.START_SECONDS", 1.0)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdin is not None and holder.stdout is not None
+        try:
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(DataError, match=r"no worker started in 1 s; its processors seem to be taken"):
+                track_sources(three, tmp_path, PKF, 0, lambda done, expected: None, address)
+        finally:
+            holder.stdin.close()  # it ends, and gives the processors back

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
@@ -16,9 +17,11 @@ from browser import Browser
 from camtrack.evaluate import Rules, evaluate_tracks
 from camtrack.report import interval, paired_interval, summary, write_report
 from camtrack_core.datasets.frames import Labels, Truth
+from camtrack_core.datasets.nuscenes import NuScenesSequence
 from camtrack_core.datasets.sources import open_source
 from camtrack_core.errors import DataError
 from camtrack_core.evaluation.mot_text import write_mot
+from camtrack_core.evaluation.nuscenes_submission import SubmittedBoxes, write_submission
 from camtrack_core.tracks import Tracks2D
 
 
@@ -128,6 +131,92 @@ def test_moments_times_and_lives(pictures: tuple[list[Path], str], tmp_path: Pat
     assert "missed</title>" in text and "By height in the image" in text and "wholly seen" in text
     changes = summary([right, wrong])[1]["changes"]
     assert changes["mota"][0] == pytest.approx(wrong.evaluation.combined.mota - 1)
+
+
+def test_kittis_scores_in_space_stand_in_the_table(tmp_path: Path) -> None:
+    """Two objects; the second run loses one of them in every frame."""
+    (tmp_path / "kitti/label_02").mkdir(parents=True)
+    rows = [
+        f"{frame} {track} Car 0 0 0 {x} 100 {x + 80} 160 1.5 1.6 4 {x / 50 - 6} 1.6 {20 + frame} 0"
+        for frame in range(8)
+        for track, x in ((1, 200), (2, 400))
+    ]
+    (tmp_path / "kitti/label_02/0001.txt").write_text("\n".join(rows) + "\n")
+    for name, kept in (("both", rows), ("one", rows[::2])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0001.txt").write_text("".join(f"{row} 0.9\n" for row in kept))
+    runs = [tmp_path / "both", tmp_path / "one"]
+    reported = write_report(runs, [str(tmp_path / "kitti")], tmp_path / "r.html", Rules())
+    text = (tmp_path / "r.html").read_text()
+    for run in reported:
+        assert run.evaluation.spatial is not None
+        assert f"{run.evaluation.spatial.samota:.4f}" in text
+    assert "sAMOTA" in text and "AMOTP" in text
+
+
+@pytest.fixture
+def submissions(data_root: Path, tmp_path: Path) -> tuple[list[Path], str]:
+    """Of a real scene the truth itself, and with an object 3 m off in some frames and ids that change midway."""
+    source = f"{data_root / 'nuscenes'}?scene=scene-0103&camera=CAM_FRONT"
+    sequence = open_source(source)
+    assert isinstance(sequence, NuScenesSequence)
+    runs = [tmp_path / "right", tmp_path / "wrong"]
+    for run in runs:
+        found = {}
+        for k, (truth, key) in enumerate(zip(sequence.truth(), sequence.keys(), strict=True)):
+            assert truth.labels is not None and truth.boxes3d is not None and key is not None
+            centre, ids = truth.boxes3d.centre.copy(), truth.labels.ids.astype(np.str_)
+            if run.name == "wrong" and len(centre):
+                centre[0, 0] += 3.0 if k % 3 == 0 else 0.5
+                ids = np.array([f"{identity}{'b' if k >= 20 else ''}" for identity in ids.tolist()], np.str_)
+            found[key[0]] = SubmittedBoxes(
+                replace(truth.boxes3d, centre=centre),
+                np.ones(len(ids)), np.full(len(ids), "car"), ids, np.full(len(ids), ""),
+            )  # fmt: skip
+        run.mkdir()
+        write_submission(run / "scene-0103-CAM_FRONT.json", found)
+    return runs, source
+
+
+def test_submissions_are_matched_in_space(submissions: tuple[list[Path], str], tmp_path: Path) -> None:
+    runs, source = submissions
+    right, wrong = write_report(runs, [source], tmp_path / "r.html", Rules())
+    text = (tmp_path / "r.html").read_text()
+    assert not needs_others(text) and "By distance" in text and "By height" not in text and "In space" in text
+    assert right.evaluation.combined.hota == pytest.approx(1) and right.moments == []
+    scores = wrong.evaluation.combined
+    assert 0 < scores.hota < 1 and scores.false_positives >= 10 and scores.id_switches > 5
+    assert f"{scores.hota:.4f}" in text and f"{scores.mota:.4f}" in text
+    frames = [frame for judged in wrong.judged for frame in judged]
+    assert sum(int((f.objects.partner == -1).sum()) for f in frames) == scores.misses
+    assert sum(int(f.objects.switched.sum()) for f in frames) == scores.id_switches
+    assert sum(len(f.false) for f in frames) == scores.false_positives
+    (strict,) = write_report(runs[:1], [source], tmp_path / "r.html", Rules(min_height=60))
+    counted = strict.evaluation.combined
+    assert counted.hota == pytest.approx(1) and 0 < counted.truth < right.evaluation.combined.truth
+
+
+def test_submissions_that_cannot_be_reported_are_sentences(
+    submissions: tuple[list[Path], str], data_root: Path, runs: list[Path], tmp_path: Path
+) -> None:
+    (right, _), source = submissions
+    out = tmp_path / "r.html"
+    with pytest.raises(DataError, match="expected runs of texts or runs of submissions, got both"):
+        write_report([right, runs[0]], [source], out, Rules())
+    with pytest.raises(DataError, match=r"expected nuScenes as the truth of a submission, got .*TUD-Campus"):
+        write_report([right], [str(data_root / "mot15/TUD-Campus")], out, Rules())
+    file = right / "scene-0103-CAM_FRONT.json"
+    data = json.loads(file.read_text())
+    for rows in data["results"].values():
+        for row in rows:
+            row.pop("tracking_id", None)
+    file.write_text(json.dumps(data))
+    with pytest.raises(DataError, match=r"expected tracks in key frames of scene-0103-CAM_FRONT, found none"):
+        write_report([right], [source], out, Rules())
+    file.rename(right / "other.json")
+    (right / "another.json").write_text("{}")
+    with pytest.raises(DataError, match=r"expected predictions for scene-0103-CAM_FRONT in .*right"):
+        write_report([right], [source], out, Rules())
 
 
 def test_a_click_enlarges_a_moment_in_a_real_browser(pictures: tuple[list[Path], str], tmp_path: Path) -> None:
