@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from camtrack_core.datasets.drive import Drive, DriveConfig
 from pkf_filter.warm_up import warm_up_in_image, warm_up_in_space
+from pkf_filter.world_config import ClassGroup, WorldConfig
 
 
 def main() -> None:
     warm_up_in_image()
     warm_up_in_space()
+    warm_up_in_space(WorldConfig(vehicle=ClassGroup(motion="interacting")))
     for _ in Drive(DriveConfig(seed=0, frames=2)):
         pass
 

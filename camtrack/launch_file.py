@@ -1,8 +1,9 @@
 """Reads *.launch.xml files as `ros2 launch` does, as far as this project's files need it.
 
 Elements: arg let set_env include group node executable log push_ros_namespace set_remap set_parameter, each
-with if and unless. Substitutions: var env dirname find-pkg-share eval (comparisons of literals joined by and,
-or, not). Anything else is an error, never ignored.
+with if and unless. Substitutions: var env dirname find-pkg-share equals not-equals eval (comparisons of literals
+joined by and, or, not). A <param> has the type that its text has in YAML, or with type="str" stays text. Anything else
+is an error, never ignored.
 """
 
 from __future__ import annotations
@@ -139,10 +140,28 @@ def _expand(text: str, scope: _Scope) -> str:
         return text
     inside, after = _to_closing(rest)
     name, _, argument = inside.partition(" ")
-    if name not in _SUBSTITUTIONS:
-        raise LaunchError(f"$({name}) is not among the supported substitutions {', '.join(_SUBSTITUTIONS)}")
-    value = _SUBSTITUTIONS[name](_expand(argument, scope).strip(), scope)
+    if name not in _SUBSTITUTIONS and name not in _COMPARING:
+        known = ", ".join([*_SUBSTITUTIONS, *_COMPARING])
+        raise LaunchError(f"$({name}) is not among the supported substitutions {known}")
+    if name in _COMPARING:  # argument by argument: a value may hold spaces and quotation marks
+        value = str(_COMPARING[name](*_two(name, argument, scope))).lower()
+    else:
+        value = _SUBSTITUTIONS[name](_expand(argument, scope).strip(), scope)
     return before + value + _expand(after, scope)
+
+
+def _two(name: str, text: str, scope: _Scope) -> tuple[str, str]:
+    """The two arguments of a comparison, with their substitutions made."""
+    arguments, depth = [""], 0
+    for character in text.strip():
+        depth += (character == "(") - (character == ")")
+        if character == " " and not depth:
+            arguments.append("")
+        else:
+            arguments[-1] += character
+    if len(arguments) != 2 or any(mark in text for mark in "'\""):
+        raise LaunchError(f"$({name} {text}): expected two arguments without quotation marks")
+    return _expand(arguments[0], scope), _expand(arguments[1], scope)
 
 
 def _to_closing(text: str) -> tuple[str, str]:
@@ -216,6 +235,7 @@ _SUBSTITUTIONS: dict[str, Callable[[str, _Scope], str]] = {
     "find-pkg-share": lambda package, _: str(find_share(package)),
     "eval": _evaluate,
 }
+_COMPARING: dict[str, Callable[[str, str], bool]] = {"equals": operator.eq, "not-equals": operator.ne}
 
 
 # --- Packages
@@ -349,8 +369,16 @@ def _parameters(element: ET.Element, scope: _Scope, prefix: str) -> dict[str, An
 
 
 def _parameter_value(element: ET.Element, scope: _Scope) -> Any:
-    text = _text(element, "value", scope)
-    return yaml.safe_load(text) if text.strip() else text
+    text, kind = _text(element, "value", scope), element.get("type", "yaml")
+    if kind not in ("yaml", "str"):
+        raise LaunchError(f"<{element.tag}>: expected the type yaml or str, got '{kind}'")
+    if kind == "str" or not text.strip():
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        sentence = f"<{element.tag}>: expected a value as YAML has it, or type=\"str\", got '{text}'"
+        raise LaunchError(sentence) from error
 
 
 def _parameter_arguments(parameters: Mapping[str, Any]) -> list[str]:

@@ -29,11 +29,7 @@ class Camera:
     height: int
 
     def __post_init__(self) -> None:
-        if np.shape(self.intrinsics) != (3, 3) or not np.isfinite(self.intrinsics).all():
-            raise ConfigurationError(f"expected finite 3x3 intrinsics, got {self.intrinsics!r}")
-        if self.intrinsics[0, 0] <= 0 or self.intrinsics[1, 1] <= 0:
-            fx, fy = self.intrinsics[0, 0], self.intrinsics[1, 1]
-            raise ConfigurationError(f"expected positive focal lengths in pixels, got fx {fx} and fy {fy}")
+        check_intrinsics(self.intrinsics)
 
     @classmethod
     def from_field_of_view(cls, width: int, height: int, horizontal_degrees: float) -> Camera:
@@ -48,6 +44,13 @@ class Camera:
             pixels = image[..., :2] / image[..., 2:]
         pixels[points[..., 2] < NEAR_PLANE] = np.nan
         return pixels
+
+
+def check_intrinsics(intrinsics: Floats) -> None:
+    """Raises ConfigurationError for a matrix that is not a pinhole camera's."""
+    k = np.asarray(intrinsics)
+    if k.shape != (3, 3) or not np.isfinite(k).all() or k[0, 0] <= 0 or k[1, 1] <= 0 or k[2, 2] != 1:
+        raise ConfigurationError(f"expected finite 3x3 intrinsics with positive focal lengths, got {k.tolist()}")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from camtrack_core.commands import AsJson, conclude
 from camtrack_core.config import Parameters, validated
 from camtrack_core.datasets import frames
 from camtrack_core.datasets.sources import open_labelled
-from camtrack_core.errors import DataError
+from camtrack_core.errors import ConfigurationError, DataError
 from pkf_filter import labelled
 from pkf_filter.config import Detector, FilterConfig
 from pkf_filter.labelled import ComparedFrame
@@ -44,6 +44,9 @@ def noise(
         typer.Option(help="detections of them: KITTI texts (a file, or a folder of NAME.txt) or a nuScenes submission"),
     ] = None,
     sensor: Annotated[str, typer.Option(help="name of the sensor whose detections they are")] = "front",
+    config: Annotated[
+        Path | None, typer.Option(help="parameters of the filter, as config/fusion.yaml has them: groups and motions")
+    ] = None,
     reach: Annotated[float, typer.Option(min=0.01, help="a detection is of the label at most so far off, m")] = 2.0,
     as_json: AsJson = False,
 ) -> None:
@@ -53,14 +56,14 @@ def noise(
 
     Example: camtrack pkf noise data/kitti_tracking --detections data/kitti_tracking/pointrcnn_car > noise.yaml
     """
-    config = WorldConfig()
+    world = read_world(config) if config is not None else WorldConfig()
     sequences = list(open_labelled(sources))
-    motion = motion_parameters(sequences, config)
+    motion = motion_parameters(sequences, world)
     if detections is None:
         conclude({"parameters": {"world": motion}, "remarks": []}, as_yaml({"world": motion}), as_json)
         return
-    compared = [labelled.compared_frames(sequence, detections, config) for sequence in sequences]
-    measured, seen, comments = sensor_parameters(compared, reach, config)
+    compared = [labelled.compared_frames(sequence, detections, world) for sequence in sequences]
+    measured, seen, comments = sensor_parameters(compared, reach, world)
     merged = {name: {**motion.get(name, {}), **measured.get(name, {})} for name in GROUPS}
     parameters: dict[str, Any] = {sensor: seen, "world": {name: values for name, values in merged.items() if values}}
     in_image = [labelled.judged_in_image(one) for one in compared if any(len(frame.xyxy) for frame in one)]
@@ -70,6 +73,22 @@ def noise(
         comments.append(summary("in the image", model))
     remarks = "".join(f"# {line}\n" for line in comments)
     conclude({"parameters": parameters, "remarks": comments}, remarks + as_yaml(parameters), as_json)
+
+
+def read_world(path: Path) -> WorldConfig:
+    """`world` of a file of node parameters; what it leaves out keeps its default. Raises ConfigurationError."""
+    try:
+        given = yaml.safe_load(path.read_text())["/**"]["ros__parameters"].get("world", {})
+        defaults = WorldConfig().model_dump()
+        merged = {name: defaults[name] | value if name in GROUPS else value for name, value in given.items()}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigurationError(
+            f"{path}: expected parameters as config/fusion.yaml has them, got {error!r}"
+        ) from error
+    try:
+        return validated(WorldConfig, merged)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def motion_parameters(sequences: Sequence[frames.Sequence], config: WorldConfig) -> dict[str, dict[str, float]]:

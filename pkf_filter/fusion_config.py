@@ -37,12 +37,18 @@ class FusionParameters(SensorNames):
 
     fixed_frame: str = Field("map", description="frame of tracks in space; image tracks keep the camera's frame")
     world: WorldConfig = Field(WorldConfig(), description="of the filter in space")
-    publish_rate: float = Field(0.0, ge=0, le=1000, description="Hz; 0: after every measurement")
+    publish_rate: float = Field(0.0, ge=0, le=1000, description="Hz; 0: after measurements, see publish_after")
+    publish_after: tuple[str, ...] = Field(
+        (), description="the sensors after whose measurements tracks are published; empty: every one"
+    )
+    rectified: bool = Field(
+        False, description="boxes_2d refer to rectified images: take the intrinsics from P of camera_info and ignore D"
+    )
     transform_timeout: float = Field(0.2, ge=0, description="how long detections wait for their transform, seconds")
     future_tolerance: float = Field(0.1, ge=0, description="how far a stamp may be ahead of the clock, seconds")
     history: float = Field(2.0, ge=0, description="of ~/trajectories before the stamp, seconds")
     horizon: float = Field(3.0, ge=0, description="of ~/trajectories after the stamp, seconds")
-    trajectory_step: float = Field(0.5, gt=0, description="between two points of ~/trajectories, seconds")
+    trajectory_step: float = Field(0.5, ge=0.001, description="between two points of ~/trajectories, seconds")
 
 
 def with_sensors(model: type[P], names: Sequence[str]) -> type[P]:

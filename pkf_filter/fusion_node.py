@@ -19,8 +19,9 @@ from visualization_msgs.msg import MarkerArray
 
 from camtrack_core.boxes import Boxes2D, Detections3D
 from camtrack_core.camera import Camera, Pose
-from camtrack_core.errors import CamtrackError
+from camtrack_core.errors import CamtrackError, ConfigurationError
 from camtrack_core.ros import cdr, cdr3d, messages, messages3d
+from camtrack_core.ros.camera_info import distortion, read_camera
 from camtrack_core.ros.image import measurement_time
 from camtrack_core.ros.node import CamtrackNode
 from camtrack_core.ros.qos import RESULTS, SENSOR_DATA, STATIC_TRANSFORMS, TRANSFORMS
@@ -55,12 +56,14 @@ class FromTheFuture(CamtrackError):
 
 @dataclass
 class _Sensor:
-    """One sensor: its parameters, what is known of its camera, and when it was heard last (monotonic seconds)."""
+    """One sensor: its parameters, what is known of its camera, when it was heard and when its measurements were taken
+    last (monotonic seconds)."""
 
     name: str
     parameters: SensorParameters
     topic: str
     heard: float
+    taken: float
     ever: bool = False
     camera: Camera | None = None
     velocities: dict[int, dict[str, tuple[float, ...]]] = field(default_factory=dict)  # by stamp; the newest few
@@ -85,8 +88,11 @@ class Fusion:
     def __init__(self, node: CamtrackNode[Any], parameters: FusionParameters) -> None:
         self._node = node
         self._parameters = parameters
+        unknown = set(parameters.publish_after) - set(parameters.sensors)
+        if unknown:
+            raise ConfigurationError(f"parameter 'publish_after': expected names of sensors, got {sorted(unknown)}")
         sensors = {name: getattr(parameters, name) for name in parameters.sensors}
-        warm_up_in_space()
+        warm_up_in_space(parameters.world)
         models = {
             name: SensorModel(**sensor.model_dump(include=set(SensorModel.model_fields)))
             for name, sensor in sensors.items()
@@ -124,7 +130,8 @@ class Fusion:
 
     def _listen(self, name: str, parameters: SensorParameters) -> _Sensor:
         node, topic = self._node, parameters.topic or f"{name}/tracks"
-        sensor = _Sensor(name, parameters, node.resolve_topic_name(topic), time.monotonic())
+        now = time.monotonic()
+        sensor = _Sensor(name, parameters, node.resolve_topic_name(topic), heard=now, taken=now)
         if parameters.kind == "boxes_2d":
             info = parameters.camera_info or f"{name}/camera_info"
             node.subscribe(CameraInfo, info, lambda message: self._on_camera_info(sensor, message), SENSOR_DATA)
@@ -150,7 +157,7 @@ class Fusion:
                 detections = unpack(data)
             time_ns = measurement_time(detections)
             self._check_future(sensor, time_ns)
-            if self._node.accept(sensor.topic, time_ns):
+            if self._node.accept(sensor.topic, time_ns, self._parameters.world.max_lag):
                 self._take(_Waiting(sensor, detections, time_ns, sensor.heard + self._parameters.transform_timeout))
 
     def _on_velocities(self, sensor: _Sensor, data: bytes) -> None:
@@ -167,25 +174,25 @@ class Fusion:
             raise FromTheFuture(f"'{sensor.name}' is {ahead:.3f} s ahead of the clock: are the clocks synchronised?")
 
     def _on_camera_info(self, sensor: _Sensor, message: Any) -> None:
-        if sensor.camera is None or message.width != sensor.camera.width or list(message.k) != self._k(sensor.camera):
-            sensor.camera = Camera(np.array(message.k, np.float64).reshape(3, 3), message.width, message.height)
-        distorted = any(abs(value) > 0 for value in message.d)
-        sentence = f"'{sensor.name}': distortion is not taken into account; let boxes refer to rectified images"
-        self._node.warn(f"{sensor.name} distortion", sentence if distorted else None)
-
-    @staticmethod
-    def _k(camera: Camera) -> list[float]:
-        return [float(value) for value in np.ravel(camera.intrinsics)]
+        rectified = self._parameters.rectified
+        try:
+            sensor.camera, wrong = read_camera(message, rectified), distortion(message, rectified)
+        except ConfigurationError as error:
+            sensor.camera, wrong = None, str(error)
+        self._node.warn(f"{sensor.name} camera_info", None if wrong is None else f"'{sensor.name}': {wrong}")
 
     def _on_static(self, message: Any) -> None:
-        try:
-            self._buffer.add(message, static=True)
-        except TransformError as error:
-            self._node.drop("broken transform", str(error))
+        self._remember(message, static=True)
 
     def _on_transforms(self, message: Any) -> None:
-        self._buffer.add(message)
+        self._remember(message, static=False)
         self._retry()
+
+    def _remember(self, message: Any, static: bool) -> None:
+        try:
+            self._buffer.add(message, static)
+        except TransformError as error:
+            self._node.drop("broken transform", str(error))
 
     # --- Transforms and velocities that come after the detections
 
@@ -220,7 +227,7 @@ class Fusion:
         monitor, tracker, dropped = self._node.monitor, self._tracker, self._tracker.dropped
         if sensor.parameters.kind == "boxes_2d":
             if sensor.camera is None:
-                raise NoCalibration(f"expected a CameraInfo for '{sensor.name}' before its detections, got none")
+                raise NoCalibration(f"expected a usable CameraInfo for '{sensor.name}' before its detections, got none")
             for name in messages.class_names(detections):
                 tracker.class_id(name)
             boxes: Boxes2D | Detections3D = messages.to_boxes(detections, tracker.class_names)
@@ -236,12 +243,23 @@ class Fusion:
             self._node.drop("unusable detection", "expected finite boxes of plausible size with a class", unusable)
         monitor.processed += 1
         monitor.facts["tracks"] = str(len(tracks))
-        self._measured = time.monotonic()
+        self._measured = sensor.taken = time.monotonic()
         assert tracker.time_ns is not None
-        if not self._parameters.publish_rate and tracker.time_ns > self._published_ns:
+        if self._is_due(sensor) and tracker.time_ns > self._published_ns:
             self._publish(tracker.time_ns, tracks)
 
     # --- Out
+
+    def _is_due(self, sensor: _Sensor) -> bool:
+        """Whether tracks are published after this sensor's measurement."""
+        after = self._parameters.publish_after
+        return not self._parameters.publish_rate and (not after or sensor.name in after or self._all_silent(after))
+
+    def _all_silent(self, names: tuple[str, ...]) -> bool:
+        """Whether nothing of any of these sensors has been taken within its timeout."""
+        now = time.monotonic()
+        named = [sensor for sensor in self._sensors if sensor.name in names]
+        return all(now - sensor.taken > sensor.parameters.timeout for sensor in named)
 
     def _publish_at_rate(self) -> None:
         """Publish the tracks as they are expected now.
@@ -293,3 +311,6 @@ class Fusion:
                 "are its pose and calibration right?"
             )
             self._node.warn(f"{sensor.name} offset", sentence if offset > LARGE_OFFSET else None)
+        after = self._parameters.publish_after
+        sentence = f"nothing usable of {', '.join(after)}: tracks are published without"
+        self._node.warn("publish_after", sentence if after and self._all_silent(after) else None)

@@ -58,13 +58,18 @@ class PkfNode(CamtrackNode[PkfParameters]):
 
 
 class ImagePlane:
-    """Subscribes `detections`; publishes `~/tracks` with the same stamp and frame. Create it in configure."""
+    """Subscribes `detections`; publishes `~/tracks` with the same stamp and frame. Create it in configure.
+
+    Detections that newer ones have overtaken, by at most `max_lag`, count for the tracks to come: theirs are out.
+    """
 
     def __init__(self, node: CamtrackNode[Any], parameters: PkfParameters) -> None:
         config = FilterConfig(**{name: getattr(parameters, name) for name in FilterConfig.model_fields})
         warm_up_in_image(config)
         self._node = node
         self._filter = Tracker(config)
+        self._max_lag = config.max_lag
+        self._published_ns = 0
         self._names: tuple[str, ...] = ()
         self._tracks = node.advertise(Detection2DArray, "~/tracks", RESULTS)
         node.subscribe_serialised(Detection2DArray, "detections", self._on_detections, RESULTS)
@@ -72,6 +77,7 @@ class ImagePlane:
     def reset(self) -> None:
         """Time went backwards."""
         self._filter.reset()
+        self._published_ns = 0
 
     def close(self) -> None:
         """Nothing to release besides what the node does."""
@@ -82,7 +88,7 @@ class ImagePlane:
             with monitor.stage("convert"):
                 detections = unpack(data)
             time_ns = measurement_time(detections)
-            if not self._node.accept("detections", time_ns):
+            if not self._node.accept("detections", time_ns, self._max_lag):
                 return
             tracks = self._track(detections, time_ns)
         monitor.processed += 1
@@ -94,8 +100,10 @@ class ImagePlane:
         boxes = messages.to_boxes(detections, self._names)
         with stage("track"):
             tracks = self._filter.step(time_ns, boxes)
-        with stage("publish"):
-            self._tracks.publish(messages.pack_tracks(tracks, self._names, detections.header))
+        if time_ns > self._published_ns:
+            self._published_ns = time_ns
+            with stage("publish"):
+                self._tracks.publish(messages.pack_tracks(tracks, self._names, detections.header))
         unusable = len(detections.ids) - len(boxes) + self._filter.dropped - dropped
         if unusable:
             sentence = "expected finite boxes with a class and x2 > x1, y2 > y1"

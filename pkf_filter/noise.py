@@ -151,7 +151,8 @@ def group_noise(tracks: Iterable[LabelledTrack], groups: Sequence[ClassGroup], o
     for track in tracks:
         members[of[track.name]].append(track)
     return [
-        process_noise(tracks, group.motion == "coordinated turn") for tracks, group in zip(members, groups, strict=True)
+        process_noise(tracks, group.motion != "constant velocity")
+        for tracks, group in zip(members, groups, strict=True)
     ]
 
 

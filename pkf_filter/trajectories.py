@@ -23,8 +23,9 @@ class Trajectories:
     """
 
     def __init__(self, history: float, horizon: float, step: float) -> None:
-        self.offsets = np.arange(-int(history / step), int(horizon / step) + 1) * round(step * SECOND)
-        self._history = round(history * SECOND)
+        # In whole nanoseconds: 0.6 / 0.2 is less than 3.
+        self._history, ahead, between = (round(seconds * SECOND) for seconds in (history, horizon, step))
+        self.offsets = np.arange(-(self._history // between), ahead // between + 1) * between
         self._past: deque[tuple[int, Integers, Floats]] = deque(maxlen=MAX_REMEMBERED)
 
     def reset(self) -> None:

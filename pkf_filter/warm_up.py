@@ -12,7 +12,7 @@ from camtrack_core.camera import Camera, Pose
 from camtrack_core.errors import ConfigurationError, DataError
 from pkf_filter.config import FilterConfig
 from pkf_filter.tracker import Tracker
-from pkf_filter.world_config import SensorModel
+from pkf_filter.world_config import VEHICLE, SensorModel, WorldConfig
 from pkf_filter.world_tracker import WorldTracker
 
 FRAME = 100_000_000  # nanoseconds
@@ -38,9 +38,15 @@ def warm_up_in_image(config: FilterConfig | None = None) -> None:
 
 
 @_kept_on_disk()
-def warm_up_in_space() -> None:
-    """The filter in space: boxes in space and in an image. Raises DataError where the disk is full."""
-    tracker = WorldTracker(sensors={"": SensorModel(score_offset=0.1, depth_noise=0.01)})
+def warm_up_in_space(config: WorldConfig | None = None) -> None:
+    """The filter in space: boxes in space and in an image. Raises DataError where the disk is full.
+
+    Of the configuration counts whether a group has interacting motions: then other kernels run, for all groups.
+    """
+    interacting = any(group.motion == "interacting" for group in (config or WorldConfig()).groups())
+    motion = "interacting" if interacting else VEHICLE.motion
+    world = WorldConfig(vehicle=VEHICLE.model_copy(update={"motion": motion}))
+    tracker = WorldTracker(world, {"": SensorModel(score_offset=0.1, depth_noise=0.01)})
     car = np.array([tracker.class_id("car")])
     here, camera = Pose(np.eye(3), np.zeros(3)), Camera.from_field_of_view(100, 100, 90)
     # One object and several, found, missed and new, with velocities and without: arrays of another layout are another

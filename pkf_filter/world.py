@@ -27,7 +27,7 @@ MEASUREMENT_SIZE = 7
 MEASUREMENT_MATRIX = np.eye(MEASUREMENT_SIZE, STATE_SIZE)
 VELOCITY_MATRIX = np.eye(2, STATE_SIZE, VX)
 
-FAR = 1e6  # metres; no sensor sees so far
+FAR = 1e8  # metres; a northing of UTM or a place in an earth-centred frame is nearer
 MIN_SIZE, MAX_SIZE = 0.05, 100.0  # metres
 MAX_SPEED = 100.0  # m/s; no measured velocity is higher
 SLOW_TURN = 1e-4  # rad over a step; below it the turn's integrals are taken as series

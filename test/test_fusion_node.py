@@ -93,8 +93,9 @@ class Bench:
         )
         self._publisher(Detection2DArray, "image/tracks", RESULTS).publish(message)
 
-    def calibrate(self) -> None:
-        info = CameraInfo(width=CAMERA.width, height=CAMERA.height, k=CAMERA.intrinsics.ravel().tolist())
+    def calibrate(self, **changes: Any) -> None:
+        k = CAMERA.intrinsics.ravel().tolist()
+        info = CameraInfo(**{"width": CAMERA.width, "height": CAMERA.height, "k": k, **changes})
         publisher = self._publisher(CameraInfo, "image/camera_info", SENSOR_DATA)
         publisher.publish(info)
         self.graph.spin_for(0.2)
@@ -103,6 +104,11 @@ class Bench:
         """The newest tracks, once more than `count` messages came."""
         self.graph.spin_until(lambda: len(self.heard) > count)
         return self.heard[-1]
+
+    def taken(self) -> None:
+        """Wait until one more message has been taken."""
+        before = self.node.monitor.processed
+        self.graph.spin_until(lambda: self.node.monitor.processed > before)
 
     def drive(self, frames: range, *places: tuple[float, float]) -> Detection3DArray:
         for i in frames:
@@ -289,6 +295,29 @@ def test_boxes_in_the_image_correct_tracks_in_space() -> None:
         assert centre(found.detections[0])[1] == pytest.approx(0.0, abs=0.3)
 
 
+def test_tracks_are_published_after_the_sensors_that_are_named_for_it() -> None:
+    """Two detectors see the same images: whichever is quicker, a stamp is published once, with boxes in space."""
+    with opened_graph() as graph:
+        kinds = {"image.kind": "boxes_2d", "front.timeout": 5.0}
+        bench = Bench(graph, **{"sensors": ["front", "image"], "publish_after": ["front"], **kinds})
+        bench.calibrate()
+        acts = [lambda t: bench.detect(t, (40.0, 2.0)), lambda t: bench.see(t, 40.0, 2.0)]
+        for i in range(6):
+            bench.move(SECOND + i * FRAME)
+            for act in acts if i % 2 else acts[::-1]:
+                act(SECOND + i * FRAME)
+                bench.taken()
+        graph.spin_until(lambda: len(bench.heard) >= 6)
+        stamps = [to_nanoseconds(message.header.stamp) for message in bench.heard]
+        assert stamps == [SECOND + i * FRAME for i in range(6)]
+        assert [detection.id for detection in bench.heard[1].detections] == ["1"]  # born in the first image
+
+        graph.spin_until(lambda: bench.diagnostics.says("nothing usable of front: tracks are published without"))
+        bench.move(SECOND + 7 * FRAME)
+        bench.see(SECOND + 7 * FRAME, 40.0, 2.0)
+        assert to_nanoseconds(bench.answer(6).header.stamp) == SECOND + 7 * FRAME
+
+
 def test_an_image_without_calibration_is_a_drop_and_the_other_sensor_goes_on() -> None:
     with opened_graph() as graph:
         bench = Bench(graph, **{"sensors": ["front", "image"], "image.kind": "boxes_2d", "image.timeout": 0.5})
@@ -297,6 +326,30 @@ def test_an_image_without_calibration_is_a_drop_and_the_other_sensor_goes_on() -
         bench.graph.spin_until(lambda: bench.diagnostics.says("no calibration=1"))
         assert bench.drive(range(3, 5), (40.0, 2.0)).detections[0].id == "1"
         bench.graph.spin_until(lambda: bench.diagnostics.says("no detections of 'image' on /image/tracks"))
+
+
+@pytest.mark.parametrize(("entry", "drops"), [(0.0, 1), (float("nan"), 1), (1.0, 0)])
+def test_intrinsics_that_are_none_are_a_warning_and_a_drop(entry: float, drops: int) -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, **{"sensors": ["front", "image"], "image.kind": "boxes_2d"})
+        bench.drive(range(3), (40.0, 2.0))
+        bench.calibrate()
+        bench.calibrate(k=(CAMERA.intrinsics * [[entry], [1], [1]]).ravel().tolist(), d=[0.1])
+        words = "'image': K of camera_info: expected finite" if drops else "set the parameter 'rectified'"
+        graph.spin_until(lambda: bench.diagnostics.says(words))
+        bench.see(SECOND + 2 * FRAME, 40.0, 2.0)
+        graph.spin_until(lambda: bench.node.monitor.processed + bench.node.monitor.drops["no calibration"] == 4)
+        assert bench.node.monitor.drops["no calibration"] == drops
+
+
+def test_boxes_in_rectified_images_have_their_intrinsics_in_p() -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, **{"sensors": ["front", "image"], "image.kind": "boxes_2d", "rectified": True})
+        p = np.pad(CAMERA.intrinsics, ((0, 0), (0, 1))).ravel().tolist()
+        bench.calibrate(k=[700.0, 0, 600, 0, 700, 300, 0, 0, 1], p=p, d=[0.1, 0, 0, 0, 0], distortion_model="plumb_bob")
+        (_, sensor) = bench.node._mode._sensors
+        np.testing.assert_array_equal(sensor.camera.intrinsics, CAMERA.intrinsics)
+        assert not any("camera_info" in subject for subject in bench.node.monitor.warnings)
 
 
 def test_late_sensors_are_sorted_in() -> None:
@@ -314,6 +367,18 @@ def test_late_sensors_are_sorted_in() -> None:
         assert to_nanoseconds(newest.header.stamp) == SECOND + 9 * FRAME
         assert [detection.id for detection in newest.detections] == ["1"]
         assert not bench.diagnostics.says("older than the state")
+
+
+def test_stamps_of_one_sensor_may_come_out_of_order(bench: Bench) -> None:
+    bench.drive(range(4), (40.0, 2.0))
+    for i in (6, 4, 5, 7):
+        bench.move(SECOND + i * FRAME)
+        bench.detect(SECOND + i * FRAME, (40.0, 2.0))
+        bench.taken()
+    bench.graph.spin_until(lambda: to_nanoseconds(bench.heard[-1].header.stamp) == SECOND + 7 * FRAME)
+    assert len(bench.heard) == 6
+    assert bench.node.monitor.processed == 8 and not bench.node.monitor.drops
+    assert [detection.id for detection in bench.heard[-1].detections] == ["1"]
 
 
 def test_at_a_fixed_rate_tracks_are_predicted() -> None:
@@ -348,6 +413,7 @@ def test_parameters_of_sensors_are_checked() -> None:
         {"sensors": ["left"], "left.kind": "sonar"},
         {"sensors": ["left"], "left.detection_probability": 1.5},
         {"sensors": "left"},
+        {"sensors": ["left"], "publish_after": ["right"]},
     ):
         with opened_graph() as graph:
             assert not graph.add(PkfNode(**graph.options(wrong))).start()

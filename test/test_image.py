@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import sys
 from types import SimpleNamespace
 
 import cv2
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camtrack_core.errors import ImageError
+from camtrack_core.ros import image as images
 from camtrack_core.ros.image import (
     ENCODINGS,
     Undecodable,
@@ -233,3 +235,46 @@ JPEG, PNG = (cv2.imencode(kind, noise(0, 40, 40, 3))[1].tobytes() for kind in ("
 def test_broken_compressed_images_get_a_sentence(encoding, data, kind, sentence):
     with pytest.raises(kind, match=sentence):
         compressed_to_bgr(SimpleNamespace(format=encoding, data=data))
+
+
+@pytest.fixture
+def bridge(monkeypatch):
+    """Puts a module in the place of cv_bridge; counts how often its CvBridge is made."""
+    made = []
+
+    def use(convert) -> list:
+        def make():
+            made.append(1)
+            if convert is None:
+                raise ImportError("built against another numpy")
+            return SimpleNamespace(imgmsg_to_cv2=convert)
+
+        monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=make))
+        return made
+
+    images._cv_bridge.cache_clear()
+    yield use
+    images._cv_bridge.cache_clear()
+
+
+def test_what_this_module_does_not_know_cv_bridge_converts(bridge):
+    made = bridge(lambda message, encoding: np.full((4, 6, 3), 7, np.uint8) if encoding == "bgr8" else None)
+    for _ in range(3):
+        assert (to_bgr(broken(encoding="32FC1")) == 7).all()
+    assert len(made) == 1
+
+
+def test_a_cv_bridge_that_refuses_or_does_not_load_is_a_sentence_and_asked_once(bridge):
+    def refuse(message, encoding):
+        raise TypeError("not 32FC1")
+
+    bridge(refuse)
+    with pytest.raises(UnknownEncoding, match="which cv_bridge does not convert either: not 32FC1"):
+        to_bgr(broken(encoding="32FC1"))
+    images._cv_bridge.cache_clear()
+    made = bridge(None)
+    made.clear()
+    for _ in range(3):
+        with pytest.raises(UnknownEncoding, match=r"got '32FC1'$"):
+            to_bgr(broken(encoding="32FC1"))
+    assert len(made) == 1

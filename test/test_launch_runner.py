@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from camtrack.launch_file import LaunchError, declared_arguments, read_launch_file
 
@@ -117,6 +118,8 @@ def test_groups_scope_and_includes_do_not(launch_file):
         ('if="$(var yes)"', True),
         ("""if="$(eval &quot;'$(var word)' != ''&quot;)" """, True),
         ("""if="$(eval '\\'$(var none)\\' != \\'\\'')" """, False),
+        ('if="$(not-equals x$(var none) x)"', False),
+        ('if="$(equals $(var number) 4)"', True),
         ("""if="$(eval '2 &lt; 3 and not (1 == 2)')" """, True),
         ("""if="$(eval &quot;'a' in ['b', 'c'] or $(var number) &gt; 3&quot;)" """, True),
     ],
@@ -170,6 +173,10 @@ def test_respawn_and_on_exit(launch_file):
         ('<log message="$(find-pkg-share pock)"/>', {}, "package 'pock' has no share folder"),
         ('<log message="" if="maybe"/>', {}, "expected a condition to be true, false, 1 or 0, got 'maybe'"),
         ("""<log message="$(eval 'open(1)')"/>""", {}, "expected a comparison of literals"),
+        ('<log message="$(equals a)"/>', {}, r"\$\(equals a\): expected two arguments without quotation marks"),
+        ("""<log message="$(equals a '')"/>""", {}, "expected two arguments without quotation marks"),
+        ('<node pkg="pack" exec="prog"><param name="p" value="[1"/></node>', {}, "expected a value as YAML has it"),
+        ('<node pkg="pack" exec="prog"><param name="p" value="1" type="int"/></node>', {}, "expected the type yaml or"),
         ('<include file="nowhere.xml"/>', {}, "cannot read launch file nowhere.xml"),
         ("<oops>", {}, "is no valid XML"),
     ],
@@ -314,3 +321,37 @@ def test_tracking_launch_file(package, arguments, expected):
         assert {"__ns:=/front", "image:=/front/image"} < set(process.command)
     if "record" in arguments:
         assert "wait_for_subscribers:=2" in processes[-1].command
+
+
+@pytest.mark.parametrize("file", ["tracking.launch.xml", "fusion.launch.xml"])
+@pytest.mark.parametrize(
+    "name",
+    ["it's here.mp4", "/data/clip #1.mp4", "/data/a: b.mp4", 'a "b".mp4', "007", "a (1).mp4", " x", "$(var x)"],
+)
+def test_a_recording_may_have_any_name(package, file, name):
+    executables = "gcnet_tracker_node time3d_tracker_node pkf_filter_node recorder_node space_recorder_node replay_node"
+    for executable in (package.parents[1] / "camtrack" / each for each in executables.split()):
+        executable.parent.mkdir(exist_ok=True)
+        executable.touch()
+    processes = read_launch_file(Path(__file__).parents[1] / "launch" / file, {"source": name, "record": name})
+    assert names(processes)[-2:] == ["recorder", "replay"]
+    for process, parameter in zip(processes[-2:], ("folder:=", "source:="), strict=True):
+        (given,) = (part for part in process.command if part.startswith(parameter))
+        assert yaml.safe_load(given.removeprefix(parameter)) == name
+
+
+@pytest.mark.parametrize("given", [{}, {"camera_info": "/front/info", "rectified": "true"}])
+def test_every_node_of_the_fusion_launch_file_hears_the_same_camera(package, given):
+    executables = ("gcnet_tracker_node", "time3d_tracker_node", "pkf_filter_node", "space_recorder_node")
+    for name in executables:
+        executable = package.parents[1] / "camtrack" / name
+        executable.parent.mkdir(exist_ok=True)
+        executable.touch()
+    path = Path(__file__).parents[1] / "launch/fusion.launch.xml"
+    processes = read_launch_file(path, {"image": "/front/image_raw", "record": "out", **given})
+    assert names(processes) == ["gcnet_tracker", "time3d_tracker", "pkf_filter", "recorder"]
+    for process in processes:
+        topics = {"image:=/front/image_raw", f"camera_info:={given.get('camera_info', 'camera_info')}"}
+        assert {"__ns:=/camera"} | topics < set(process.command)
+        if process.name != "gcnet_tracker":
+            assert f"rectified:={given.get('rectified', 'false')}" in process.command

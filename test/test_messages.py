@@ -126,7 +126,9 @@ def test_stamps_are_exact(time_ns):
         ([1.0, 1.2, 1.1, 1.1, 1.3], "NEW NEW LATE DUPLICATE NEW"),
         ([5.0, 9.0, 5.0, 5.1], "NEW NEW JUMP_BACK NEW"),
         # A recording of 0.2 s that starts again: its second frame shows that the first was not merely late.
-        ([1.0, 1.1, 1.2, 1.0, 1.1, 1.2], "NEW NEW NEW LATE JUMP_BACK NEW"),
+        ([1.0, 1.1, 1.2, 1.0, 1.1, 1.2], "NEW NEW NEW DUPLICATE JUMP_BACK NEW"),
+        ([1.0, 1.3, 1.1, 1.2, 1.4], "NEW NEW LATE LATE NEW"),
+        ([1.0, 1.7, 1.3, 1.1], "NEW NEW LATE JUMP_BACK"),
     ],
 )
 def test_order_of_stamps(seconds, expected):

@@ -17,11 +17,19 @@ from camtrack_core.datasets.kitti import KittiSequence
 from camtrack_core.datasets.kitti_rows import to_camera
 from camtrack_core.errors import ConfigurationError, DataError
 from pkf_filter import SensorModel, WorldConfig
-from pkf_filter.cli import as_yaml
+from pkf_filter.cli import as_yaml, read_world
 from pkf_filter.config import Detector
 from pkf_filter.labelled import compared_frames, labelled_tracks
-from pkf_filter.noise import LabelledTrack, MatchedBoxes, measurement_noise, process_noise, variance_components
+from pkf_filter.noise import (
+    LabelledTrack,
+    MatchedBoxes,
+    group_noise,
+    measurement_noise,
+    process_noise,
+    variance_components,
+)
 from pkf_filter.scores import JudgedFrame, logistic, matched, score_model
+from pkf_filter.world_config import VEHICLE, ClassGroup
 
 DT = 0.1
 INTEGRATED = np.linalg.cholesky(np.array([[DT**3 / 3, DT**2 / 2], [DT**2 / 2, DT]]))
@@ -200,6 +208,25 @@ def test_motion_alone_needs_no_detections(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["pkf", "noise", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert list(parameters(result.output)) == ["world"]
+
+
+def test_turning_is_estimated_of_the_groups_that_may_turn(tmp_path: Path) -> None:
+    tracks = simulated(1, True)
+    for motion in ("coordinated turn", "interacting"):
+        (found,) = group_noise(tracks, [ClassGroup(motion=motion)], {"car": 0})
+        assert found == process_noise(tracks, True)
+    (found,) = group_noise(tracks, [ClassGroup()], {"car": 0})
+    assert "turn_rate" not in found
+    path = tmp_path / "filter.yaml"
+    path.write_text("/**: {ros__parameters: {world: {gate: 4.0, vehicle: {motion: interacting}}}}")
+    world = read_world(path)
+    assert world.gate == 4.0 and world.vehicle == VEHICLE.model_copy(update={"motion": "interacting"})
+    write_kitti(tmp_path / "data", 6)
+    result = CliRunner().invoke(app, ["pkf", "noise", str(tmp_path / "data"), "--config", str(path)])
+    assert result.exit_code == 0, result.output
+    path.write_text("world: {}")
+    with pytest.raises(ConfigurationError, match=r"filter\.yaml: expected parameters as config/fusion\.yaml"):
+        read_world(path)
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:

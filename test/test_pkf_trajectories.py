@@ -41,6 +41,12 @@ def test_places_are_interpolated_between_the_remembered_and_asked_for_after_the_
     assert np.isnan(places[:, 2]).all()
 
 
+def test_the_grid_reaches_to_its_ends() -> None:
+    offsets = Trajectories(history=0.6, horizon=0.7, step=0.1).offsets
+    assert offsets.tolist() == [i * SECOND // 10 for i in range(-6, 8)]
+    assert Trajectories(history=0.6, horizon=0.5, step=0.2).offsets[[0, -1]].tolist() == [-6e8, 4e8]
+
+
 def test_nothing_is_known_before_the_first_tracks() -> None:
     trajectories = Trajectories(history=1.0, horizon=0.0, step=0.5)
     trajectories.add(SECOND, tracks(SECOND, 1))

@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numba.core.registry import CPUDispatcher
 
 from camtrack_core.boxes import Boxes2D, Boxes3D, Detections3D
 from camtrack_core.camera import Camera, Pose
 from pkf_filter.tracker import Tracker
 from pkf_filter.warm_up import warm_up_in_image, warm_up_in_space
-from pkf_filter.world_config import SensorModel
+from pkf_filter.world_config import VEHICLE, SensorModel, WorldConfig
 from pkf_filter.world_tracker import WorldTracker
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,11 +46,13 @@ def test_nothing_is_compiled_after_the_warm_up_in_the_image() -> None:
     assert compiled() == before
 
 
-def test_nothing_is_compiled_after_the_warm_up_in_space() -> None:
-    warm_up_in_space()
+@pytest.mark.parametrize("motion", ["constant velocity", "coordinated turn", "interacting"])
+def test_nothing_is_compiled_after_the_warm_up_in_space(motion: str) -> None:
+    config = WorldConfig(vehicle=VEHICLE.model_copy(update={"motion": motion}))
+    warm_up_in_space(config)
     before = compiled()
     rng = np.random.default_rng(0)
-    tracker = WorldTracker(sensors={"": SensorModel(velocity_noise=5.0, depth_noise=0.03)})
+    tracker = WorldTracker(config, {"": SensorModel(velocity_noise=5.0, depth_noise=0.03)})
     car = tracker.class_id("car")
     camera, pose = Camera.from_field_of_view(640, 360, 90), Pose(np.eye(3), np.zeros(3))
     places = np.column_stack([rng.uniform(-8, 8, 9), np.zeros(9), rng.uniform(10, 40, 9)])

@@ -140,6 +140,17 @@ def test_unusable_detections_are_dropped_and_counted() -> None:
     assert len(tracks) == 0 and t.dropped == 12
 
 
+def test_a_fixed_frame_may_have_its_origin_far_away() -> None:
+    """Coordinates of UTM: the same tracks as at the origin."""
+    near, far = tracker(), tracker()
+    for i in range(20):
+        x, y, yaw = moving(i)
+        here = near.step(i * FRAME, detections((x, y, yaw)))
+        there = far.step(i * FRAME, detections((x + 5e5, y + 5.5e6, yaw)))
+    assert there.boxes.centre == pytest.approx(here.boxes.centre + [5e5, 5.5e6, 0], abs=1e-3)
+    assert there.boxes.velocity == pytest.approx(here.boxes.velocity, abs=1e-3)
+
+
 def test_there_is_an_end_to_the_classes() -> None:
     t = tracker()
     ids = [t.class_id(f"class {i}") for i in range(MAX_CLASSES)]

@@ -106,6 +106,19 @@ def test_broken_transforms_are_refused() -> None:
         TransformBuffer().add(broken)
 
 
+def test_a_broken_transform_does_not_take_the_others_of_its_message_along() -> None:
+    buffer, together = TransformBuffer(), message("map", "base", SECOND, pose(0))
+    together.transforms[0].transform.rotation.w = 7.0
+    together.transforms += message("map", "other", SECOND, pose(1)).transforms
+    with pytest.raises(TransformError, match="from 'base' to 'map': expected a finite translation"):
+        buffer.add(together)
+    same(buffer.lookup("map", "other", SECOND), pose(1))
+
+
+def test_a_leading_slash_of_a_frame_does_not_count() -> None:
+    same(filled().lookup("/map", "/base", 2 * SECOND), Pose(np.eye(3), np.array([20.0, 0, 0])))
+
+
 def test_loops_of_frames_end() -> None:
     buffer = TransformBuffer()
     buffer.add(message("a", "b", 0, pose(0)), static=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -191,6 +192,7 @@ def _by_cv_bridge(message: Any) -> Image:
         raise UnknownEncoding(f"{known}, which cv_bridge does not convert either: {error}") from error
 
 
+@cache  # a failed import is not remembered by Python, and costs its time at every image
 def _cv_bridge() -> Callable[[Any, str], Image] | None:
     try:
         bridge = import_module("cv_bridge").CvBridge()

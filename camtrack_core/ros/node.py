@@ -31,7 +31,7 @@ For use inside the hooks and callbacks:
     subscribe_serialised(...)              the same, for callbacks that take the message as bytes
     advertise(type, topic, qos)            a lifecycle publisher
     repeat(seconds, callback)              a timer on the machine's clock, silent unless the node is active
-    accept(source, time_ns)                whether a stamp is new; counts duplicates, resets on a jump back
+    accept(source, time_ns)                whether a stamp is usable; counts duplicates, resets on a jump back
     drop(cause, sentence)                  count and report a measurement that cannot be used
     warn(subject, sentence or None)        set or end a standing warning
     finish(exit_code)                      end the process after this callback
@@ -66,7 +66,7 @@ from camtrack_core.errors import CamtrackError
 from camtrack_core.monitor import Monitor
 from camtrack_core.ros.parameters import declare, read, strangers
 from camtrack_core.ros.qos import DIAGNOSTICS, deaf_to, unheard_by
-from camtrack_core.ros.stamps import Arrival, StampOrder
+from camtrack_core.ros.stamps import NANOSECONDS, REORDERING, Arrival, StampOrder
 
 DIAGNOSTIC_PERIOD = 1.0  # seconds
 LOG_PERIOD = 10.0  # seconds between two log lines about one cause of drops
@@ -152,13 +152,14 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         self._repeated.append(self.create_timer(seconds, self._guarded(callback), clock=self._steady))
         return self._repeated[-1]
 
-    def accept(self, source: str, time_ns: int) -> bool:
-        """Whether a stamp of this source is new.
+    def accept(self, source: str, time_ns: int, max_lag: float = 0.0) -> bool:
+        """Whether a stamp of this source is new, or overtaken by at most `max_lag` seconds.
 
-        A duplicate or overtaken one is counted as a drop. One far back in time, as when a recording starts
-        again, resets the node and is accepted.
+        A duplicate or later one is counted as a drop. One far back in time, as when a recording starts again,
+        resets the node and is accepted.
         """
-        order = self._orders.setdefault(source, StampOrder())
+        lag_ns = round(max_lag * NANOSECONDS)
+        order = self._orders.setdefault(source, StampOrder(max(lag_ns, REORDERING)))
         arrival = order.judge(time_ns)
         if arrival is Arrival.JUMP_BACK:
             # The other sources will start again as well: that is the same jump, not another one.
@@ -167,8 +168,8 @@ class CamtrackNode(LifecycleNode, Generic[P]):
             self.get_logger().warning(sentence)
             self.monitor.event(sentence)
             self.reset()
-        elif arrival is not Arrival.NEW:
-            self.drop(arrival.value, f"expected a newer stamp on {source}, got {time_ns / 1e9:.3f} s again")
+        elif arrival is Arrival.DUPLICATE or (arrival is Arrival.LATE and order.newest - time_ns > lag_ns):
+            self.drop(arrival.value, f"expected a newer stamp on {source}, got {time_ns / 1e9:.3f} s")
             return False
         return True
 

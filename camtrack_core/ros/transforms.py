@@ -113,14 +113,21 @@ class TransformBuffer:
         self._edges: dict[str, _Edge] = {}  # by child
 
     def add(self, message: Any, static: bool = False) -> None:
-        """Take in a TFMessage. Raises TransformError where one of its transforms is broken."""
+        """Take in a TFMessage. Raises TransformError where some of its transforms are broken, after the others."""
+        broken = []
         for transform in message.transforms:
             child, parent = transform.child_frame_id.lstrip("/"), transform.header.frame_id.lstrip("/")
-            pose = to_pose(transform.transform)
+            try:
+                pose = to_pose(transform.transform)
+            except TransformError as error:
+                broken.append(f"from '{child}' to '{parent}': {error}")
+                continue
             edge = self._edges.get(child)
             if edge is None or edge.parent != parent or edge.static != static:
                 edge = self._edges[child] = _Edge(parent, static)
             edge.add(to_nanoseconds(transform.header.stamp), pose)
+        if broken:
+            raise TransformError("; ".join(broken))
 
     def lookup(self, target: str, source: str, time_ns: int) -> Pose:
         """The pose of `source` in `target` at a time: maps points of source to target.
@@ -129,6 +136,7 @@ class TransformBuffer:
             TooEarly: a transform on the way ends before the time, and may still arrive.
             TransformError: the frames are unknown or not connected, or the time is further back than is remembered.
         """
+        target, source = target.lstrip("/"), source.lstrip("/")
         up, down = self._ancestors(source), self._ancestors(target)
         common = next((frame for frame in up if frame in down), None)
         if common is None:
