@@ -9,17 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
+import psutil
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from camtrack import demo_space as space
+from camtrack.demo_window import Window
+from camtrack.launch_file import LaunchError, find_share
 from camtrack.recording import Recorded, read_tracks
 from camtrack_core.datasets.frames import Sequence
 from camtrack_core.datasets.sources import open_source
@@ -27,7 +30,8 @@ from camtrack_core.errors import DataError
 from camtrack_core.evaluation.space import MATCH_DISTANCE
 from camtrack_core.tracks import Tracks2D
 
-LAUNCH = Path(__file__).resolve().parents[1] / "launch"
+OUTPUTS = ("tracks.mp4", "tracks.txt", "tracks.jsonl", "tracks3d.jsonl", "log.txt")
+PATIENCE = 20.0  # seconds between two signals of growing weight; a launcher needs 10 itself to end its processes
 IMAGE_NODES = "replay, gcnet_tracker, pkf_filter and recorder"
 SPACE_NODES = "replay, gcnet_tracker, time3d_tracker, pkf_filter and recorder"
 NAMESPACE = "camera"
@@ -76,21 +80,28 @@ def run_demo(demo: Demo, console: Console) -> Outcome:
 
     A recording that tells where its camera is, as a generated drive does, is tracked in space, others in the image.
     """
+    window = Window("camtrack") if demo.view else None
     _make_folder(demo.out)
     source = demo.input or str(space.generate_drive(demo.out, NAMESPACE, demo.seed, demo.seconds, console))
     sequence = open_source(source)
     first = next(iter(sequence), None)  # shows that the source can be played at all
     if first is None:
         raise DataError(f"{source}: expected at least one frame, found none")
+    _clear(demo.out, source)
     in_space = space.has_space(first)
     console.print(f"replaying [bold]{source}[/] through {SPACE_NODES if in_space else IMAGE_NODES}")
-    code = _run_nodes(demo, source, in_space, console)
+    code, log = _run_nodes(demo, source, in_space, window, console), demo.out / "log.txt"
     if code:
-        console.print(f"[red]a node failed with exit code {code}; its words are in {demo.out / 'log.txt'}[/]")
-        _show_errors(demo.out / "log.txt", console)
+        console.print(f"[red]a node failed with exit code {code}; its words are in {log}[/]")
+        for line in _errors(log):
+            console.print(line, highlight=False, markup=False)
         return Outcome(code, source)
     tracks = demo.out / ("tracks3d.jsonl" if in_space else "tracks.jsonl")
-    recorded, scores, title = read_tracks(tracks), {}, ""
+    recorded: Recorded = read_tracks(tracks) if tracks.exists() else {}
+    if not recorded:
+        said = "\n".join(["", *_errors(log)])
+        raise DataError(f"expected the tracks of at least one frame in {tracks}, got none; {log} may say why{said}")
+    scores, title = {}, ""
     if in_space and first.boxes3d is not None:
         judged = space.judge(sequence) if demo.input else space.read_judged(demo.out / "judged.json")
         scores = space.scores(sequence, judged, recorded)
@@ -114,10 +125,31 @@ def _make_folder(path: Path) -> None:
         raise DataError(f"cannot write to {path}: {error.strerror}") from error
 
 
+def _clear(out: Path, source: str) -> None:
+    """Removes what an earlier demo left: it would pass for this one's results."""
+    outputs = [(out / name).resolve() for name in OUTPUTS]
+    if any(Path(part).resolve() in outputs for part in (source, *source.split(":"))):  # VIDEO:LABELS is a source, too
+        raise DataError(f"expected a recording outside of what the demo writes, got {source}; choose another --out")
+    try:
+        for path in outputs:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write to {out}: {error.strerror}") from error
+
+
 # ------------------------------------------------------------------------------------------- the processes
 
 
-def _run_nodes(demo: Demo, source: str, in_space: bool, console: Console) -> int:
+def launch_folder() -> Path:
+    """Where the launch files are: in the installed package's share folder, or beside the code in a checkout."""
+    with suppress(LaunchError):
+        installed = find_share("camtrack") / "launch"
+        if installed.is_dir():
+            return installed
+    return Path(__file__).resolve().parents[1] / "launch"
+
+
+def _run_nodes(demo: Demo, source: str, in_space: bool, window: Window | None, console: Console) -> int:
     file, image = ("fusion.launch.xml", "recorder") if in_space else ("tracking.launch.xml", "gcnet_tracker")
     models = {"model_2d": demo.model, "model_3d": demo.model_3d} if in_space else {"model": demo.model}
     arguments = {
@@ -125,27 +157,53 @@ def _run_nodes(demo: Demo, source: str, in_space: bool, console: Console) -> int
         **{name: path.resolve() if path else "" for name, path in models.items()},
     }  # fmt: skip
     launcher = ["ros2", "launch"] if shutil.which("ros2") else [sys.executable, "-m", "camtrack.launch_runner"]
-    command = [*launcher, str(LAUNCH / file), *(f"{name}:={value}" for name, value in arguments.items() if value != "")]
-    with open(demo.out / "log.txt", "w") as log:
+    given = [f"{name}:={value}" for name, value in arguments.items() if value != ""]
+    command = [*launcher, str(launch_folder() / file), *given]
+    with open(demo.out / "log.txt", "w") as log, _ended_by_sigterm():
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            with Live(console=console, refresh_per_second=4) as live, _listen(image if demo.view else None) as monitor:
+            with Live(console=console, refresh_per_second=4) as live, _listen(image, window) as monitor:
                 while process.poll() is None:
                     monitor.wait(0.25)
                     live.update(monitor.table())
         except KeyboardInterrupt:
-            os.killpg(process.pid, signal.SIGINT)
+            console.print("stopping")
+            return 0  # however the nodes take it
         finally:
-            _end(process)
+            end_processes(process)
     return process.returncode
 
 
-def _end(process: subprocess.Popen) -> None:
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM unwinds the stack, as SIGINT does, so that what was started is ended."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
     try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def end_processes(launcher: subprocess.Popen[Any], patience: float = PATIENCE) -> None:
+    """Ends a launcher and all that it has started, which has process groups of its own.
+
+    A further Ctrl-C, or SIGTERM, goes on to the next signal at once.
+    """
+    if launcher.poll() is not None:
+        return
+    started = psutil.Process(launcher.pid).children(recursive=True)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        with suppress(subprocess.TimeoutExpired, KeyboardInterrupt, SystemExit):
+            os.killpg(launcher.pid, number)
+            launcher.wait(patience)
+            break
+    for process in started:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 class DiagnosticsTable:
@@ -193,8 +251,8 @@ class Listener(DiagnosticsTable):
 
 
 @contextmanager
-def _listen(shown: str | None) -> Iterator[Listener]:
-    """A listener to the diagnostics that shows the images of the node `shown`, too."""
+def _listen(shown: str, window: Window | None) -> Iterator[Listener]:
+    """A listener to the diagnostics that shows the images of the node `shown` in the window, too."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
@@ -202,8 +260,8 @@ def _listen(shown: str | None) -> Iterator[Listener]:
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node, executor = rclpy.create_node("demo"), SingleThreadedExecutor()
     executor.add_node(node)
-    if shown is not None:
-        _show_images(node, shown)
+    if window is not None:
+        _show_images(node, shown, window)
     try:
         yield Listener(node, executor)
     finally:
@@ -212,34 +270,22 @@ def _listen(shown: str | None) -> Iterator[Listener]:
         rclpy.try_shutdown()
 
 
-def _show_images(node, shown: str) -> None:  # type: ignore[no-untyped-def]
-    """Opens a window on a node's annotated images. Raises DataError where there is no display for it."""
+def _show_images(node: Any, shown: str, window: Window) -> None:
+    """Shows a node's annotated images."""
     from sensor_msgs.msg import Image
 
     from camtrack_core.ros.image import to_bgr
     from camtrack_core.ros.qos import SENSOR_DATA
 
-    if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
-        raise DataError(
-            "--view: expected a display, found none (DISPLAY is not set); watch the annotated video instead"
-        )
-    try:
-        cv2.namedWindow("camtrack", cv2.WINDOW_NORMAL)
-    except cv2.error as error:
-        raise DataError("--view: this OpenCV has no windows (opencv-python-headless); install opencv-python") from error
-
     def show(message: Image) -> None:
-        cv2.imshow("camtrack", to_bgr(message))
-        cv2.waitKey(1)
+        window.show(to_bgr(message))
 
     node.create_subscription(Image, f"/{NAMESPACE}/{shown}/image", show, SENSOR_DATA)
 
 
-def _show_errors(log: Path, console: Console) -> None:
+def _errors(log: Path) -> list[str]:
     """The last lines of the log that speak of an error."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if "error" in line.lower()]
-    for line in lines[-5:]:
-        console.print(line, highlight=False, markup=False)
+    return [line for line in log.read_text(errors="replace").splitlines() if "error" in line.lower()][-5:]
 
 
 # --------------------------------------------------------------------------------------------- the results

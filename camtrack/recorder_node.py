@@ -42,11 +42,13 @@ class RecorderNode(CamtrackNode[RecorderParameters]):
     def cleanup(self) -> None:
         if self._recording is None:
             return
-        self._write(self._joiner.flush())
-        self._recording.close()
-        folder = Path(self.parameters.folder).resolve()
-        self.get_logger().info(f"recorded {self._recording.frames} images in {folder}")
-        self._recording = None
+        recording = self._recording
+        try:
+            self._write(self._joiner.flush())
+        finally:  # whatever fails: without its end the video cannot be played
+            self._recording = None
+            recording.close()
+        self.get_logger().info(f"recorded {recording.frames} images in {Path(self.parameters.folder).resolve()}")
 
     def reset(self) -> None:
         self._write(self._joiner.flush())

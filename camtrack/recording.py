@@ -178,9 +178,11 @@ class Recording:
         self._video.write(time_ns, image)
 
     def close(self) -> None:
-        self._video.close()
-        self._mot.close()
-        self._lines.close()
+        try:
+            self._video.close()
+        finally:
+            self._mot.close()
+            self._lines.close()
 
     def _write_mot(self, tracks: Tracks2D) -> None:
         lines = []

@@ -20,7 +20,9 @@ from camtrack.space_recording import SpaceRecording, SpaceTracks
 from camtrack_core.boxes import Floats
 from camtrack_core.camera import Camera, Pose
 from camtrack_core.config import ImageNodeParameters
+from camtrack_core.errors import CamtrackError, ConfigurationError
 from camtrack_core.ros import messages3d
+from camtrack_core.ros.camera_info import read_camera
 from camtrack_core.ros.cdr3d import Detections3DMessage, unpack_detections
 from camtrack_core.ros.image import fill_image, measurement_time
 from camtrack_core.ros.image_input import ImageInput
@@ -32,6 +34,19 @@ from camtrack_core.ros.transforms import TooEarly, TransformError
 from camtrack_core.tracks import Tracks3D
 
 HERE = Pose(np.eye(3), np.zeros(3))
+MAX_ID = 2**63 - 1
+
+
+class NoCamera(CamtrackError):
+    """Tracks to draw into images whose camera is not known."""
+
+    cause = "no camera_info"
+
+
+class StrangeId(CamtrackError):
+    """Tracks whose ids are no numbers."""
+
+    cause = "strange id"
 
 
 class SpaceRecorderParameters(ImageNodeParameters):
@@ -39,6 +54,9 @@ class SpaceRecorderParameters(ImageNodeParameters):
 
     folder: str = Field("recording", description="where tracks.mp4 and tracks3d.jsonl go")
     capacity: int = Field(32, ge=1, description="images that may wait for their tracks")
+    rectified: bool = Field(
+        False, description="images are rectified: take the intrinsics from P of camera_info and ignore D"
+    )
 
 
 class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
@@ -56,7 +74,8 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
         self._recording = SpaceRecording(Path(parameters.folder))
         self._camera: Camera | None = None
         self._frame = ""
-        self._pending: Detections3DMessage | None = None
+        self._tracks: dict[int, Detections3DMessage] = {}  # by stamp, without their trajectories so far
+        self._motions: dict[int, dict[str, Floats]] = {}  # the other way round
         self._waiting: deque[tuple[Detections3DMessage, dict[str, Floats]]] = deque()
         self._transforms = TransformListener(self, self._join)
         self._drawn = self.advertise(ImageMessage, "~/image", SENSOR_DATA)
@@ -69,46 +88,70 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
         if self._recording is None:
             return
         self._transforms.close()
-        for time_ns, image, tracks in self._joiner.flush():
-            self._recording.write(time_ns, image, tracks)  # nobody is shown them: the publishers are gone by now
-        self._recording.close()
-        folder = Path(self.parameters.folder).resolve()
-        self.get_logger().info(f"recorded {self._recording.frames} images in {folder}")
-        self._recording = None
+        recording, self._recording = self._recording, None
+        try:
+            for time_ns, image, tracks in self._joiner.flush():
+                recording.write(time_ns, image, tracks)  # nobody is shown them: the publishers are gone by now
+        finally:  # whatever fails: without its end the video cannot be played
+            recording.close()
+        self.get_logger().info(f"recorded {recording.frames} images in {Path(self.parameters.folder).resolve()}")
 
     def reset(self) -> None:
         assert self._recording is not None
         self._write(self._joiner.flush())
-        self._waiting.clear()
+        for waiting in (self._waiting, self._tracks, self._motions):
+            waiting.clear()
         self._recording.reset()
 
     def _on_camera(self, message: Any) -> None:
-        self._camera = Camera(np.array(message.k, float).reshape(3, 3), message.width, message.height)
+        try:
+            self._camera, wrong = read_camera(message, self.parameters.rectified), None
+        except ConfigurationError as error:
+            self._camera, wrong = None, str(error)
+        self.warn("camera_info", wrong)
 
     def _on_image(self, image: Image, time_ns: int, header: Header) -> None:
         self._frame = header.frame_id.lstrip("/")
         self._write(self._joiner.add_image(time_ns, image))
 
     def _on_tracks(self, data: bytes) -> None:
-        self._pending = unpack_detections(data)
+        message = unpack_detections(data)
+        strange = next((label for label in message.ids if not label.isdecimal() or int(label) > MAX_ID), None)
+        if strange is not None:
+            raise StrangeId(f"expected tracks with whole numbers as ids, got '{strange}'")
+        self._tracks[measurement_time(message)] = message
+        self._pair(measurement_time(message))
 
     def _on_trajectories(self, message: Any) -> None:
-        """Trajectories follow the tracks of the same stamp, and tell their velocities."""
-        pending, self._pending = self._pending, None
-        if pending is None or pending.header.stamp != message.header.stamp:
-            return
-        self._waiting.append((pending, velocities_now(message)))
+        """Trajectories come with the tracks of the same stamp, and tell their velocities."""
+        self._motions[measurement_time(message)] = velocities_now(message)
+        self._pair(measurement_time(message))
+
+    def _pair(self, time_ns: int) -> None:
+        """Bring tracks and trajectories of one stamp together; each kind keeps its order, so that none is late."""
+        paired = time_ns in self._tracks and time_ns in self._motions
+        if paired:
+            self._waiting.append((self._tracks.pop(time_ns), self._motions.pop(time_ns)))
+        for halves in (self._tracks, self._motions):
+            lost = [t for t in halves if t < time_ns] if paired else list(halves)[: -self.parameters.capacity]
+            for t in lost:
+                del halves[t]
+            if lost:
+                self.drop("half lost", "expected both tracks and trajectories of a stamp, got one of them", len(lost))
         self._join()
 
     def _join(self) -> None:
         """Give tracks to their images as soon as it is known where the camera was."""
-        while self._waiting and self._camera is not None:
-            message, velocities = self._waiting[0]
+        while self._waiting:
+            message, velocities = self._waiting.popleft()
             time_ns = measurement_time(message)
             try:
+                if self._camera is None:
+                    raise NoCamera("expected a usable camera_info before the tracks, got none")
                 pose = self._transforms.lookup(message.header.frame_id.lstrip("/"), self._frame, time_ns)
-            except TooEarly as error:
-                if len(self._waiting) <= self.parameters.capacity:
+            except (TooEarly, NoCamera) as error:
+                if len(self._waiting) < self.parameters.capacity:
+                    self._waiting.appendleft((message, velocities))
                     return
                 self.drop(error.cause, str(error))
             except TransformError as error:
@@ -117,7 +160,6 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
                 names = tuple(sorted({name for name in message.names if name is not None}))
                 tracks = with_velocities(message, names, velocities)
                 self._write(self._joiner.add_tracks(time_ns, SpaceTracks(tracks, names, self._camera, pose)))
-            self._waiting.popleft()
 
     def _write(self, complete: list[Joined[SpaceTracks]]) -> None:
         assert self._recording is not None

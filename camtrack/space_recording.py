@@ -9,10 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from camtrack.recording import Image, VideoFile
+from camtrack.recording import Image, TextFile, VideoFile
 from camtrack_core.camera import Camera, Pose
 from camtrack_core.drawing3d import BirdsEye, draw_tracks_3d
-from camtrack_core.errors import DataError
 from camtrack_core.tracks import Tracks3D
 
 VIEW_HEIGHT = 480  # pixels of the video
@@ -41,11 +40,7 @@ class SpaceRecording:
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lines = (folder / "tracks3d.jsonl").open("w")
-        except OSError as error:
-            raise DataError(f"cannot write to {folder}: {error.strerror}") from error
+        self._lines = TextFile(folder / "tracks3d.jsonl")
         self._video = VideoFile(folder / "tracks.mp4")
         self._map = BirdsEye((VIEW_HEIGHT, VIEW_HEIGHT), REACH)
         self.frames = 0
@@ -78,8 +73,10 @@ class SpaceRecording:
         self._map.reset()
 
     def close(self) -> None:
-        self._video.close()
-        self._lines.close()
+        try:
+            self._video.close()
+        finally:
+            self._lines.close()
 
     def _write_text(self, time_ns: int, frame: int | None, found: SpaceTracks) -> None:
         tracks, boxes = found.tracks, found.tracks.boxes
@@ -95,4 +92,4 @@ class SpaceRecording:
             }
             for row in range(len(tracks))
         ]
-        self._lines.write(json.dumps({"time_ns": time_ns, "frame": frame, "tracks": rows}) + "\n")
+        self._lines.append(json.dumps({"time_ns": time_ns, "frame": frame, "tracks": rows}) + "\n")

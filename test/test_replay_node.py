@@ -364,3 +364,20 @@ def test_the_recorder_writes_what_it_hears(graph, tmp_path):
     assert [line["time_ns"] for line in lines] == [*STAMPS, STAMPS[-1] + 1]
     assert [line["frame"] for line in lines] == [1, 2, 3, 4, 5, 6, None]
     assert cv2.VideoCapture(str(tmp_path / "tracks.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 7
+
+
+def test_a_write_that_fails_at_the_end_leaves_a_video_that_can_be_played(graph, tmp_path):
+    (tmp_path / "tracks.jsonl").symlink_to("/dev/full")
+    node = graph.start(RecorderNode, folder=str(tmp_path))
+    peer = graph.peer()
+    images = peer.create_publisher(Image, "image", qos.SENSOR_DATA)
+    tracks = peer.create_publisher(Detection2DArray, "tracks", qos.RESULTS)
+    graph.spin_until(lambda: images.get_subscription_count() and tracks.get_subscription_count())
+    for number, time_ns in enumerate(STAMPS[:2], 1):
+        images.publish(image_message(time_ns, height=64, width=96))
+        graph.spin_until(lambda expected=number: node.monitor.processed == expected)
+    header = image_message(STAMPS[2]).header  # its image never comes: written, in vain, as the node ends
+    tracks.publish(from_tracks(named(1).tracks, ("car",), header))
+    graph.spin_until(lambda: node._recording.frames == 2)
+    node.close()
+    assert cv2.VideoCapture(str(tmp_path / "tracks.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 2

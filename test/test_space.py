@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import MultiDOFJointTrajectory
-from vision_msgs.msg import Detection3DArray
+from vision_msgs.msg import Detection3D, Detection3DArray
 
 from camtrack.demo_space import must_be_found
 from camtrack.recording import read_tracks
@@ -122,7 +123,10 @@ def test_the_recorder_joins_images_tracks_velocities_and_places(tmp_path: Path) 
         motion = peer.create_publisher(MultiDOFJointTrajectory, "trajectories", RESULTS)
         tf = peer.create_publisher(TFMessage, "/tf", TRANSFORMS)
         graph.spin_until(lambda: all(x.get_subscription_count() for x in (images, cameras, found, motion, tf)))
+        cameras.publish(CameraInfo(width=640, height=360, k=[0.0] * 9))
+        graph.spin_until(lambda: "K of camera_info" in recorder.monitor.warnings.get("camera_info", ""))
         cameras.publish(CameraInfo(width=640, height=360, k=CAMERA.intrinsics.ravel().tolist()))
+        graph.spin_until(lambda: "camera_info" not in recorder.monitor.warnings)
         for index in range(3):
             stamp = fill_stamp(Time(), (index + 1) * SECOND)
             header, shown = Header(frame_id="map", stamp=stamp), tracks((10.0 + index, 1.0)) if index else tracks()
@@ -145,3 +149,67 @@ def test_the_recorder_joins_images_tracks_velocities_and_places(tmp_path: Path) 
     video = cv2.VideoCapture(str(tmp_path / "tracks.mp4"))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 4
     assert video.get(cv2.CAP_PROP_FRAME_WIDTH) > video.get(cv2.CAP_PROP_FRAME_HEIGHT) * 2
+
+
+def test_tracks_whose_camera_is_not_known_are_counted_drops(tmp_path: Path) -> None:
+    with opened_graph() as graph:
+        recorder = graph.start(SpaceRecorderNode, folder=str(tmp_path), capacity=2, rectified=True)
+        peer = graph.peer()
+        cameras = peer.create_publisher(CameraInfo, "camera_info", SENSOR_DATA)
+        found = peer.create_publisher(Detection3DArray, "tracks", RESULTS)
+        motion = peer.create_publisher(MultiDOFJointTrajectory, "trajectories", RESULTS)
+        graph.spin_until(lambda: all(x.get_subscription_count() for x in (cameras, found, motion)))
+        k = CAMERA.intrinsics.ravel().tolist()
+        cameras.publish(CameraInfo(width=640, height=360, k=k, p=[float("nan")] * 12))
+        graph.spin_until(lambda: "P of camera_info" in recorder.monitor.warnings.get("camera_info", ""))
+        for index in range(4):
+            header = Header(frame_id="map", stamp=fill_stamp(Time(), (index + 1) * SECOND))
+            shown = tracks((10.0, 1.0))
+            found.publish(messages3d.pack_tracks(shown, ("car",), header))
+            places = np.zeros((1, 1, 4))
+            motion.publish(messages3d.pack_motion(shown.ids, header, np.zeros(1, np.int64), places, places))
+            graph.spin_for(0.1)
+        graph.spin_until(lambda: recorder.monitor.drops["no camera_info"] == 2)
+
+
+def test_tracks_and_trajectories_are_joined_in_whatever_order_they_come_and_lost_ones_are_counted(
+    tmp_path: Path,
+) -> None:
+    with opened_graph() as graph:
+        recorder = graph.start(SpaceRecorderNode, folder=str(tmp_path))
+        peer = graph.peer()
+        images = peer.create_publisher(Image, "image", SENSOR_DATA)
+        cameras = peer.create_publisher(CameraInfo, "camera_info", SENSOR_DATA)
+        found = peer.create_publisher(Detection3DArray, "tracks", RESULTS)
+        motion = peer.create_publisher(MultiDOFJointTrajectory, "trajectories", RESULTS)
+        tf = peer.create_publisher(TFMessage, "/tf", TRANSFORMS)
+        graph.spin_until(lambda: all(x.get_subscription_count() for x in (images, cameras, found, motion, tf)))
+        cameras.publish(CameraInfo(width=640, height=360, k=CAMERA.intrinsics.ravel().tolist()))
+        shown = tracks((10.0, 1.0))
+        headers = [Header(frame_id="map", stamp=fill_stamp(Time(), (index + 1) * SECOND)) for index in range(5)]
+        for index, header in enumerate(headers):
+            tf.publish(TFMessage(transforms=[to_transform(POSE, "map", "camera", header.stamp)]))
+            images.publish(image_message((index + 1) * SECOND, 90, 360, 640))
+            graph.spin_until(lambda n=index: recorder.monitor.processed > n)
+
+        def act(publisher: Any, message: Any) -> None:
+            before = recorder._tracks.keys() | {-t for t in recorder._motions}
+            publisher.publish(message)
+            graph.spin_until(lambda: recorder._tracks.keys() | {-t for t in recorder._motions} != before)
+
+        def tell(index: int) -> None:
+            act(found, messages3d.pack_tracks(shown, ("car",), headers[index]))
+
+        def move(index: int) -> None:
+            none = np.zeros((1, 1, 4))
+            act(motion, messages3d.pack_motion(shown.ids, headers[index], np.zeros(1, np.int64), none, none))
+
+        for each, index in ((tell, 0), (move, 1), (tell, 2), (move, 0), (tell, 1), (move, 2), (tell, 3), (move, 4)):
+            each(index)
+        found.publish(Detection3DArray(header=headers[4], detections=[Detection3D(id="seven")]))
+        graph.spin_until(lambda: recorder.monitor.drops)
+        tell(4)
+        graph.spin_until(lambda: recorder._recording.frames == 5)
+        assert recorder.monitor.drops == {"strange id": 1, "half lost": 1}
+    lines = [json.loads(line) for line in (tmp_path / "tracks3d.jsonl").read_text().splitlines()]
+    assert [line["time_ns"] for line in lines] == [i * SECOND for i in (1, 2, 3, 5)]
