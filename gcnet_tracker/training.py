@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor, distributed, nn
 
 from camtrack_core.boxes import Floats
+from camtrack_core.config import Parameters
 from camtrack_core.errors import ModelError
 from gcnet_tracker import losses
 from gcnet_tracker.clips import Clip
@@ -109,18 +110,16 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.exists():
             self._resume()
+        if self.rank == 0:
+            cut_log(folder / "losses.csv", self.step)
 
     @property
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint.pt"
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        if NetworkConfig(**state["network"]) != self.network:
-            raise ModelError(f"{self.checkpoint}: expected the network {self.network}, got {state['network']}")
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step = state["step"]
+        state = read_checkpoint(self.checkpoint, self.device)
+        self.step = restore(self.checkpoint, state, self.network, self.model, self.optimiser)
 
     def save(self) -> None:
         """Writes the checkpoint, complete or not at all."""
@@ -202,13 +201,59 @@ def _steps(run: Run, module: nn.Module, source: Iterator[dict[str, Tensor]], end
 
 def load_network(checkpoint: Path) -> GCNet:
     """The network of a checkpoint, in evaluation mode. Raises ModelError for another kind of file."""
+    state = read_checkpoint(checkpoint)
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         model = GCNet(NetworkConfig(**state["network"]))
         model.load_state_dict(state["model"])
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"{checkpoint}: expected a GCNet checkpoint, got {error}") from error
     return model.eval()
+
+
+def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What a training has saved, whichever tracker's. Raises ModelError for another kind of file."""
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # of broken files torch raises what its unpickling happens to: a dozen kinds
+        raise ModelError(f"{path}: expected a checkpoint, got {type(error).__name__}: {error}") from error
+    if not isinstance(state, dict) or not isinstance(state.get("network"), dict):
+        raise ModelError(f"{path}: expected a checkpoint, got {type(state).__name__} without a network")
+    return state
+
+
+def restore(
+    path: Path, state: dict[str, Any], network: Parameters, model: nn.Module, optimiser: torch.optim.Optimizer
+) -> int:
+    """Puts the state of a checkpoint into a model and its optimiser; returns its step.
+
+    Raises ModelError where the state is of another network or lacks anything.
+    """
+    try:
+        if type(network)(**state["network"]) != network:
+            raise ValueError("another one")
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{path}: expected the network {network}, got {state['network']}") from error
+    try:
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        return int(state["step"])
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: expected a checkpoint of this training, got {error}") from error
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Leaves out the rows of a losses.csv after a step: a run that was interrupted goes on there and writes them again.
+
+    An interrupted row at the end goes as well.
+    """
+    if not path.exists():
+        return
+    with open(path, newline="") as file:
+        header, *rows = [*file.read().splitlines(keepends=True), ""]
+    kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= step]
+    temporary = path.with_suffix(".part")
+    temporary.write_text(header + "".join(kept), newline="")
+    temporary.replace(path)
 
 
 def _stage_position(step: int, training: TrainingConfig) -> tuple[int, int]:

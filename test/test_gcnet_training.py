@@ -19,7 +19,7 @@ from gcnet_tracker.config import INPUTS, OUTPUTS, NetworkConfig, TrainingConfig
 from gcnet_tracker.export import FrameGraph, example_inputs, export
 from gcnet_tracker.loader import ClipSamples
 from gcnet_tracker.network import GCNet
-from gcnet_tracker.training import load_network, train
+from gcnet_tracker.training import cut_log, load_network, train
 
 torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 
@@ -116,8 +116,10 @@ def test_training_resumes_exactly(clip: Clip, tmp_path: Path) -> None:
     whole = train(tmp_path / "whole", [clip], np.ones(1), NETWORK, settings(), None)
     halves = tmp_path / "halves"
     with pytest.raises(KeyboardInterrupt):
-        _interrupted(halves, clip, at=4)
+        _interrupted(halves, clip, at=5)
     resumed = train(halves, [clip], np.ones(1), NETWORK, settings(checkpoint_every=2), None)
+    steps = [int(line.split(",")[0]) for line in (halves / "losses.csv").read_text().splitlines()[1:]]
+    assert steps == [1, 2, 3, 4, 5, 6]  # the fifth, which the checkpoint did not hold, once
     for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.allclose(a.float(), b.float(), atol=1e-6), name
     again = load_network(tmp_path / "whole" / "checkpoint.pt")
@@ -144,6 +146,43 @@ def _interrupted(folder: Path, clip: Clip, at: int) -> None:
         train(folder, [clip], np.ones(1), NETWORK, settings(checkpoint_every=2), None)
     finally:
         training._log = original
+
+
+def test_rows_after_the_checkpoint_leave_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "losses.csv"
+    cut_log(log, 3)
+    assert not log.exists()
+    log.write_bytes(b"step,loss\r\n1,0.5\r\n2,0.4\r\n3,0.3\r\n4,0.2\r\n12")  # the last one was interrupted
+    cut_log(log, 3)
+    assert log.read_bytes() == b"step,loss\r\n1,0.5\r\n2,0.4\r\n3,0.3\r\n"
+    cut_log(log, 0)
+    assert log.read_bytes() == b"step,loss\r\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"\x80\x02broken", b"PK\x03\x04 not really"])
+def test_a_broken_checkpoint_is_a_sentence(clip: Clip, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    for use in (
+        lambda: load_network(tmp_path / "checkpoint.pt"),
+        lambda: train(tmp_path, [clip], np.ones(1), NETWORK, settings(), None),
+    ):
+        with pytest.raises(ModelError, match=r"checkpoint\.pt: expected a checkpoint"):
+            use()
+
+
+@pytest.mark.parametrize(("state", "words"), [
+    ([1], "expected a checkpoint"),
+    ({"network": 5}, "expected a checkpoint"),
+    ({"network": {"strides": 4}, "model": {}}, "expected the network"),
+    ({"network": NETWORK.model_dump(), "model": 3}, "expected a checkpoint of this training"),
+    ({"network": NETWORK.model_dump(), "model": {}}, "expected a checkpoint of this training"),
+])  # fmt: skip
+def test_a_checkpoint_of_something_else_is_a_sentence(clip: Clip, tmp_path: Path, state: object, words: str) -> None:
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match="expected a"):
+        load_network(tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match=words):
+        train(tmp_path, [clip], np.ones(1), NETWORK, settings(), None)
 
 
 def test_training_learns_six_frames(clip: Clip, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -12,8 +13,10 @@ from torch.nn import functional
 
 from camtrack_core.errors import ConfigurationError
 from time3d_tracker.backbone import Features
-from time3d_tracker.config import NetworkConfig
+from time3d_tracker.config import INPUTS, OUTPUTS, NetworkConfig
 from time3d_tracker.dla import DeformableConv, Merge, deformable, deformable_conv
+from time3d_tracker.export import FrameGraph, example_inputs, export
+from time3d_tracker.network import Time3D
 
 
 def test_without_shift_and_at_full_share_it_is_a_plain_convolution() -> None:
@@ -93,3 +96,36 @@ def test_the_configuration_chooses_the_convolutions() -> None:
     assert not any(isinstance(m, DeformableConv) for m in Features(NetworkConfig()).modules())
     with pytest.raises((ConfigurationError, ValueError), match="plain upsampling with resnet18"):
         NetworkConfig(backbone="resnet18", upsampling="deformable")
+
+
+@pytest.mark.parametrize("upsampling", ["plain", "deformable"])
+def test_the_whole_graph_is_of_common_operators_and_says_what_torch_says(tmp_path: Path, upsampling: str) -> None:
+    torch.manual_seed(0)
+    config = NetworkConfig(
+        height=96, width=160, upsampling=upsampling, channels=16, head_channels=8, slots=12, reid_channels=8,
+        embedding=16, attention_heads=2, spatial_layers=1, temporal_layers=2,
+    )  # type: ignore[arg-type]  # fmt: skip
+    network = Time3D(config)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+        if isinstance(module, DeformableConv):
+            nn.init.normal_(module.predict.bias, std=1.0)
+    with torch.no_grad():  # features of unit variance: cells that differ by more than rounding
+        network.train().detector(torch.rand(2, 3, 96, 160) * 255)
+    last = network.eval().detector.heatmap[2]
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    nn.init.constant_(last.bias, 0.0)
+    path = tmp_path / "dla.onnx"
+    export(network, path)
+    graph = onnx.load(str(path))
+    assert {node.domain for node in graph.graph.node} <= {"", "ai.onnx"} and not graph.functions
+    assert not {"DeformConv", "NonZero"} & {node.op_type for node in graph.graph.node}
+    inputs = example_inputs(network)
+    with torch.no_grad():
+        expected = FrameGraph(network)(*inputs)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = session.run(list(OUTPUTS), {n: x.numpy() for n, x in zip(INPUTS, inputs, strict=True)})
+    for name, mine, theirs in zip(OUTPUTS, found, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs.numpy(), rtol=2e-3, atol=1e-3, err_msg=name)
+    assert found[0].max() > 0.3

@@ -17,6 +17,7 @@ from vision_msgs.msg import Detection3DArray
 
 from camtrack_core.camera import OPTICAL_IN_VEHICLE, Pose
 from camtrack_core.errors import ConfigurationError
+from camtrack_core.ros.camera_info import distortion, read_camera
 from camtrack_core.ros.qos import RESULTS, SENSOR_DATA, TRANSFORMS
 from camtrack_core.ros.stamps import fill_stamp
 from camtrack_core.ros.transforms import to_transform
@@ -24,26 +25,40 @@ from time3d_tracker import node as node_module
 from time3d_tracker.batch import Batch
 from time3d_tracker.config import MEMORY
 from time3d_tracker.model import Outputs, Query
-from time3d_tracker.node import read_camera
 
 K = [500.0, 0, 320, 0, 510, 180, 0, 0, 1]
 
 
-def test_a_rectified_camera_is_read() -> None:
-    camera = read_camera(CameraInfo(height=360, width=640, k=K, d=[0.0] * 5, distortion_model="plumb_bob"))
+# As a calibrated ROS camera has it: P is of its rectified images, which share the message.
+P = [450.0, 0, 325, 0, 0, 460, 185, 0, 0, 0, 1, 0]
+CALIBRATED = {"k": K, "p": P, "d": [0.2, 0.0, 0.0, 0.0, 0.0], "distortion_model": "plumb_bob"}
+
+
+def test_a_camera_is_read_from_k_and_that_of_rectified_images_from_p() -> None:
+    message = CameraInfo(height=360, width=640, **CALIBRATED)
+    camera, rectified = read_camera(message, rectified=False), read_camera(message, rectified=True)
     np.testing.assert_array_equal(camera.intrinsics, np.array(K).reshape(3, 3))
-    assert (camera.height, camera.width) == (360, 640)
+    np.testing.assert_array_equal(rectified.intrinsics, [[450, 0, 325], [0, 460, 185], [0, 0, 1]])
+    assert (camera.height, camera.width) == (rectified.height, rectified.width) == (360, 640)
 
 
-@pytest.mark.parametrize(("k", "d", "sentence"), [
-    ([0.0] * 9, [], "positive focal lengths"),
-    ([float("nan"), *K[1:]], [], "positive focal lengths"),
-    (K, [0.1, 0, 0, 0, 0], "rectified images"),
-    (K, [float("nan")], "rectified images"),
+@pytest.mark.parametrize(("rectified", "changes", "sentence"), [
+    (False, {"k": [0.0] * 9}, "K of camera_info: .*positive focal lengths"),
+    (False, {"k": [float("nan"), *K[1:]]}, "K of camera_info: .*positive focal lengths"),
+    (False, {"k": [*K[:8], 0.0]}, "K of camera_info"),
+    (True, {"p": [0.0] * 12}, "P of camera_info: .*positive focal lengths"),
 ])  # fmt: skip
-def test_other_cameras_are_refused_with_a_sentence(k: list[float], d: list[float], sentence: str) -> None:
+def test_intrinsics_that_are_none_are_refused(rectified: bool, changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigurationError, match=sentence):
-        read_camera(CameraInfo(height=360, width=640, k=k, d=d, distortion_model="plumb_bob"))
+        read_camera(CameraInfo(height=360, width=640, **(CALIBRATED | changes)), rectified)
+
+
+def test_distortion_is_said_with_the_parameter_that_may_help() -> None:
+    for d in ([0.1, 0, 0, 0, 0], [float("nan")]):
+        message = CameraInfo(k=K, p=P, d=d, distortion_model="plumb_bob")
+        assert "plumb_bob" in (said := distortion(message, rectified=False) or "") and "'rectified'" in said
+        assert distortion(message, rectified=True) is None
+    assert distortion(CameraInfo(k=K, d=[0.0] * 5), rectified=False) is None
 
 
 SECOND = 1_000_000_000
@@ -60,6 +75,7 @@ class OneCar:
         self.session = SimpleNamespace(engine="none")
         self.cameras = cameras
         self.heights: list[float] = []
+        self.projections: list[np.ndarray] = []
         self.batches: list[int] = []  # how many frames went together
 
     def infer(self, queries: Sequence[Query]) -> list[Outputs]:
@@ -68,6 +84,7 @@ class OneCar:
 
     def answer(self, query: Query) -> Outputs:
         self.heights.append(query.height)
+        self.projections.append(query.projection)
         k = self.slots
         association = np.zeros((MEMORY, k + 1, k + 1), np.float32)
         association[:, range(k), range(k)] = 0.9
@@ -105,8 +122,8 @@ class Bench:
         self._cameras.publish(CameraInfo(**{"height": 360, "width": 640, "k": K, "d": [], **changes}))
         self.graph.spin_for(0.2)
 
-    def show(self, second: int, height: int = 360, width: int = 640) -> None:
-        self._images.publish(image_message(second * SECOND, height=height, width=width))
+    def show(self, second: float, height: int = 360, width: int = 640) -> None:
+        self._images.publish(image_message(round(second * SECOND), height=height, width=width))
 
     def place(self, second: int, pitch: float = 0.0, mount: Pose = MOUNT) -> None:
         self.send_place(second, pitch, mount)
@@ -158,9 +175,8 @@ def test_without_camera_info_images_are_dropped_until_it_comes(monkeypatch: pyte
 
 
 @pytest.mark.parametrize(("changes", "sentence"), [
-    ({"k": [0.0] * 9}, "positive focal lengths"),
     ({"k": [float("nan")] * 9}, "positive focal lengths"),
-    ({"d": [0.2, 0.0, 0.0, 0.0, 0.0], "distortion_model": "plumb_bob"}, "rectified images"),
+    (CALIBRATED, "set the parameter 'rectified'"),
 ])  # fmt: skip
 def test_a_camera_that_cannot_be_used_is_a_standing_warning(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], sentence: str
@@ -173,6 +189,30 @@ def test_a_camera_that_cannot_be_used_is_a_standing_warning(
         bench.show(1)
         graph.spin_until(lambda: bench.diagnostics.says("drops.no camera_info=1"))
         assert not bench.heard
+
+
+def test_rectified_images_of_a_calibrated_camera_are_taken_with_the_intrinsics_in_p(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, monkeypatch, fixed_frame="", rectified=True)
+        bench.calibrate(**CALIBRATED)
+        bench.show(1)
+        graph.spin_until(lambda: bench.heard)
+        np.testing.assert_allclose(bench.model.projections[-1], [[450, 0, 325], [0, 460, 185], [0, 0, 1]], atol=1e-9)
+
+
+def test_without_a_fixed_frame_velocities_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would be relative to a camera of unknown motion; who takes them takes them as over ground."""
+    with opened_graph() as graph:
+        bench = Bench(graph, monkeypatch, fixed_frame="")
+        bench.calibrate()
+        bench.show(1)
+        graph.spin_until(lambda: bench.heard and bench.motion)
+        assert bench.motion[0].joint_names == [bench.heard[0].detections[0].id]
+        point = bench.motion[0].points[0]
+        v, at = point.velocities[0].linear, point.transforms[0].translation
+        assert np.isnan([v.x, v.y, v.z]).all() and np.isfinite([at.x, at.y, at.z]).all()
 
 
 def test_images_of_another_size_than_their_camera_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +237,45 @@ def test_an_image_waits_for_its_transform_and_is_dropped_without(monkeypatch: py
         bench.show(3)
         graph.spin_until(lambda: bench.diagnostics.says("drops.no transform=1"))
         assert len(bench.heard) == 1
+
+
+def test_images_of_a_fast_camera_all_wait_for_a_late_transform(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight at 30 Hz: the camera says otherwise meanwhile, which is of later images."""
+    with opened_graph() as graph:
+        bench = Bench(graph, monkeypatch, transform_timeout=15.0)
+        bench.calibrate()
+        bench.place(1)
+        for number in range(8):
+            bench.show(1 + (1 + number) / 30)
+            graph.spin_until(lambda n=number: len(bench.node._waiting) > n)
+        bench.calibrate(k=[float("nan")] * 9)
+        bench.place(2)
+        graph.spin_until(lambda: bench.node.monitor.processed == 8 and not bench.node._waiting)
+        graph.spin_until(lambda: bench.heard and bench.heard[-1].header.stamp.nanosec == round(8 / 30 * SECOND))
+        assert not bench.node.monitor.drops
+        assert all(projection[0, 0] == pytest.approx(K[0]) for projection in bench.model.projections[-8:])
+
+
+def test_a_network_that_cannot_keep_up_loses_the_oldest_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, monkeypatch, transform_timeout=3.0)
+        bench.calibrate()
+        bench.place(1)
+        answer = bench.model.answer
+
+        def slow(query: Query) -> Outputs:
+            bench.model.answer = answer  # type: ignore[method-assign]
+            time.sleep(3.2)
+            return answer(query)
+
+        bench.model.answer = slow  # type: ignore[method-assign]
+        for number in range(8):
+            bench.show(1 + (1 + number) / 30)
+            graph.spin_until(lambda n=number: len(bench.node._waiting) > n)
+        bench.place(2)  # the first one is tracked; the others are overdue by then
+        graph.spin_until(lambda: not bench.node._waiting)
+        assert bench.node.monitor.drops["no transform"] == 4
+        graph.spin_until(lambda: bench.heard and bench.heard[-1].header.stamp.nanosec == round(8 / 30 * SECOND))
 
 
 def test_a_busy_node_hears_what_has_come_before_it_gives_an_image_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,3 +353,17 @@ def test_several_cameras_share_one_session_and_its_runs(monkeypatch: pytest.Monk
         # each camera has tracks of its own
         assert [[m.detections[0].id for m in messages] for messages in heard] == [["1", "1", "1"], ["1", "1"]]
         assert made[0].batches == [2, 2, 1]
+
+
+def test_a_node_that_is_deactivated_leaves_the_shared_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, monkeypatch, fixed_frame="", batch_timeout=60.0)
+        bench.model.cameras = 2  # the other one never sends
+        bench.calibrate()
+        bench.show(1)
+        batch = bench.node._batch
+        graph.spin_until(lambda: batch._jobs)
+        bench.node.trigger_deactivate()
+        frames = len(bench.model.heights)
+        batch.run()
+        assert len(bench.model.heights) == frames

@@ -11,6 +11,7 @@ import torch
 from camtrack_core.camera import OPTICAL_IN_VEHICLE, Pose
 from camtrack_core.errors import ConfigurationError, ModelError
 from camtrack_core.runtime import Device
+from gcnet_tracker.augmentation import View as AugmentedView
 from time3d_tracker import level
 from time3d_tracker.batch import Batch
 from time3d_tracker.config import INPUTS, MEMORY, OUTPUTS, NetworkConfig, TrackerConfig
@@ -49,18 +50,48 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_the_graph_says_what_torch_says(graph: Path, engine: Device) -> None:
     model = Time3DModel(graph, engine, threads=1)
-    inputs = list(example_inputs(network()))
-    g = torch.Generator().manual_seed(1)
-    inputs[3] = torch.randn(inputs[3].shape, generator=g)
-    inputs[4] = (torch.rand(inputs[4].shape, generator=g) > 0.5).float()
-    inputs[5] = torch.rand(inputs[5].shape, generator=g) * 2
+    inputs = eventful_inputs()
     with torch.no_grad():
-        expected = FrameGraph(network())(*inputs)
-    found = model.session.run({n: x.numpy() for n, x in zip(INPUTS, inputs, strict=True)})
+        expected = FrameGraph(network())(*(torch.from_numpy(inputs[name]) for name in INPUTS))
+    found = model.session.run(inputs)
     assert set(found) == set(OUTPUTS)
     for name, value in zip(OUTPUTS, expected, strict=True):
         np.testing.assert_allclose(found[name], value.numpy(), rtol=2e-3, atol=2e-4, err_msg=name)
-    assert found["scores"].max() > 0.3  # the network above has something to say
+    # the network above has something to say, of objects and of their motion
+    assert found["scores"].max() > 0.3
+    assert np.linalg.norm(found["velocities"], axis=-1).max() > 1.0
+    assert np.ptp(found["association"][0, :, :-1, :-1], axis=0).max() > 0.01  # each remembered frame says its own
+
+
+def eventful_inputs() -> dict[str, np.ndarray]:
+    """Inputs as a drive gives them: a tilted camera that moves and turns, and objects remembered from all around."""
+    inputs = dict(zip(INPUTS, (x.numpy() for x in example_inputs(network())), strict=True))
+    rng, slots = np.random.default_rng(1), SMALL.slots
+    tilt = np.radians(6)
+    pitched = np.array([[np.cos(tilt), 0, np.sin(tilt)], [0, 1, 0], [-np.sin(tilt), 0, np.cos(tilt)]])
+    camera = Pose(pitched @ OPTICAL_IN_VEHICLE, np.array([0.0, 0.0, 1.5]))
+    turn = rng.uniform(-0.3, 0.3, MEMORY)
+    ways = rng.uniform([-2, -0.2, -15], [2, 0.2, 0], (MEMORY, 3))
+    told = {
+        "projection": level.projection(INTRINSICS, camera)[None],
+        "height": [1.5],
+        "past_features": rng.normal(0, 1, (1, MEMORY, slots, SMALL.embedding)),
+        "past_centres": rng.uniform([-20, -1, 5], [20, 2, 60], (1, MEMORY, slots, 3)),
+        "past_valid": rng.random((1, MEMORY, slots)) > 0.4,
+        "elapsed": np.sort(rng.uniform(0.1, 2, (1, MEMORY)))[:, ::-1],
+        "motion": np.concatenate([ways, np.sin(turn)[:, None], np.cos(turn)[:, None]], 1)[None],
+    }
+    return inputs | {name: np.ascontiguousarray(value, np.float32) for name, value in told.items()}
+
+
+@pytest.mark.parametrize("factor", [2, 3, 5])
+def test_a_large_picture_is_made_smaller_without_skipping_pixels(graph: Path, factor: int) -> None:
+    """Stripes of one pixel become the grey that they are on average, not stripes of their own."""
+    model = Time3DModel(graph, "onnxruntime", threads=1)
+    image = np.zeros((96 * factor, 160 * factor, 3), np.uint8)
+    image[:, ::2] = 200
+    assert model.prepare(image, 0) == pytest.approx(1 / factor)
+    assert abs(model._input[0].astype(float) - 100).max() < 30
 
 
 class Scripted:
@@ -168,21 +199,56 @@ def test_intrinsics_that_are_none_are_refused(entry: float) -> None:
         Tracker(Scripted([[]])).step(np.zeros((96, 160, 3), np.uint8), 0, wrong)  # type: ignore[arg-type]
 
 
-def test_objects_that_are_not_finite_never_leave() -> None:
-    model = Scripted([[(1, 0.9), (2, 0.9)]])
+NUMBERS = tuple(name for name in OUTPUTS if name != "class_ids")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", [name for name in NUMBERS if name not in ("reid", "association")])
+def test_objects_that_are_not_finite_never_leave_and_are_not_remembered(name: str, value: float) -> None:
+    model = Scripted([[(1, 0.9), (2, 0.9)]] * 2)
     answer = model.answer
+    asked: list[Query] = []
 
     def broken(query: Query) -> Outputs:
+        asked.append(query)
         out = answer(query)
-        out["refined_centres"][0] = np.nan
+        if len(asked) == 1:
+            out[name] = out[name].astype(float)
+            out[name][0] = value
         return out
 
     model.answer = broken  # type: ignore[method-assign]
     tracker = Tracker(model)  # type: ignore[arg-type]
-    result = tracker.step(np.zeros((96, 160, 3), np.uint8), 0, INTRINSICS)
-    assert len(result.tracks) == 1
-    assert result.left_out == 1
-    assert np.isfinite(result.tracks.boxes.centre).all()
+    first, second = (
+        tracker.step(np.zeros((96, 160, 3), np.uint8), second * SECOND // 2, INTRINSICS) for second in range(2)
+    )
+    assert (first.tracks.ids.tolist(), first.left_out, len(first.detections)) == ([1], 1, 3)
+    for found in (first.tracks.boxes, first.detections.boxes):
+        for values in (found.centre, found.size, found.yaw, found.velocity):
+            assert np.isfinite(values).all()
+    (past,) = asked[1].memory
+    assert np.isfinite(past.features).all() and np.isfinite(past.centres).all()
+    assert (past.ids.tolist(), past.valid.tolist()) == ([0, 1, 0, 0], [False, True, False, False])
+    assert sorted(second.tracks.ids.tolist()) == [1, 2] and second.left_out == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_association_that_is_not_finite_is_none(value: float) -> None:
+    model = Scripted([[(1, 0.9), (2, 0.9)]] * 2)
+    answer = model.answer
+
+    def broken(query: Query) -> Outputs:
+        out = answer(query)
+        out["association"][:, 0] = value
+        return out
+
+    model.answer = broken  # type: ignore[method-assign]
+    tracker = Tracker(model)  # type: ignore[arg-type]
+    ids = [
+        tracker.step(np.zeros((96, 160, 3), np.uint8), second * SECOND // 2, INTRINSICS).tracks.ids.tolist()
+        for second in range(2)
+    ]
+    assert ids == [[1, 2], [3, 2]]
 
 
 def test_the_real_graph_runs_frame_after_frame(graph: Path) -> None:
@@ -210,6 +276,16 @@ def test_weights_serve_an_input_of_another_size(tmp_path: Path) -> None:
     assert (model.height, model.width) == (96, 320)
     with pytest.raises(ConfigurationError, match="multiple of 32 pixels, got 100"):
         resized(network(), 100, 320)
+
+
+def test_a_large_image_is_scaled_down_as_training_does_it(graph: Path) -> None:
+    """Every pixel counts: a third of the size by bilinear sampling would see every third column alone."""
+    model = Time3DModel(graph, "onnxruntime", threads=1)
+    image = np.random.default_rng(0).integers(0, 256, (270, 480, 3), np.uint8)
+    scale = model.prepare(image, 0)
+    assert scale == pytest.approx(1 / 3)
+    expected = AugmentedView(scale, np.zeros(2), False, 160, 96).image(image)
+    np.testing.assert_allclose(model._input[0].astype(int), expected, atol=1)
 
 
 def test_a_graph_for_two_cameras_says_of_each_what_that_for_one_says(graph: Path, tmp_path: Path) -> None:
@@ -266,6 +342,32 @@ def test_a_batch_runs_when_it_is_full_when_a_camera_comes_again_and_when_it_has_
     show(hasty, right, "right", 4)
     hasty.run_due()
     assert said[3:] == ["right4: 1"]
+
+
+def test_a_failure_of_one_camera_leaves_the_frames_of_the_others() -> None:
+    model = Scripted([[(1, 0.9)]] * 9)
+    model.cameras = 3
+    said: list[str] = []
+
+    def view(time: int) -> View:
+        return View(np.zeros((96, 160, 3), np.uint8), time * SECOND, INTRINSICS)
+
+    def fail(result: Result) -> None:
+        raise ModelError("of the first camera")
+
+    batch = Batch(model, patience=60)  # type: ignore[arg-type]
+    trackers = [Tracker(model) for _ in range(3)]  # type: ignore[arg-type]
+    batch.add(trackers[0], view(1), fail)
+    batch.add(trackers[1], view(1), lambda _: said.append("second"))
+    with pytest.raises(ModelError, match="of the first camera"):
+        batch.add(trackers[2], view(1), lambda _: said.append("third"))
+    assert said == ["second", "third"]
+
+    batch.add(trackers[0], view(2), fail)
+    with pytest.raises(ModelError, match="of the first camera"):  # of the frame before; the new one is taken in
+        batch.add(trackers[0], view(3), lambda _: said.append("first"))
+    batch.run()
+    assert said[2:] == ["first"]
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ from test_time3d_targets import Street
 
 from camtrack_core.datasets.frames import Labels
 from camtrack_core.errors import ConfigurationError, ModelError
-from time3d_tracker import clips
+from camtrack_core.evaluation.nuscenes_submission import TRACKED
+from time3d_tracker import clips, level
 from time3d_tracker.cli import read_config
 from time3d_tracker.config import NetworkConfig, TrainingConfig
 from time3d_tracker.loader import ClipSamples, batches, choose_shown, class_balance
 from time3d_tracker.network import Time3D, training_slots
-from time3d_tracker.training import load_network, train
-from time3d_tracker.training_step import TrainingStep, remember
+from time3d_tracker.training import PARTS, load_network, train
+from time3d_tracker.training_step import PART_WEIGHTS, TrainingStep, consistency, remember
 
 CONFIG = NetworkConfig(backbone="yolox_nano", stride=8, height=96, width=160, channels=16, head_channels=16, slots=12,
                        reid_channels=8, embedding=16, attention_heads=2)  # fmt: skip
@@ -84,6 +85,54 @@ def test_motion_that_is_not_known_is_not_asked_for(clip: clips.Clip) -> None:
     torch.testing.assert_close(unknown["refined"], known["refined"])
 
 
+def test_the_loss_is_the_weighted_sum_of_its_parts_equation_8(clip: clips.Clip) -> None:
+    torch.manual_seed(0)
+    weights = {"reid_weight": 0.3, "tracking_weight": 2.5, "consistency_weight": 0.7, "motion_weight": 1.7}
+    parts = TrainingStep(Time3D(CONFIG), TrainingConfig(**weights))(batch_of(clip, 3))
+    assert set(parts) == set(PARTS)
+    own = {"heatmap": 1.0, "reid": 0.3, "tracking": 2.5, "consistency": 0.7, "refined": 1.7, "velocity": 1.7,
+           "attributes": 1.7}  # fmt: skip
+    total = 0.0
+    for name in PARTS[1:]:
+        assert parts[name] > 0, name
+        total += (own | PART_WEIGHTS)[name] * parts[name].item()
+    assert parts["loss"].item() == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_consistency_compares_ways_in_the_world_equation_7(clip: clips.Clip, flip: bool) -> None:
+    """The camera moves, and is mirrored: true boxes cost nothing, those that move along with it cost the difference."""
+    samples = ClipSamples([clip], np.ones(1), CONFIG, TrainingConfig(max_gap=4))
+
+    def fits(sample: dict[str, np.ndarray]) -> bool:
+        mirrored = all(np.linalg.det(rotation) < 0 for rotation in sample["pose_rotation"])
+        return mirrored == flip and all({4, 7} <= set(ids) for ids in sample["ids"])
+
+    sample = next(sample for sample in map(samples.__getitem__, range(500)) if fits(sample))
+    flat = {name: torch.from_numpy(value) for name, value in sample.items()}
+    corners = np.stack([level.corners(*(sample[n][t].astype(float) for n in ("translation", "size", "yaw")))
+                        for t in range(2)])  # fmt: skip
+    true = torch.from_numpy(corners).float()
+    assert consistency(true, true, flat, flat, 2).item() == pytest.approx(0, abs=1e-4)
+
+    along = true.clone()  # the second frame's, where they were in the first: they seem to move as the camera does
+    camera = float(np.linalg.norm(sample["pose_translation"][1] - sample["pose_translation"][0]))
+    expected = []
+    known = sample["ids"][0].tolist()
+    for row, who in enumerate(sample["ids"][1].tolist()):
+        if who >= 0 and who in known:
+            before = known.index(who)
+            along[1, row] = true[0, before]
+            place = [
+                sample["pose_rotation"][t] @ sample["translation"][t, r] + sample["pose_translation"][t]
+                for t, r in ((0, before), (1, row))
+            ]
+            error = abs(camera - np.linalg.norm(place[1] - place[0]))
+            expected.append(np.log1p(error / np.linalg.norm(sample["translation"][1, row])))
+    assert camera > 0.9 and max(expected) > 0.01
+    assert consistency(along, true, flat, flat, 2).item() == pytest.approx(np.mean(expected), rel=1e-3)
+
+
 def test_losses_fall_and_the_checkpoint_holds_the_network(clip: clips.Clip, tmp_path: Path) -> None:
     training = TrainingConfig(batch_size=2, steps=30, learning_rate=3e-3, workers=0, checkpoint_every=8, max_gap=2)
     whole = train(tmp_path / "whole", [clip], np.ones(1), CONFIG, training, None)
@@ -104,15 +153,33 @@ def test_losses_fall_and_the_checkpoint_holds_the_network(clip: clips.Clip, tmp_
 def test_a_run_goes_on_where_it_stopped(clip: clips.Clip, tmp_path: Path) -> None:
     short = TrainingConfig(batch_size=1, steps=2, workers=0, max_gap=2)
     train(tmp_path, [clip], np.ones(1), CONFIG, short, None)
+    with open(tmp_path / "losses.csv", "a") as log:  # a step that no checkpoint holds
+        log.write(",".join(["3", *["nan"] * len(PARTS)]) + "\r\n")
     train(tmp_path, [clip], np.ones(1), CONFIG, short.model_copy(update={"steps": 4}), None)
+    assert load_network(tmp_path / "weights.pt").config == CONFIG
     rows = np.genfromtxt(tmp_path / "losses.csv", delimiter=",", names=True)
-    assert rows["step"].tolist() == [1, 2, 3, 4]
+    assert rows["step"].tolist() == [1, 2, 3, 4] and np.isfinite(rows["loss"]).all()
 
 
 def test_another_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save({"network": {}}, tmp_path / "x.pt")
     with pytest.raises(ModelError, match="expected a Time3D checkpoint"):
         load_network(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"\x80\x02broken", b"PK\x03\x04 not really"])
+def test_a_broken_checkpoint_is_a_sentence(clip: clips.Clip, tmp_path: Path, content: bytes) -> None:
+    broken = tmp_path / "run" / "checkpoint.pt"
+    broken.parent.mkdir()
+    broken.write_bytes(content)
+    training = TrainingConfig(batch_size=1, steps=1, workers=0, max_gap=2)
+    for use in (
+        lambda: load_network(broken),
+        lambda: train(tmp_path / "run", [clip], np.ones(1), CONFIG, training, None),
+        lambda: train(tmp_path / "new", [clip], np.ones(1), CONFIG, training, broken),
+    ):
+        with pytest.raises(ModelError, match=r"checkpoint\.pt: expected a checkpoint"):
+            use()
 
 
 def test_fine_tuning_starts_from_all_weights(clip: clips.Clip, tmp_path: Path) -> None:
@@ -150,6 +217,7 @@ def test_two_processes_train_one_model(clip: clips.Clip, tmp_path: Path) -> None
     script.write_text(f"""
 import numpy as np, os, torch
 from pathlib import Path
+from camtrack_core.evaluation.nuscenes_submission import TRACKED
 from time3d_tracker import clips
 from time3d_tracker.config import NetworkConfig, TrainingConfig
 from time3d_tracker.training import train
@@ -199,6 +267,11 @@ def test_the_demo_configuration_is_valid_and_a_wrong_one_is_named(tmp_path: Path
     demo, real = (read_config(Path(__file__).parents[1] / "config" / f"time3d_{n}.yaml") for n in ("demo", "nuscenes"))
     assert demo.network.map_size == (40, 72)
     assert real.network == demo.network  # fine-tuning starts from the demo's weights
+    paper = read_config(Path(__file__).parents[1] / "config" / "time3d_paper.yaml")
+    assert paper.network == NetworkConfig(
+        class_names=paper.network.class_names, class_sizes=paper.network.class_sizes
+    )  # the paper's sizes are the defaults
+    assert set(paper.network.class_names) == set(TRACKED)
     (tmp_path / "a.yaml").write_text("network: {strides: 8}")
     with pytest.raises(ConfigurationError, match="strides"):
         read_config(tmp_path / "a.yaml")

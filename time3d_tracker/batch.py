@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from time3d_tracker.model import Query, Time3DModel
+from time3d_tracker.model import Outputs, Query, Time3DModel
 from time3d_tracker.tracker import Result, Tracker, View
 
 
@@ -34,14 +34,16 @@ class Batch:
     def add(self, tracker: Tracker, view: View, done: Callable[[Result], None]) -> None:
         """Has `done` called with the tracks after a frame: at once if the batch is full with it, else later.
 
-        Raises what `Tracker.query` does.
+        Raises what `Tracker.query` does, and what `run` does after the frame has been taken in.
         """
-        if any(job.tracker is tracker for job in self._jobs):
-            self.run()  # a camera's frames stay in order
-        query = tracker.query(view)
-        self._jobs.append(_Job(tracker, view, query, done, time.monotonic() + self.patience))
-        if len(self._jobs) == self.model.cameras:
-            self.run()
+        try:
+            if any(job.tracker is tracker for job in self._jobs):
+                self.run()  # a camera's frames stay in order
+        finally:  # a failure in there is of earlier frames
+            query = tracker.query(view)
+            self._jobs.append(_Job(tracker, view, query, done, time.monotonic() + self.patience))
+            if len(self._jobs) == self.model.cameras:
+                self.run()
 
     def run_due(self) -> None:
         """Runs what has waited long enough. To be called every now and then."""
@@ -49,13 +51,25 @@ class Batch:
             self.run()
 
     def run(self) -> None:
-        """Runs what waits."""
+        """Runs what waits. Raises the first failure of a frame, after all the others have been answered."""
         jobs, self._jobs = self._jobs, []
         if not jobs:
             return
-        for job, out in zip(jobs, self.model.infer([job.query for job in jobs]), strict=True):
-            job.done(job.tracker.update(job.view, out))
+        answers = self.model.infer([job.query for job in jobs])
+        failures = [_answer(job, out) for job, out in zip(jobs, answers, strict=True)]
+        for failure in failures:
+            if failure is not None:
+                raise failure
 
     def forget(self, tracker: Tracker) -> None:
         """Leaves out what a tracker still waits for."""
         self._jobs = [job for job in self._jobs if job.tracker is not tracker]
+
+
+def _answer(job: _Job, out: Outputs) -> Exception | None:
+    """Tracks a frame and tells of it; returns its failure, which must not take the other cameras' frames with it."""
+    try:
+        job.done(job.tracker.update(job.view, out))
+    except Exception as failure:
+        return failure
+    return None

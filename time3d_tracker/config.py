@@ -13,7 +13,7 @@ from gcnet_tracker.augmentation import VIEW_SCALES
 MEMORY = 5  # past frames that the temporal flow looks at (paper Sec. 4.2)
 KEYPOINTS = 9  # eight corners and the centre
 ATTRIBUTES = MOTIONS  # people and riders use the first two
-Cue = Literal["class", "box2d", "box3d", "reid"]
+Cue = Literal["class", "box2d", "box3d", "direct2d", "direct3d", "reid"]
 # Names in an exported graph.
 INPUTS = ("image", "projection", "height", "past_features", "past_centres", "past_valid", "elapsed", "motion")
 OUTPUTS = (

@@ -1,7 +1,8 @@
 """Heterogeneous cues embedding (paper Sec. 3.2): from boxes, class and Re-ID to one vector F for each object.
 
 Corners enter as waves of several lengths: a small network of raw metres cannot tell half a metre at fifty, and the
-association needs it. 2D corners are rays of the level frame, so that nothing depends on the camera.
+association needs it. 2D corners are rays of the level frame, so that nothing depends on the camera. The paper's Table 2
+also encodes boxes directly, without corners: cues `direct2d` and `direct3d`.
 """
 
 from __future__ import annotations
@@ -68,6 +69,10 @@ class CueEmbedding(nn.Module):
         self.category = mlp(self.classes, d, d)
         self.reid = nn.Linear(config.reid_channels, d)
         self.join = mlp(2 * d, d, d)
+        if "direct2d" in self.cues:
+            self.direct2d = mlp(4, d, d, d)
+        if "direct3d" in self.cues:
+            self.direct3d = mlp(8, d, d, d)
 
     def forward(self, objects: Objects, projection: Tensor) -> Tensor:
         """F of objects seen by cameras `projection` (B, 3, 3); cues that are switched off count nothing."""
@@ -76,6 +81,12 @@ class CueEmbedding(nn.Module):
             geometry = geometry + self.box2d(corners2d(objects, projection))
         if "box3d" in self.cues:
             geometry = geometry + self.box3d(corners3d(objects))
+        if "direct2d" in self.cues:
+            first, _, last, _ = corners2d(objects, projection).unbind(-2)
+            geometry = geometry + self.direct2d(torch.cat([(first + last) / 2, last - first], -1))
+        if "direct3d" in self.cues:
+            pose = (objects.translation.clamp(-FARTHEST, FARTHEST), objects.size)
+            geometry = geometry + self.direct3d(torch.cat([*pose, objects.sin[..., None], objects.cos[..., None]], -1))
         if "class" in self.cues:
             one_hot = functional.one_hot(objects.class_ids, self.classes).to(objects.scores.dtype)
             appearance = appearance + self.category(one_hot * objects.scores[..., None])

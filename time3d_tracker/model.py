@@ -95,6 +95,8 @@ class Time3DModel:
         scale = min(self.width / width, self.height / height)
         columns, rows = max(round(width * scale), 1), max(round(height * scale), 1)
         target = self._input[camera]
+        while image.shape[1] >= 2 * columns and image.shape[0] >= 2 * rows:  # bilinear sampling would skip pixels
+            image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
         cv2.resize(image, (columns, rows), dst=target[:rows, :columns])
         target[rows:] = PADDING
         target[:rows, columns:] = PADDING

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +20,13 @@ from std_msgs.msg import Header
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection3DArray
 
-from camtrack_core.boxes import Floats
 from camtrack_core.camera import Camera, Pose
 from camtrack_core.config import ImageNodeParameters
 from camtrack_core.drawing3d import draw_tracks_3d
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.ros import image as images
 from camtrack_core.ros import messages3d
+from camtrack_core.ros.camera_info import distortion, read_camera
 from camtrack_core.ros.image_input import ImageInput
 from camtrack_core.ros.node import CamtrackNode, run
 from camtrack_core.ros.qos import RESULTS, SENSOR_DATA
@@ -36,9 +37,10 @@ from time3d_tracker.batch import Batch
 from time3d_tracker.config import TrackerConfig
 from time3d_tracker.level import height_over_ground
 from time3d_tracker.model import DEMO_MODEL, Time3DModel
-from time3d_tracker.tracker import Result, Tracker, View, check_intrinsics
+from time3d_tracker.tracker import Result, Tracker, View
 
-MOST_WAITING = 3  # images
+FASTEST = 60.0  # Hz, images of a camera: how many may wait for their transform at the same time
+MOST_OVERDUE = 3  # images that waited in vain for the network, besides
 RETRY = 0.02  # seconds between two looks for a transform that an image waits for
 SPARE = 0.05  # seconds in which a node that was busy hears what has come meanwhile, before it gives an image up
 BATCH_LOOK = 0.005  # seconds between two looks whether images have waited long enough for other cameras'
@@ -58,6 +60,9 @@ class Time3DParameters(ImageNodeParameters, TrackerConfig):
     ground_frame: str = Field(
         "base_link", description="frame whose origin lies on the ground below the vehicle; empty: height unknown"
     )
+    rectified: bool = Field(
+        False, description="images are rectified: take the intrinsics from P of camera_info and ignore D"
+    )
     transform_timeout: float = Field(0.2, ge=0, description="how long an image waits for its transform, seconds")
     batch_timeout: float = Field(
         0.01, ge=0, description="how long an image waits for other cameras', seconds, where the model takes several"
@@ -66,9 +71,10 @@ class Time3DParameters(ImageNodeParameters, TrackerConfig):
 
 @dataclass(frozen=True)
 class _Waiting:
-    """An image whose transform may still arrive, until a deadline (monotonic seconds)."""
+    """An image with its camera, whose transform may still arrive, until a deadline (monotonic seconds)."""
 
     image: NDArray[np.uint8]
+    camera: Camera
     time_ns: int
     header: Header
     deadline: float
@@ -77,8 +83,8 @@ class _Waiting:
 class Time3DNode(CamtrackNode[Time3DParameters]):
     """Subscribes `image`, `camera_info` and tf; publishes in the camera's optical frame.
 
-    `~/tracks`: boxes with ids and classes. `~/velocities`: of the same ids, over ground where
-    the fixed frame is known. `~/image`: the boxes drawn, while somebody listens.
+    `~/tracks`: boxes with ids and classes. `~/velocities`: of the same ids, over ground; NaN without a
+    fixed frame. `~/image`: the boxes drawn, while somebody listens.
     """
 
     def __init__(self, **options: object) -> None:
@@ -94,6 +100,7 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
         self._names = model.class_names
         self._camera: Camera | None = None
         self._waiting: deque[_Waiting] = deque()
+        self._most_waiting = MOST_OVERDUE + math.ceil(parameters.transform_timeout * FASTEST)
         self._busy_until = 0.0  # monotonic seconds
         self.monitor.facts |= {"model": path.name, "engine": model.session.engine}
         self._tracks = self.advertise(Detection3DArray, "~/tracks", RESULTS)
@@ -109,25 +116,34 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
             self.repeat(RETRY, self._retry)
         self._input = ImageInput(self, "image", self._on_image, parameters)
 
+    def deactivate(self) -> None:
+        self._forget()
+
     def cleanup(self) -> None:
         if self._transforms is not None:
             self._transforms.close()
             self._transforms = None
 
     def reset(self) -> None:
-        self._batch.forget(self._tracker)
+        self._forget()
         self._tracker.reset()
+
+    def _forget(self) -> None:
+        """Gives up the images that wait."""
+        self._batch.forget(self._tracker)
         self._waiting.clear()
 
     # --- In
 
     def _on_camera(self, message: Any) -> None:
+        rectified = self.parameters.rectified
         try:
-            self._camera = read_camera(message)
-            self.warn("camera_info", None)
+            self._camera, wrong = read_camera(message, rectified), distortion(message, rectified)
         except ConfigurationError as error:
+            wrong = str(error)
+        if wrong is not None:
             self._camera = None
-            self.warn("camera_info", str(error))
+        self.warn("camera_info", wrong)
 
     def _on_image(self, image: NDArray[np.uint8], time_ns: int, header: Header) -> None:
         if self._camera is None:
@@ -138,16 +154,21 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
             got = f"{image.shape[1]}x{image.shape[0]}"
             self.drop("camera_info of another size", f"expected an image of {size[0]}x{size[1]}, got {got}")
             return
-        self._waiting.append(_Waiting(image, time_ns, header, time.monotonic() + self.parameters.transform_timeout))
-        if len(self._waiting) > MOST_WAITING:
-            self.drop(TransformError.cause, f"{MOST_WAITING} newer images came before the transform of this one")
+        deadline = time.monotonic() + self.parameters.transform_timeout
+        self._waiting.append(_Waiting(image, self._camera, time_ns, header, deadline))
+        if len(self._waiting) > self._most_waiting:
+            self.drop(TransformError.cause, f"{self._most_waiting} newer images came before the transform of this one")
             self._waiting.popleft()
         self._retry()
 
     def _retry(self) -> None:
-        """Track the images whose transform has come, in order."""
+        """Track the images whose transform has come, in order; the oldest go where the network cannot keep up."""
         while self._waiting:
             waiting = self._waiting[0]
+            if len(self._waiting) > MOST_OVERDUE and time.monotonic() > waiting.deadline:
+                self.drop(TransformError.cause, f"{len(self._waiting) - 1} newer images came before this one's turn")
+                self._waiting.popleft()
+                continue
             try:
                 place = self._place(waiting.header.frame_id.lstrip("/"), waiting.time_ns)
             except TooEarly as error:
@@ -185,42 +206,26 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
     # --- Out
 
     def _track(self, waiting: _Waiting, pose: Pose | None, height: float) -> None:
-        assert self._camera is not None
-        view = View(waiting.image, waiting.time_ns, self._camera.intrinsics, pose, height)
+        view = View(waiting.image, waiting.time_ns, waiting.camera.intrinsics, pose, height)
         with self.monitor.stage("track"):
-            self._batch.add(self._tracker, view, partial(self._tracked, waiting, self._camera))
+            self._batch.add(self._tracker, view, partial(self._tracked, waiting))
 
-    def _tracked(self, waiting: _Waiting, camera: Camera, result: Result) -> None:
+    def _tracked(self, waiting: _Waiting, result: Result) -> None:
         with self.monitor.stage("publish"):
             self._publish(result, waiting.header)
         if result.left_out:
-            self.drop("no position", "key points that fix no position", result.left_out)
+            self.drop("no position", "key points that fix no position, or no finite values", result.left_out)
         self.monitor.facts["tracks"] = str(len(result.tracks))
         if self._drawn.get_subscription_count():
-            picture = draw_tracks_3d(waiting.image.copy(), result.tracks, self._names, camera, result.upright)
+            picture = draw_tracks_3d(waiting.image.copy(), result.tracks, self._names, waiting.camera, result.upright)
             self._drawn.publish(images.fill_image(Image(header=waiting.header), picture))
 
     def _publish(self, result: Result, header: Header) -> None:
         tracks, upright = result.tracks, result.upright.rotation
         self._tracks.publish(messages3d.pack_tracks(tracks, self._names, header, upright))
+        if self._transforms is None:  # relative to a camera that may itself move: nobody can use them
+            tracks = replace(tracks, boxes=replace(tracks.boxes, velocity=np.full_like(tracks.boxes.velocity, np.nan)))
         self._velocities.publish(messages3d.pack_velocities(tracks, header, upright))
-
-
-def read_camera(message: Any) -> Camera:
-    """The camera of a CameraInfo message.
-
-    Raises ConfigurationError for intrinsics that are none, and for a camera with distortion: its images must be
-    rectified first.
-    """
-    intrinsics = np.array(message.k, float).reshape(3, 3)
-    check_intrinsics(intrinsics)
-    distortion: Floats = np.array(message.d, float)
-    if not np.isfinite(distortion).all() or np.abs(distortion).max(initial=0) > 0:
-        raise ConfigurationError(
-            f"expected rectified images (camera_info without distortion), got {message.distortion_model} with "
-            f"{distortion.tolist()}"
-        )
-    return Camera(intrinsics, message.width, message.height)
 
 
 @cache

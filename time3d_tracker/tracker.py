@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from camtrack_core.boxes import Boxes3D, Detections3D, Floats, Integers
-from camtrack_core.camera import Pose
-from camtrack_core.errors import ConfigurationError
+from camtrack_core.camera import Pose, check_intrinsics
 from camtrack_core.tracks import Tracks3D
 from time3d_tracker import level
 from time3d_tracker.config import MEMORY, TrackerConfig
@@ -57,7 +56,7 @@ class Result:
         xyxy: (N, 4) float, pixels of the original image.
         upright: pose of the upright frame in the camera's optical frame.
         detections: every object that the detector sees in this frame, tracked or not, in the upright frame.
-        left_out: objects without a position.
+        left_out: objects without a position, or of which anything is not finite.
     """
 
     tracks: Tracks3D
@@ -106,13 +105,15 @@ class Tracker:
         """Tracks after the frame that `out` answers."""
         tilted = view.camera_pose if view.camera_pose is not None else level.UPRIGHT
         level_pose = level.level_pose(tilted)
-        finite = np.isfinite(out["refined_centres"]).all(1) & np.isfinite(out["boxes2d"]).all(1)
+        finite = _finite(out)
         usable = finite & (out["usable"] > 0.5)
-        found = out["scores"] >= self.config.detection_threshold
+        found = ~(out["scores"] < self.config.detection_threshold)  # what has NaN for a score is counted below
+        out = out | {"association": np.nan_to_num(out["association"], posinf=0, neginf=0)}
         ids = self._assign(out, found & usable)
         pose = level_pose if view.camera_pose is not None else None
-        past = Remembered(view.time_ns, pose, out["features"].copy(), out["centres"].copy(), ids > 0, ids)
-        self._remember(past)
+        # the graph must not meet again what is not finite: a mask does not keep NaN out of a sum
+        features, centres = (np.where(finite[:, None], out[name], 0) for name in ("features", "centres"))
+        self._remember(Remembered(view.time_ns, pose, features, centres, ids > 0, ids))
         turn = tilted.rotation.T @ level_pose.rotation  # level to optical
         upright = Pose(turn @ level.UPRIGHT.rotation.T, np.zeros(3))
         left_out = int((found & ~usable).sum())
@@ -158,13 +159,6 @@ class Tracker:
         del memory[:-MEMORY]
 
 
-def check_intrinsics(intrinsics: Floats) -> None:
-    """Raises ConfigurationError for a matrix that is not a pinhole camera's."""
-    k = np.asarray(intrinsics)
-    if k.shape != (3, 3) or not np.isfinite(k).all() or k[0, 0] <= 0 or k[1, 1] <= 0 or k[2, 2] != 1:
-        raise ConfigurationError(f"expected finite 3x3 intrinsics with positive focal lengths, got {k.tolist()}")
-
-
 def _result(
     out: Outputs,
     ids: Integers,
@@ -182,6 +176,12 @@ def _result(
     height, width = size
     xyxy = np.clip(out["boxes2d"][shown], 0, [width, height, width, height])
     return Result(tracks, xyxy, upright, detections, left_out)
+
+
+def _finite(out: Outputs) -> NDArray[np.bool_]:
+    """(K,) slots of which the graph says nothing but numbers; the association is between slots."""
+    values = (value.reshape(len(value), -1) for name, value in out.items() if name != "association")
+    return np.isfinite(np.concatenate(list(values), 1)).all(1)
 
 
 def _boxes(out: Outputs, rows: Integers) -> Boxes3D:

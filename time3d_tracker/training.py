@@ -1,7 +1,7 @@
 """Training of Time3D (paper Sec. 3.4 and 4.2), end to end or separately, on short clips.
 
 One process by default; under `torchrun` the same command trains on several GPUs and machines. The run's folder holds
-the checkpoint (a later start goes on from it), `losses.csv` and `curves.png`.
+the checkpoint (a later start goes on from it), `losses.csv` and `curves.png`, and in the end `weights.pt`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,17 @@ from torch import Tensor, nn
 
 from camtrack_core.boxes import Floats
 from camtrack_core.errors import ModelError
-from gcnet_tracker.training import GRADIENT_LIMIT, PRECISIONS, _join, _local_rank, _progress, schedule
+from gcnet_tracker.training import (
+    GRADIENT_LIMIT,
+    PRECISIONS,
+    _join,
+    _local_rank,
+    _progress,
+    cut_log,
+    read_checkpoint,
+    restore,
+    schedule,
+)
 from gcnet_tracker.training import load_network as load_gcnet
 from time3d_tracker.clips import Clip
 from time3d_tracker.config import NetworkConfig, TrainingConfig
@@ -51,18 +61,16 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.exists():
             self._resume()
+        if self.rank == 0:
+            cut_log(folder / "losses.csv", self.step)
 
     @property
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint.pt"
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        if NetworkConfig(**state["network"]) != self.network:
-            raise ModelError(f"{self.checkpoint}: expected the network {self.network}, got {state['network']}")
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step = state["step"]
+        state = read_checkpoint(self.checkpoint, self.device)
+        self.step = restore(self.checkpoint, state, self.network, self.model, self.optimiser)
 
     def save(self) -> None:
         """Writes the checkpoint, complete or not at all."""
@@ -75,6 +83,10 @@ class Run:
         temporary = self.checkpoint.with_suffix(".part")
         torch.save(state, temporary)
         temporary.replace(self.checkpoint)
+
+    def save_weights(self) -> None:
+        """Writes weights.pt, a third of the checkpoint: what export and fine-tuning need."""
+        torch.save({"network": self.network.model_dump(), "model": self.model.state_dict()}, self.folder / "weights.pt")
 
     def set_rate(self) -> None:
         rate = self.training.learning_rate * schedule(self.step, self.training.steps)
@@ -115,6 +127,7 @@ def train(
                 _log(run, parts)
     if run.rank == 0:
         run.save()
+        run.save_weights()
         plot_curves(folder)
     return run.model.eval()
 
@@ -145,12 +158,7 @@ def load_pretrained(model: Time3D, path: Path) -> None:
     What has no part in the weights, like the input's size, may differ. Raises ModelError where they are another
     network's.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True) if path.suffix == ".pt" else {}
-        own = "temporal_layers" in state.get("network", {})
-    except (OSError, RuntimeError, ValueError, AttributeError) as error:
-        raise ModelError(f"{path}: expected a checkpoint, got {error}") from error
-    if not own:
+    if path.suffix != ".pt" or "temporal_layers" not in read_checkpoint(path)["network"]:
         load_backbone(model.detector.features.backbone, path)
         return
     found = load_network(path)
@@ -181,11 +189,11 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
 
 def load_network(checkpoint: Path) -> Time3D:
     """The network of a checkpoint, in evaluation mode. Raises ModelError for another kind of file."""
+    state = read_checkpoint(checkpoint)
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         model = Time3D(NetworkConfig(**state["network"]))
         model.load_state_dict(state["model"])
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"{checkpoint}: expected a Time3D checkpoint, got {error}") from error
     return model.eval()
 

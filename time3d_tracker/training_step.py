@@ -84,19 +84,9 @@ class TrainingStep(nn.Module):
         moves = has_past & truth["motion_known"]
         corners = losses.refined_corners(centre, size, objects)
         true_corners = losses.refined_corners(truth["translation"], truth["size"], turned)
-        rotation, translation = flat["pose_rotation"], flat["pose_translation"]
-
-        def into_world(points: Tensor) -> Tensor:
-            world = torch.einsum("bij,bkcj->bkci", rotation, points) + translation[:, None, None]
-            return world.unflatten(0, (-1, frames))
-
-        distance = truth["translation"].norm(dim=-1)
         return {
             "tracking": losses.tracking_loss(associated, now_ids, past_ids, exists),  # Eq. 6
-            "consistency": losses.consistency_loss(
-                into_world(corners), into_world(true_corners), *(x.unflatten(0, (-1, frames))
-                for x in (distance, truth["ids"]))
-            ),  # Eq. 7
+            "consistency": consistency(corners, true_corners, truth, flat, frames),  # Eq. 7
             "refined": losses.position_loss(refined, truth, labelled) + losses.dimension_loss(refined, truth, labelled),
             "velocity": losses.velocity_loss(flow.velocity, truth, moves),
             "attributes": losses.attribute_loss(flow.attributes, truth, moves),
@@ -128,6 +118,26 @@ def pick(flat: dict[str, Tensor], owner: Tensor) -> dict[str, Tensor]:
     row = torch.arange(len(owner), device=owner.device)[:, None]
     truth = {name: flat[name][row, owner.clamp(min=0)] for name in PICKED}
     return truth | {"ids": torch.where(owner >= 0, truth["ids"], torch.full_like(owner, -1))}
+
+
+def consistency(
+    corners: Tensor, true_corners: Tensor, truth: dict[str, Tensor], flat: dict[str, Tensor], frames: int
+) -> Tensor:
+    """Eq. 7 of corners (B * T, K, 8, 3) that are given in each frame's own level frame.
+
+    Args:
+        truth: identities (B * T, K) and translation (B * T, K, 3) of the true boxes.
+        flat: pose_rotation (B * T, 3, 3) and pose_translation (B * T, 3) of the level frames in the fixed frame, which
+            the T frames of a clip share; reflections where the view is mirrored.
+    """
+
+    def into_world(points: Tensor) -> Tensor:
+        world = torch.einsum("bij,bkcj->bkci", flat["pose_rotation"], points)
+        return (world + flat["pose_translation"][:, None, None]).unflatten(0, (-1, frames))
+
+    distance = truth["translation"].norm(dim=-1).unflatten(0, (-1, frames))
+    ids = truth["ids"].unflatten(0, (-1, frames))
+    return losses.consistency_loss(into_world(corners), into_world(true_corners), distance, ids)
 
 
 def past_of(values: Tensor) -> Tensor:
