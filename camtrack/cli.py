@@ -143,8 +143,8 @@ def results(
 ) -> None:
     """Write the results that a bag has recorded to the files that `evaluate` and `report` read.
 
-    SOURCE is the recording that was tracked. Boxes in the image become MOTChallenge text, tracks in space (of nuScenes,
-    played with its poses) a submission.
+    SOURCE is the recording that was tracked, played with its poses where tracks are in space. Boxes in the image become
+    MOTChallenge text, tracks in space a submission of nuScenes or, of other recordings, KITTI's text.
 
     Example: camtrack results run_bag 'data/nuscenes?scene=scene-0103' --topic /camera/pkf_filter/tracks --out run
     """
@@ -234,7 +234,9 @@ def evaluate(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="folders of NAME.txt, a run each", show_default=False)],
+    runs: Annotated[
+        list[Path], typer.Argument(help="folders of NAME.txt or NAME.json, a run each", show_default=False)
+    ],
     truth: Annotated[list[str], typer.Option(help=f"{SOURCE}; of a data set all sequences; may be given again")],
     out: Annotated[Path, typer.Option(help="HTML file to write")] = Path("report.html"),
     images: Annotated[Path | None, typer.Option(help="folder for the worst moments as PNG, too")] = None,

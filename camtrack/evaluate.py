@@ -135,7 +135,7 @@ def _load(sequence: Sequence, path: Path, rules: Rules) -> LoadedTracks:
         frames = kitti2d.evaluation_frames(sequence.objects, tracks, rules.kind)
         return LoadedTracks(sequence, path, list(sequence.truth()), frames, kitti2d.MIN_TRACK_HEIGHT)
     tracks = read_mot(path, len(sequence)) if _is_mot_text(path) else _kitti_tracks(path, len(sequence), "")
-    pairs = [(t, found) for t, found in zip(truth_of(sequence), tracks, strict=True) if t.labels is not None]
+    pairs = [(t, found) for t, found in _with_truth(sequence, tracks) if t.labels is not None]
     if not pairs:
         raise DataError(f"{sequence.name} has no labelled frames to score against")
     if sequence.class_names == MOT_CLASSES:
@@ -241,10 +241,18 @@ def read_splits(specs: list[str]) -> dict[str, set[str]]:
     return splits
 
 
+def _with_truth(sequence: Sequence, found: list[Tracks2D]) -> Iterator[tuple[Truth, Tracks2D]]:
+    """Each frame's truth with what was found there. Raises DataError where the recording holds back some frames."""
+    truth = list(truth_of(sequence))
+    if len(truth) != len(found):
+        raise DataError(f"{sequence.name}: expected the {len(found)} frames that it announces, got {len(truth)}")
+    return zip(truth, found, strict=True)
+
+
 def _labelled(sequence: Sequence, found: list[Tracks2D]) -> tuple[list[ImageTruth], list[Boxes2D]]:
     """Truth and detections of the frames that have labels."""
     images, boxes = [], []
-    for truth, one in zip(truth_of(sequence), found, strict=True):
+    for truth, one in _with_truth(sequence, found):
         if truth.labels is not None:
             images.append(ImageTruth(truth.labels.xyxy, truth.labels.class_ids, truth.ignored))
             boxes.append(Boxes2D(one.xyxy, one.scores, one.class_ids))

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from camtrack.cli import app
-from camtrack.evaluate import Rules, evaluate_along, evaluate_detections, evaluate_tracks, read_splits
-from camtrack_core.datasets.frames import Labels, Truth
+from camtrack.evaluate import Rules, _load, evaluate_along, evaluate_detections, evaluate_tracks, read_splits
+from camtrack_core.datasets.frames import Frame, Labels, Truth
 from camtrack_core.datasets.motchallenge import DISTRACTOR, OTHER, PEDESTRIAN
 from camtrack_core.errors import ConfigurationError, DataError
 from camtrack_core.evaluation import motchallenge, uadetrac_pr
@@ -55,6 +55,21 @@ def test_scores_in_space_are_those_of_ab3dmot(data_root: Path) -> None:
     for name in ("sAMOTA", "AMOTA", "AMOTP", "MOTA", "MOTP"):
         assert getattr(spatial, name.lower()) == pytest.approx(expected[name], abs=1e-9)
     assert (spatial.id_switches, spatial.misses) == (expected["IDS"], expected["FN"])
+
+
+def test_a_recording_that_holds_back_frames_cannot_be_scored(tmp_path: Path) -> None:
+    """Like a bag whose stamps jump back: which prediction belongs to which frame is not known."""
+
+    class Looped(list[Frame]):
+        name, class_names = "looped", ("car",)
+
+        def __len__(self) -> int:
+            return 3
+
+    image, labels = np.zeros((8, 8, 3), np.uint8), Labels.empty()
+    (tmp_path / "looped.txt").write_text("1,1,1,1,4,4,1,-1,-1,-1\n")
+    with pytest.raises(DataError, match="looped: expected the 3 frames that it announces, got 2"):
+        _load(Looped([Frame(1, image, labels), Frame(2, image, labels)]), tmp_path / "looped.txt", Rules())
 
 
 # --- MOTChallenge

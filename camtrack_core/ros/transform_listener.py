@@ -36,11 +36,14 @@ class TransformListener:
         self._node.destroy_subscription(self._static)
 
     def _on_static(self, message: Any) -> None:
-        try:
-            self._buffer.add(message, static=True)
-        except TransformError as error:
-            self._node.drop("broken transform", str(error))
+        self._remember(message, static=True)
 
     def _on_transforms(self, message: Any) -> None:
-        self._buffer.add(message)
+        self._remember(message, static=False)
         self._changed()
+
+    def _remember(self, message: Any, static: bool) -> None:
+        try:
+            self._buffer.add(message, static)
+        except TransformError as error:
+            self._node.drop("broken transform", str(error))
