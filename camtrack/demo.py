@@ -159,33 +159,43 @@ def _run_nodes(demo: Demo, source: str, in_space: bool, window: Window | None, c
     launcher = ["ros2", "launch"] if shutil.which("ros2") else [sys.executable, "-m", "camtrack.launch_runner"]
     given = [f"{name}:={value}" for name, value in arguments.items() if value != ""]
     command = [*launcher, str(launch_folder() / file), *given]
-    with open(demo.out / "log.txt", "w") as log, _ended_by_sigterm():
+    with open(demo.out / "log.txt", "w") as log, _signals() as caught:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             with Live(console=console, refresh_per_second=4) as live, _listen(image, window) as monitor:
-                while process.poll() is None:
+                while process.poll() is None and not caught:
                     monitor.wait(0.25)
                     live.update(monitor.table())
         except KeyboardInterrupt:
-            console.print("stopping")
-            return 0  # however the nodes take it
+            pass  # `caught` tells of it
         finally:
             end_processes(process)
+    if signal.SIGTERM in caught:
+        raise SystemExit(128 + signal.SIGTERM)
+    if caught:
+        console.print("stopping")
+        return 0  # however the nodes take it
     return process.returncode
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM unwinds the stack, as SIGINT does, so that what was started is ended."""
+def _signals() -> Iterator[list[int]]:
+    """SIGINT and SIGTERM unwind the stack, so that what was started is ended; the list tells of those that came.
 
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
+    It does so even where the exception is lost because it met an import or a destructor.
+    """
+    caught: list[int] = []
 
-    before = signal.signal(signal.SIGTERM, leave)
+    def interrupt(number: int, frame: object) -> None:
+        caught.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield caught
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, act in before.items():
+            signal.signal(number, act)
 
 
 def end_processes(launcher: subprocess.Popen[Any], patience: float = PATIENCE) -> None:

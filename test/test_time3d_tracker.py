@@ -11,7 +11,6 @@ import torch
 from camtrack_core.camera import OPTICAL_IN_VEHICLE, Pose
 from camtrack_core.errors import ConfigurationError, ModelError
 from camtrack_core.runtime import Device
-from gcnet_tracker.augmentation import View as AugmentedView
 from time3d_tracker import level
 from time3d_tracker.batch import Batch
 from time3d_tracker.config import INPUTS, MEMORY, OUTPUTS, NetworkConfig, TrackerConfig
@@ -276,16 +275,6 @@ def test_weights_serve_an_input_of_another_size(tmp_path: Path) -> None:
     assert (model.height, model.width) == (96, 320)
     with pytest.raises(ConfigurationError, match="multiple of 32 pixels, got 100"):
         resized(network(), 100, 320)
-
-
-def test_a_large_image_is_scaled_down_as_training_does_it(graph: Path) -> None:
-    """Every pixel counts: a third of the size by bilinear sampling would see every third column alone."""
-    model = Time3DModel(graph, "onnxruntime", threads=1)
-    image = np.random.default_rng(0).integers(0, 256, (270, 480, 3), np.uint8)
-    scale = model.prepare(image, 0)
-    assert scale == pytest.approx(1 / 3)
-    expected = AugmentedView(scale, np.zeros(2), False, 160, 96).image(image)
-    np.testing.assert_allclose(model._input[0].astype(int), expected, atol=1)
 
 
 def test_a_graph_for_two_cameras_says_of_each_what_that_for_one_says(graph: Path, tmp_path: Path) -> None:

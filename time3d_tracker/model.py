@@ -96,7 +96,8 @@ class Time3DModel:
         columns, rows = max(round(width * scale), 1), max(round(height * scale), 1)
         target = self._input[camera]
         while image.shape[1] >= 2 * columns and image.shape[0] >= 2 * rows:  # bilinear sampling would skip pixels
-            image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
+            half = (image.shape[1] // 2, image.shape[0] // 2)
+            image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)
         cv2.resize(image, (columns, rows), dst=target[:rows, :columns])
         target[rows:] = PADDING
         target[:rows, columns:] = PADDING

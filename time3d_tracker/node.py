@@ -42,7 +42,7 @@ from time3d_tracker.tracker import Result, Tracker, View
 FASTEST = 60.0  # Hz, images of a camera: how many may wait for their transform at the same time
 MOST_OVERDUE = 3  # images that waited in vain for the network, besides
 RETRY = 0.02  # seconds between two looks for a transform that an image waits for
-SPARE = 0.05  # seconds in which a node that was busy hears what has come meanwhile, before it gives an image up
+SPARE = 0.1  # seconds in which a node that was busy hears what has come meanwhile, before it gives an image up
 BATCH_LOOK = 0.005  # seconds between two looks whether images have waited long enough for other cameras'
 
 
