@@ -36,7 +36,7 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(min=0, help="of the generated drive")] = 7,
     seconds: Annotated[float, typer.Option(min=1, max=120, help="length of the generated drive")] = 15.0,
-    rate: Annotated[float, typer.Option(min=0, help="factor on the recorded speed; 0: as fast as results come")] = 1.0,
+    rate: Annotated[float, typer.Option(min=0, help="factor on the recorded speed; 0: as fast as results come")] = 0.0,
     model: Annotated[Path | None, typer.Option(help="exported GCNet; without: the demo weights")] = None,
     model_3d: Annotated[Path | None, typer.Option(help="exported Time3D; without: the demo weights")] = None,
     device: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, cuda or tensorrt")] = "auto",
