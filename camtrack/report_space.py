@@ -14,14 +14,13 @@ from scipy.optimize import linear_sum_assignment
 
 from camtrack.evaluate import Evaluation, LoadedTracks, Rules
 from camtrack.evaluate_nuscenes import submissions
-from camtrack_core.boxes import Floats
 from camtrack_core.datasets.frames import Truth
 from camtrack_core.datasets.nuscenes import NuScenesSequence
 from camtrack_core.datasets.sources import list_sources, open_source
 from camtrack_core.errors import DataError
 from camtrack_core.evaluation.breakdown import KEPT, NOBODY, Judged, JudgedFrame
 from camtrack_core.evaluation.nuscenes_submission import SubmittedBoxes, read_submission
-from camtrack_core.evaluation.space import MATCH_DISTANCE, SpaceFrame, score_in_space
+from camtrack_core.evaluation.space import MATCH_DISTANCE, SpaceFrame, counted, ground_distances, score_in_space
 from camtrack_core.evaluation.tracking import EPSILON, MATCH_IOU
 from camtrack_core.tracks import Tracks2D
 
@@ -51,7 +50,7 @@ def read_submissions(
         numbers = {i: k for k, i in enumerate(sorted({i for boxes in shown for i in boxes.ids.tolist() if i}))}
         if not shown or (not numbers and any(map(len, shown))):
             raise DataError(f"{file}: expected tracks in key frames of {name}, found none")
-        frames = [_counted(_frame(t, found.get(token), numbers, rules)) for t, token in keys]
+        frames = [counted(_frame(t, found.get(token), numbers, rules))[0] for t, token in keys]
         spaces[name] = frames
         loaded.append(LoadedTracks(sequence, file, [t for t, _ in keys], [], 0.0))
         judged.append(judge_in_space(frames, [t for t, _ in keys]))
@@ -66,7 +65,7 @@ def judge_in_space(frames: Sequence[SpaceFrame], truth: Sequence[Truth]) -> list
     before: dict[int, int] = {}  # and in the frame before
     judged = []
     for frame, one in zip(frames, truth, strict=True):
-        similarity = 1 - _distances(frame) / (2 * MATCH_DISTANCE)
+        similarity = 1 - ground_distances(frame) / (2 * MATCH_DISTANCE)
         kept = np.array([before.get(i, NOBODY) for i in frame.true_ids.tolist()], np.int64)[:, None] == frame.ids
         worth = np.where(similarity < MATCH_IOU - EPSILON, 0, similarity + KEPT * kept)
         rows, columns = linear_sum_assignment(-worth)
@@ -116,23 +115,5 @@ def _frame(truth: Truth, found: SubmittedBoxes | None, numbers: dict[str, int], 
     return SpaceFrame(labels.ids, boxes.centre, scored, ids, tracks.boxes.centre)
 
 
-def _counted(frame: SpaceFrame) -> SpaceFrame:
-    """Without objects that are not scored and the tracks that found them, as score_in_space takes them out."""
-    distance = _distances(frame)
-    rows, columns = linear_sum_assignment(np.minimum(distance, MATCH_DISTANCE))
-    near = distance[rows, columns] < MATCH_DISTANCE
-    counted = np.ones(len(frame.ids), bool)
-    counted[columns[near]] = frame.scored[rows[near]]
-    kept = frame.scored
-    return SpaceFrame(
-        frame.true_ids[kept], frame.true_centres[kept], kept[kept], frame.ids[counted], frame.centres[counted]
-    )
-
-
 def _apart(frame: SpaceFrame, offset: int) -> SpaceFrame:
     return SpaceFrame(frame.true_ids + offset, frame.true_centres, frame.scored, frame.ids + offset, frame.centres)
-
-
-def _distances(frame: SpaceFrame) -> Floats:
-    """(N, M) metres on the ground."""
-    return np.linalg.norm(frame.true_centres[:, None, :2] - frame.centres[None, :, :2], axis=-1)

@@ -10,6 +10,7 @@ import numpy as np
 
 from camtrack.bag import FIXED_FRAME
 from camtrack.methods import SUBMITTED, moved
+from camtrack.space_recording import velocities_now
 from camtrack_core.boxes import Boxes3D, Floats
 from camtrack_core.datasets import rosbag_types as types
 from camtrack_core.datasets.frames import Frame, truth_of
@@ -27,8 +28,8 @@ from camtrack_core.tracks import Tracks2D, Tracks3D
 
 KINDS = (types.DETECTIONS_2D, types.DETECTIONS_3D)
 VELOCITIES = ("velocities", "trajectories")  # beside the tracks of time3d_tracker and of pkf_filter
-UNKNOWN = (float("nan"),) * 3
-Velocities = dict[str, tuple[float, ...]]  # metres per second by the track's id
+UNKNOWN = np.full(3, np.nan)
+Velocities = dict[str, Floats]  # (3,) metres per second by the track's id
 
 
 @dataclass(frozen=True)
@@ -159,16 +160,7 @@ def _velocities(bag: Path, topic: str) -> dict[int, Velocities]:
     """What was recorded beside the tracks, by stamp."""
     beside = {f"{topic.rpartition('/')[0]}/{name}" for name in VELOCITIES}
     names = {name for name, (kind, _) in list_topics(bag).items() if name in beside and kind == types.TRAJECTORIES}
-    return {types.header_time(message): _now(message) for _, _, message in WholeMessages(bag, names)}
-
-
-def _now(message: Any) -> Velocities:
-    """Velocities at the stamp of a MultiDOFJointTrajectory."""
-    for point in message.points:
-        if point.time_from_start.sec == 0 and point.time_from_start.nanosec == 0:
-            linear = [twist.linear for twist in point.velocities]
-            return {name: (v.x, v.y, v.z) for name, v in zip(message.joint_names, linear, strict=False)}
-    return {}
+    return {types.header_time(message): velocities_now(message) for _, _, message in WholeMessages(bag, names)}
 
 
 def _seen(frame: Frame, message: Any, names: tuple[str, ...], vehicle: bool) -> tuple[Tracks3D, Boxes3D, Floats]:

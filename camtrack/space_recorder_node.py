@@ -16,7 +16,7 @@ from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection3DArray
 
 from camtrack.recording import NO_IMAGE, Image, Joined, Joiner
-from camtrack.space_recording import SpaceRecording, SpaceTracks
+from camtrack.space_recording import SpaceRecording, SpaceTracks, velocities_now
 from camtrack_core.boxes import Floats
 from camtrack_core.camera import Camera, Pose
 from camtrack_core.config import ImageNodeParameters
@@ -171,15 +171,6 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
             if picture is not None and self._drawn.get_subscription_count():
                 header = Header(frame_id=self._frame, stamp=fill_stamp(Time(), time_ns))
                 self._drawn.publish(fill_image(ImageMessage(header=header), picture))
-
-
-def velocities_now(message: Any) -> dict[str, Floats]:
-    """Velocity (3,) of each track at the stamp of a MultiDOFJointTrajectory."""
-    for point in message.points:
-        if point.time_from_start.sec == 0 and point.time_from_start.nanosec == 0:
-            linear = [twist.linear for twist in point.velocities]
-            return {name: np.array([v.x, v.y, v.z]) for name, v in zip(message.joint_names, linear, strict=True)}
-    return {}
 
 
 def with_velocities(message: Detections3DMessage, names: tuple[str, ...], velocities: dict[str, Floats]) -> Tracks3D:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from camtrack.recording import Image, TextFile, VideoFile
+from camtrack_core.boxes import Floats
 from camtrack_core.camera import Camera, Pose
 from camtrack_core.drawing3d import BirdsEye, draw_tracks_3d
 from camtrack_core.tracks import Tracks3D
@@ -93,3 +95,12 @@ class SpaceRecording:
             for row in range(len(tracks))
         ]
         self._lines.append(json.dumps({"time_ns": time_ns, "frame": frame, "tracks": rows}) + "\n")
+
+
+def velocities_now(message: Any) -> dict[str, Floats]:
+    """Velocity (3,) of each track, metres per second, at the stamp of a MultiDOFJointTrajectory."""
+    for point in message.points:
+        if point.time_from_start.sec == 0 and point.time_from_start.nanosec == 0:
+            linear = [twist.linear for twist in point.velocities]
+            return {name: np.array([v.x, v.y, v.z]) for name, v in zip(message.joint_names, linear, strict=False)}
+    return {}

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
-from ros_helpers import image_message, opened_graph
+from ros_helpers import Graph, image_message, opened_graph
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
@@ -113,16 +113,21 @@ def test_the_map_has_ahead_at_the_top_and_forgets_old_trails() -> None:
     assert (sheet.draw(30 * SECOND, tracks(), (), turned, None) == empty).all()
 
 
+def publishers(graph: Graph) -> list[Any]:
+    """Of images, camera_info, tracks, trajectories and transforms, once the recorder hears them."""
+    topics = ((Image, "image", SENSOR_DATA), (CameraInfo, "camera_info", SENSOR_DATA),
+              (Detection3DArray, "tracks", RESULTS), (MultiDOFJointTrajectory, "trajectories", RESULTS),
+              (TFMessage, "/tf", TRANSFORMS))  # fmt: skip
+    peer = graph.peer()
+    made = [peer.create_publisher(*topic) for topic in topics]
+    graph.spin_until(lambda: all(publisher.get_subscription_count() for publisher in made))
+    return made
+
+
 def test_the_recorder_joins_images_tracks_velocities_and_places(tmp_path: Path) -> None:
     with opened_graph() as graph:
         recorder = graph.start(SpaceRecorderNode, folder=str(tmp_path))
-        peer = graph.peer()
-        images = peer.create_publisher(Image, "image", SENSOR_DATA)
-        cameras = peer.create_publisher(CameraInfo, "camera_info", SENSOR_DATA)
-        found = peer.create_publisher(Detection3DArray, "tracks", RESULTS)
-        motion = peer.create_publisher(MultiDOFJointTrajectory, "trajectories", RESULTS)
-        tf = peer.create_publisher(TFMessage, "/tf", TRANSFORMS)
-        graph.spin_until(lambda: all(x.get_subscription_count() for x in (images, cameras, found, motion, tf)))
+        images, cameras, found, motion, tf = publishers(graph)
         cameras.publish(CameraInfo(width=640, height=360, k=[0.0] * 9))
         graph.spin_until(lambda: "K of camera_info" in recorder.monitor.warnings.get("camera_info", ""))
         cameras.publish(CameraInfo(width=640, height=360, k=CAMERA.intrinsics.ravel().tolist()))
@@ -154,11 +159,7 @@ def test_the_recorder_joins_images_tracks_velocities_and_places(tmp_path: Path) 
 def test_tracks_whose_camera_is_not_known_are_counted_drops(tmp_path: Path) -> None:
     with opened_graph() as graph:
         recorder = graph.start(SpaceRecorderNode, folder=str(tmp_path), capacity=2, rectified=True)
-        peer = graph.peer()
-        cameras = peer.create_publisher(CameraInfo, "camera_info", SENSOR_DATA)
-        found = peer.create_publisher(Detection3DArray, "tracks", RESULTS)
-        motion = peer.create_publisher(MultiDOFJointTrajectory, "trajectories", RESULTS)
-        graph.spin_until(lambda: all(x.get_subscription_count() for x in (cameras, found, motion)))
+        _, cameras, found, motion, _ = publishers(graph)
         k = CAMERA.intrinsics.ravel().tolist()
         cameras.publish(CameraInfo(width=640, height=360, k=k, p=[float("nan")] * 12))
         graph.spin_until(lambda: "P of camera_info" in recorder.monitor.warnings.get("camera_info", ""))
@@ -177,13 +178,7 @@ def test_tracks_and_trajectories_are_joined_in_whatever_order_they_come_and_lost
 ) -> None:
     with opened_graph() as graph:
         recorder = graph.start(SpaceRecorderNode, folder=str(tmp_path))
-        peer = graph.peer()
-        images = peer.create_publisher(Image, "image", SENSOR_DATA)
-        cameras = peer.create_publisher(CameraInfo, "camera_info", SENSOR_DATA)
-        found = peer.create_publisher(Detection3DArray, "tracks", RESULTS)
-        motion = peer.create_publisher(MultiDOFJointTrajectory, "trajectories", RESULTS)
-        tf = peer.create_publisher(TFMessage, "/tf", TRANSFORMS)
-        graph.spin_until(lambda: all(x.get_subscription_count() for x in (images, cameras, found, motion, tf)))
+        images, cameras, found, motion, tf = publishers(graph)
         cameras.publish(CameraInfo(width=640, height=360, k=CAMERA.intrinsics.ravel().tolist()))
         shown = tracks((10.0, 1.0))
         headers = [Header(frame_id="map", stamp=fill_stamp(Time(), (index + 1) * SECOND)) for index in range(5)]

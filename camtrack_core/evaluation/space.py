@@ -38,20 +38,36 @@ class SpaceFrame:
     centres: Floats
 
 
+def ground_distances(frame: SpaceFrame) -> Floats:
+    """(N, M) metres between centres on the ground."""
+    return np.linalg.norm(frame.true_centres[:, None, :2] - frame.centres[None, :, :2], axis=-1)
+
+
+def counted(frame: SpaceFrame) -> tuple[SpaceFrame, Floats]:
+    """The frame without objects that are not scored and the tracks that found them, and the distances of the matches
+    that are left, metres."""
+    distance = ground_distances(frame)
+    rows, columns = linear_sum_assignment(np.minimum(distance, MATCH_DISTANCE))
+    near = distance[rows, columns] < MATCH_DISTANCE
+    rows, columns = rows[near], columns[near]
+    kept = np.ones(len(frame.ids), bool)
+    kept[columns] = frame.scored[rows]
+    scored = frame.scored
+    left = SpaceFrame(
+        frame.true_ids[scored], frame.true_centres[scored], scored[scored], frame.ids[kept], frame.centres[kept]
+    )
+    return left, distance[rows, columns][scored[rows]]
+
+
 def score_in_space(frames: Sequence[SpaceFrame]) -> tuple[TrackingScores, float]:
     """Scores of a sequence, and the mean distance of matches, metres (NaN without any)."""
     true_ids, ids, similarities, distances = [], [], [], []
     for frame in frames:
-        distance = np.linalg.norm(frame.true_centres[:, None, :2] - frame.centres[None, :, :2], axis=-1)
-        rows, columns = linear_sum_assignment(np.minimum(distance, MATCH_DISTANCE))
-        near = distance[rows, columns] < MATCH_DISTANCE
-        rows, columns = rows[near], columns[near]
-        counted = np.ones(len(frame.ids), bool)
-        counted[columns] = frame.scored[rows]
-        distances.append(distance[rows, columns][frame.scored[rows]])
-        true_ids.append(frame.true_ids[frame.scored])
-        ids.append(frame.ids[counted])
-        similarities.append(np.clip(1 - distance[frame.scored][:, counted] / (2 * MATCH_DISTANCE), 0, 1))
+        left, matched = counted(frame)
+        distances.append(matched)
+        true_ids.append(left.true_ids)
+        ids.append(left.ids)
+        similarities.append(np.clip(1 - ground_distances(left) / (2 * MATCH_DISTANCE), 0, 1))
     every = np.concatenate([*distances, np.zeros(0)])
     mean = float(every.mean()) if len(every) else float("nan")
     return score_trackeval({"": as_trackeval(true_ids, ids, similarities)}), mean
