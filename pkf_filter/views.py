@@ -32,6 +32,7 @@ class Linearisation(NamedTuple):
         innovation: (M, N, m), H: (N, m, 10), V: (N, m, m), as in `linearised`.
         facing: (M, N) 1 where a measurement faces as the track does, -1 the opposite way, 0 where it does not tell.
         in_view: (N,) bool, whether the sensor can be expected to see the track.
+        unhidden: (N,) share of a track's detections that the tracks before it leave.
     """
 
     innovation: Floats
@@ -39,6 +40,7 @@ class Linearisation(NamedTuple):
     V: Floats
     facing: Floats
     in_view: NDArray[np.bool_]
+    unhidden: Floats
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,16 @@ class SpaceView:
     def kept(self, usable: NDArray[np.bool_]) -> SpaceView:
         return self if usable.all() else SpaceView(self.detections[usable], self.sensor, self.pose)
 
-    def linearised(self, states: Floats, covariance: Floats, parameters: Floats, gate: float) -> Linearisation:
+    def linearised(
+        self, states: Floats, covariance: Floats, existence: Floats, parameters: Floats, gate: float
+    ) -> Linearisation:
         V = self._noise(states, parameters)
         place = (slice(None), [world.X, world.Y], [world.X, world.Y])
         reach = gate * np.sqrt(covariance[place] + V[place])
         innovation, facing = world.innovations(self.measurements, states, reach)
         H = np.empty((len(states), *world.MEASUREMENT_MATRIX.shape))
         H[:] = world.MEASUREMENT_MATRIX
-        return Linearisation(innovation, H, V, facing, self._in_view(states))
+        return Linearisation(innovation, H, V, facing, self._in_view(states), np.ones(len(states)))
 
     def log_clutter(self) -> Floats:
         """(M,) log density of false detections of even score, in the units of the measurements."""
@@ -151,7 +155,9 @@ class ImageView:
     def kept(self, usable: NDArray[np.bool_]) -> ImageView:
         return self if usable.all() else ImageView(self.detections[usable], self.sensor, self.camera, self.pose)
 
-    def linearised(self, states: Floats, covariance: Floats, parameters: Floats, gate: float) -> Linearisation:
+    def linearised(
+        self, states: Floats, covariance: Floats, existence: Floats, parameters: Floats, gate: float
+    ) -> Linearisation:
         camera, pose = self.camera, self.pose
         size = np.array([camera.width, camera.height], np.float64)
         sides, H, in_view = projection.project(states, camera.intrinsics, pose.rotation, pose.translation, size)
@@ -159,7 +165,17 @@ class ImageView:
         V = (self.sensor.pixel_noise * extent)[:, :, None] ** 2 * np.eye(projection.SIDES)
         innovation = self.detections.xyxy[:, None] - sides
         innovation[:, ~in_view] = np.inf  # beyond every gate
-        return Linearisation(innovation, H, V, np.zeros(innovation.shape[:2]), in_view)
+        unhidden = 1.0 - self.sensor.occlusion * self._covered(states, sides, existence)
+        return Linearisation(innovation, H, V, np.zeros(innovation.shape[:2]), in_view, unhidden)
+
+    def _covered(self, states: Floats, sides: Floats, existence: Floats) -> Floats:
+        """(N,) expected share of the images (N, 4) of tracks that lies behind those of tracks nearer to the camera.
+
+        What is nearer is told by the depths of the centres. What lies partly behind the camera covers nothing.
+        """
+        depth = (states[:, :3] - self.pose.translation) @ self.pose.rotation[:, 2]
+        nearness = np.argsort(np.argsort(-depth))
+        return np.asarray(models.covered(sides, existence, nearness))
 
     def corrected_velocity(self, mean: Floats, covariance: Floats, weights: Floats) -> tuple[Floats, Floats]:
         """The same: an image tells no velocity."""

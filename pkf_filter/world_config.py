@@ -62,6 +62,9 @@ class SensorModel(Parameters):
     depth_noise: float = Field(0.0, ge=0, description="further deviation along the line of sight, in the distance")
     velocity_noise: float = Field(2.0, gt=0, description="measured velocity, along each axis, m / s")
     pixel_noise: float = Field(0.05, gt=0, description="measured sides of a box in an image, in its width and height")
+    occlusion: float = Field(
+        0.9, ge=0, lt=1, description="share of detections in an image lost behind a track that covers all"
+    )
     range: float = Field(EVERYWHERE, gt=0, description="distance up to which it sees, m")
     field_of_view: float = Field(
         360.0, gt=0, le=360, description="angle that it sees about its x axis, or an optical frame's z axis, degrees"

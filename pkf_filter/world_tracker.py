@@ -40,7 +40,8 @@ class _Entry:
     """One measurement and the tracks just before it.
 
     `evidence` (M,) is what the scores say for each detection, `ids` are those of the tracks that its rows have started,
-    `agreement` is the share of the shown tracks in view that it confirms, `offsets` its mean innovations, None without.
+    `agreement` is the share of the shown tracks in view, hidden ones aside, that it confirms, `offsets` its mean
+    innovations, None without.
     """
 
     time_ns: int
@@ -216,10 +217,10 @@ class WorldTracker:
         A pair weighs r P_D f(score) N(z; h(x), S), a false detection its density, a missed track 1 - r P_D.
         """
         config, state, view = self.config, self._state, entry.view
-        seen = view.linearised(state.mean, state.covariance, self._table[state.groups], config.gate)
+        seen = view.linearised(state.mean, state.covariance, state.existence, self._table[state.groups], config.gate)
         _, log_density = gaussian(seen.innovation, seen.H, seen.V, state.covariance, config.gate)
         sensor = view.sensor
-        detected = kernels.detection_probabilities(
+        detected = seen.unhidden * kernels.detection_probabilities(
             seen.in_view, state.scores, sensor.detection_probability, sensor.score_offset, sensor.detection_slope
         )
         log_likelihood, log_missed = kernels.event_weights(
@@ -229,9 +230,9 @@ class WorldTracker:
         association = association_weights(log_likelihood, log_clutter, log_missed, MAX_STATES)
         self.approximated += not association.exact
         if len(state.ids):
-            expected = state.shown & seen.in_view
+            expected = seen.unhidden * (state.shown & seen.in_view)
             if expected.any():
-                entry.agreement = 1.0 - float(association.missed[expected].mean())
+                entry.agreement = 1.0 - float(expected @ association.missed / expected.sum())
             existence = life.posterior(state.existence, detected, association.missed)
             self._update(entry, seen, association, existence)
         return association

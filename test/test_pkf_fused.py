@@ -8,6 +8,7 @@ import pytest
 from camtrack_core.boxes import Boxes2D, Boxes3D, Detections3D
 from camtrack_core.camera import OPTICAL_IN_VEHICLE, Camera, Pose
 from camtrack_core.tracks import Tracks3D
+from pkf_filter.views import ImageView
 from pkf_filter.world_config import SensorModel, WorldConfig
 from pkf_filter.world_tracker import WorldTracker
 
@@ -119,3 +120,73 @@ def test_wrong_velocities_do_no_harm_where_the_sensor_says_so(velocity_noise: fl
         tracks = t.step(i * FRAME, space((10 + i, 0), velocity=0.0))
     lag = abs(tracks.boxes.velocity[0, 0] - 10)
     assert (lag > error) if velocity_noise == 1.0 else (lag < error)
+
+
+# --- Tracks that hide each other from the camera
+
+
+@pytest.mark.parametrize(("place", "hidden"), [((30.0, 0.0), True), ((30.0, 8.0), False)])
+def test_a_track_behind_another_one_outlives_images_that_do_not_show_it(
+    place: tuple[float, float], hidden: bool
+) -> None:
+    t, near = tracker(), (15.0, 0.0)
+    for i in range(20):
+        t.step(i * FRAME, space(near, place), "objects")
+    before = t._state.existence[1]
+    for i in range(20, 30):
+        t.step_image(i * FRAME, image(near), CAMERA, EYE, "image")
+    assert len(t._state.ids) == 2 if hidden else 1
+    if hidden:
+        survived = before * 0.5 ** (1.0 / t.config.half_life)
+        assert t._state.existence[1] > 0.9 * survived
+        assert t.agreement["image"] > 0.9  # what cannot be seen does not speak against the camera's pose
+
+
+def test_a_track_hides_by_its_existence() -> None:
+    """An unlikely track before a likely one: the images miss both."""
+    t = tracker()
+    for i in range(20):
+        t.step(i * FRAME, space((30, 0)), "objects")
+    both = Detections3D(space((15, 0), (30, 0)).boxes, np.array([0.2, 0.6]), np.full(2, CAR))
+    t.step(20 * FRAME, both, "objects")
+    far, near = t._state.existence * 0.5 ** (0.1 / t.config.half_life)
+    assert near < 0.1
+    t.step_image(21 * FRAME, image(), CAMERA, EYE, "image")
+    model = t.sensors["image"]
+    detected = model.detection_probability * (1 - model.occlusion * near)
+    expected = far * (1 - detected) / (1 - far * detected)
+    assert t._state.existence == pytest.approx([expected], abs=1e-6)  # the near one has ended
+
+
+def test_where_nobody_is_covered_occlusion_changes_nothing() -> None:
+    states = []
+    for occlusion in (0.0, 0.9):
+        t = WorldTracker(SHOW_MEASURED, {"objects": SensorModel(), "image": SensorModel(occlusion=occlusion)})
+        t.class_id("car")
+        places = [(12.0, 0.0), (20.0, 6.0), (30.0, -10.0), (-15.0, 0.0)]  # apart in the image, the last one behind
+        for i in range(10):
+            t.step(i * FRAME, space(*places), "objects")
+            t.step_image(i * FRAME, image(*places[:2]), CAMERA, EYE, "image")
+        states.append(t._state)
+    for a, b in zip(*states, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_covered_share_is_that_of_the_pixels_behind_nearer_boxes() -> None:
+    """Against a picture painted pixel by pixel; what flies before the camera hides what ends lower in the image."""
+    detections = space((40.0, 1.0), (15.0, 0.0), (25.0, 2.0), (12.0, -0.5), (9.0, 4.0))
+    detections.boxes.centre[3, 2] = 2.2
+    existence = np.array([1.0, 0.5, 0.9, 0.8, 1.0])
+    states = np.zeros((5, 10))
+    states[:, :3], states[:, 4:7] = detections.boxes.centre, detections.boxes.size
+    view = ImageView(image(), SensorModel(occlusion=0.5), CAMERA, EYE)
+    seen = view.linearised(states, np.tile(np.eye(10), (5, 1, 1)), existence, np.ones((5, 12)), 5.0)
+    painted, found = np.ones((CAMERA.height * 4, CAMERA.width * 4)), np.zeros(5)  # share of each pixel that is free
+    for j in np.argsort(states[:, 0]):  # the camera looks along x
+        pixels = 4 * CAMERA.project(EYE.inverse().apply(detections.boxes.corners()[j : j + 1]))[0]
+        (left, top), (right, bottom) = pixels.min(0).round().astype(int), pixels.max(0).round().astype(int)
+        here = painted[max(top, 0) : bottom, max(left, 0) : right]
+        found[j] = 1 - here.mean()
+        here *= 1 - existence[j]
+    assert (found[:3] > 0.02).all()
+    np.testing.assert_allclose((1 - seen.unhidden) / 0.5, found, atol=0.02)
