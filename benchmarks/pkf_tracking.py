@@ -1,6 +1,6 @@
 """Scores of the image-plane tracker on recordings, beside those of other trackers on the same detections.
 
-    python benchmarks/pkf_tracking.py [--data FOLDER] [--json]
+    python benchmarks/pkf_tracking.py [--data FOLDER] [--identities resolved] [--spread mixture] [--json]
 
 KITTI: 2D boxes of PointRCNN's car detections, ten sequences, and each half of them by itself. MOT15: public detections
 of the two TUD sequences. One configuration, the default, for all. The data are those under $CAMTRACK_DATA or
@@ -26,8 +26,9 @@ from rich.table import Table
 from camtrack_core.boxes import Boxes2D
 from camtrack_core.evaluation.tracking import EvaluationFrame, TrackTruth, score_tracks
 from camtrack_core.tracks import Tracks2D
-from pkf_filter import Tracker
+from pkf_filter import FilterConfig, Tracker
 from pkf_filter.paper import PaperTracker
+from pkf_filter.update import SPREADS
 
 ROOT = Path(__file__).resolve().parents[1]
 SECOND = 1_000_000_000
@@ -196,8 +197,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = Path(os.environ.get("CAMTRACK_DATA") or ROOT.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=default, help="folder with kitti_tracking and mot15")
+    default_config = FilterConfig()
+    parser.add_argument("--identities", choices=("averaged", "resolved"), default=default_config.identities)
+    parser.add_argument("--spread", choices=SPREADS, default=default_config.spread)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args()
+    config = default_config.model_copy(update={"identities": arguments.identities, "spread": arguments.spread})
+
+    def ours() -> Tracker:
+        return Tracker(config)
 
     for tracker in (Tracker(), PaperTracker()):  # compile before anything is timed
         tracker.step(0, Boxes2D.empty())
@@ -209,12 +217,12 @@ def main() -> int:
         sequences = {name: read(arguments.data / folder, name) for name in names}
         figures[folder] = {
             "the paper's tracker": score(sequences, min_track_height, PaperTracker),
-            "this PKF": score(sequences, min_track_height),
+            "this PKF": score(sequences, min_track_height, ours),
         }
         if len(names) > 2:
             for half, first in (("even", 0), ("odd", 1)):
                 chosen = {name: sequences[name] for name in names[first::2]}
-                figures[folder][f"this PKF, {half} half"] = score(chosen, min_track_height)
+                figures[folder][f"this PKF, {half} half"] = score(chosen, min_track_height, ours)
         if not arguments.json:
             show(title, figures[folder], others)
     figures["cost"] = {count: cost(count) for count in (10, 30, 60)}

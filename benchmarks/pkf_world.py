@@ -1,6 +1,6 @@
 """Scores of the tracker in space on recordings, beside those of other trackers on the same detections.
 
-    python benchmarks/pkf_world.py [--data FOLDER] [--nuscenes PYTHON] [--json]
+    python benchmarks/pkf_world.py [--data FOLDER] [--nuscenes PYTHON] [--identities resolved] [--spread mixture]
 
 KITTI: PointRCNN's car detections, six sequences, without and with the vehicle's motion; the scores are AB3DMOT's.
 nuScenes: scene-0103 with two lidar detectors, scored by the official devkit (nuscenes-devkit 1.2.0 with numpy<2 and
@@ -31,6 +31,7 @@ from camtrack_core.datasets.kitti_rows import KittiObjects, from_camera, read_ob
 from camtrack_core.evaluation.kitti3d import score_tracks_3d
 from camtrack_core.tracks import Tracks3D
 from pkf_filter import SensorModel, WorldConfig, WorldTracker
+from pkf_filter.update import SPREADS
 
 ROOT = Path(__file__).resolve().parents[1]
 SECOND = 1_000_000_000
@@ -101,7 +102,9 @@ def image_boxes(boxes: Boxes3D, projection: Array) -> Array:
     return np.concatenate([np.clip(pixels.min(1), 0, IMAGE), np.clip(pixels.max(1), 0, IMAGE)], 1)
 
 
-def track_kitti(folder: Path, name: str, length: int, with_poses: bool) -> tuple[KittiObjects, list[float]]:
+def track_kitti(
+    folder: Path, name: str, length: int, with_poses: bool, config: WorldConfig = CONFIG
+) -> tuple[KittiObjects, list[float]]:
     """Tracks of a sequence in the camera's place, as read_objects gives them, and milliseconds of each frame."""
     rows = np.loadtxt(folder / "pointrcnn_car" / f"{name}.txt", delimiter=",", ndmin=2)
     boxes = from_camera(rows[:, 10:13], rows[:, 7:10], rows[:, 13])
@@ -109,7 +112,7 @@ def track_kitti(folder: Path, name: str, length: int, with_poses: bool) -> tuple
     projection = read_calibration(folder / "calib" / f"{name}.txt")
     here = Pose(np.eye(3), np.zeros(3))
     poses = read_poses(folder / "poses" / f"{name}.txt") if with_poses else [here] * length
-    tracker = WorldTracker(CONFIG, {"lidar": POINT_RCNN})
+    tracker = WorldTracker(config, {"lidar": POINT_RCNN})
     car = tracker.class_id("car")
     durations, found = [], []
     for frame in range(length):
@@ -135,13 +138,13 @@ def _rows(frame: int, tracks: Tracks3D, boxes: Boxes3D, projection: Array) -> tu
     return (*same, boxes.centre, boxes.size, boxes.yaw, boxes.velocity, logits)
 
 
-def score_kitti(folder: Path, names: Sequence[str], with_poses: bool) -> dict[str, float]:
+def score_kitti(folder: Path, names: Sequence[str], with_poses: bool, config: WorldConfig = CONFIG) -> dict[str, float]:
     """Scores as AB3DMOT's evaluation has them, and those of the definition (see score_tracks_3d), in per cent."""
     truth = {name: read_objects(folder / "label_02" / f"{name}.txt") for name in names}
     tracks, durations = {}, []
     for name in names:
         length = int(truth[name].frames.max()) + 1
-        tracks[name], took = track_kitti(folder, name, length, with_poses)
+        tracks[name], took = track_kitti(folder, name, length, with_poses, config)
         durations += took
     scores, definition = (asdict(score_tracks_3d(truth, tracks, slack=slack)) for slack in (0.0, 1e-9))
     percent = {name: 100 * scores[name] for name in ("samota", "amota", "amotp", "mota")}
@@ -204,10 +207,10 @@ def nuscenes_rows(token: str, tracks: Tracks3D, names: Sequence[str]) -> list[di
     ]
 
 
-def score_nuscenes(folder: Path, detector: str, python: Path) -> dict[str, float]:
+def score_nuscenes(folder: Path, detector: str, python: Path, config: WorldConfig = CONFIG) -> dict[str, float]:
     """Mean scores over the classes present, by the official devkit, and milliseconds a frame."""
     submission = json.loads((folder / "detections" / f"{detector}.json").read_text())
-    tracker = WorldTracker(CONFIG, {"lidar": NUSCENES_SENSORS[detector]})
+    tracker = WorldTracker(config, {"lidar": NUSCENES_SENSORS[detector]})
     results, durations = {}, []
     for token, time_ns in nuscenes_frames(folder):
         detections = nuscenes_detections(submission["results"][token], tracker)
@@ -238,8 +241,8 @@ def show(title: str, columns: Sequence[str], others: Mapping[str, tuple[str, ...
     Console().print(table)
 
 
-def report_kitti(folder: Path, with_poses: bool) -> dict[str, float]:
-    ours = score_kitti(folder, KITTI, with_poses)
+def report_kitti(folder: Path, with_poses: bool, config: WorldConfig) -> dict[str, float]:
+    ours = score_kitti(folder, KITTI, with_poses, config)
     motion = "with ego motion" if with_poses else "without ego motion"
     values = [f"{ours[name]:.2f}" for name in ("samota", "amota", "amotp", "mota")]
     counts = [str(ours["id_switches"]), str(ours["fragmentations"])]
@@ -249,8 +252,8 @@ def report_kitti(folder: Path, with_poses: bool) -> dict[str, float]:
     return ours
 
 
-def report_nuscenes(folder: Path, detector: str, python: Path) -> dict[str, float]:
-    ours = score_nuscenes(folder, detector, python)
+def report_nuscenes(folder: Path, detector: str, python: Path, config: WorldConfig) -> dict[str, float]:
+    ours = score_nuscenes(folder, detector, python, config)
     row = (*(f"{ours[name]:.3f}" for name in ("amota", "amotp", "mota")), f"{ours['ids']:.0f}")
     others = NUSCENES_OTHERS[detector]
     show(f"nuScenes scene-0103, {detector}", ("AMOTA", "AMOTP", "MOTA", "IDS"), others, row)
@@ -262,15 +265,18 @@ def main() -> int:
     default = Path(os.environ.get("CAMTRACK_DATA") or ROOT.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=default, help="folder with kitti_tracking and nuscenes")
     parser.add_argument("--nuscenes", type=Path, help="interpreter of an environment with nuscenes-devkit")
+    parser.add_argument("--identities", choices=("averaged", "resolved"), default=CONFIG.identities)
+    parser.add_argument("--spread", choices=SPREADS, default=CONFIG.spread)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON as well")
     arguments = parser.parse_args()
+    config = CONFIG.model_copy(update={"identities": arguments.identities, "spread": arguments.spread})
 
     figures: dict[str, dict[str, float]] = {}
     kitti, nuscenes = arguments.data / "kitti_tracking", arguments.data / "nuscenes"
     if (kitti / "pointrcnn_car").is_dir():
         track_kitti(kitti, KITTI[0], 5, False)  # compile before anything is timed
-        figures["kitti"] = report_kitti(kitti, False)
-        figures["kitti_with_poses"] = report_kitti(kitti, True)
+        figures["kitti"] = report_kitti(kitti, False, config)
+        figures["kitti_with_poses"] = report_kitti(kitti, True, config)
         figures["ab3dmot_by_definition"] = ab3dmot_by_definition(kitti)
         for name, row in figures.items():
             values = [f"{row.get(f'{s}_definition', row.get(s)):.2f}" for s in ("samota", "amota", "amotp", "mota")]
@@ -281,7 +287,7 @@ def main() -> int:
         print(f"skipped nuScenes: needs {nuscenes / 'detections'} and --nuscenes PYTHON with the devkit")
     else:
         for detector in NUSCENES_SENSORS:
-            figures[detector] = report_nuscenes(nuscenes, detector, arguments.nuscenes)
+            figures[detector] = report_nuscenes(nuscenes, detector, arguments.nuscenes, config)
     if arguments.json:
         print(json.dumps(figures, indent=2))
     return 0 if figures else 1

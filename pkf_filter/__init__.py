@@ -1,5 +1,6 @@
 """PKF: a Kalman filter with probabilistic data association, computed exactly. Usable without ROS."""
 
+from pkf_filter import estimators
 from pkf_filter.config import FilterConfig
 from pkf_filter.tracker import TimeError, Tracker
 from pkf_filter.update import pkf_update
@@ -18,5 +19,6 @@ __all__ = [
     "WorldConfig",
     "WorldTracker",
     "association_weights",
+    "estimators",
     "pkf_update",
 ]

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from camtrack_core.config import Parameters
+from pkf_filter.update import Spread
 
 
 class ImagePlaneNoise(Parameters):
@@ -64,8 +65,13 @@ class FilterConfig(Parameters):
     gate_iou: float = Field(0.03, gt=0, lt=1, description="pairs below this IoU are impossible")
     gate_distance: float = Field(5.0, gt=0, description="pairs above this Mahalanobis distance are impossible")
     class_mismatch: float = Field(0.2, gt=0, le=1, description="factor on the likelihood of a pair of two classes")
-    spread: Literal["none", "means"] = Field(
-        "means", description="what is added to the covariance: nothing (the paper), or the spread of the measurements"
+    identities: Literal["averaged", "resolved"] = Field(
+        "averaged", description="whose a measurement is: averaged over all events (the paper), or that of the likeliest"
+    )
+    spread: Spread = Field(
+        "means",
+        description="what is added to the covariance: nothing (the paper), the spread of the measurements, or that of "
+        "a mixture of corrected and predicted states",
     )
 
     birth_density: float = Field(0.01, gt=0, description="of new objects a frame, in units of the clutter density")

@@ -17,7 +17,7 @@ import numpy as np
 
 from camtrack_core.boxes import Floats, Integers
 from pkf_filter.update import pkf_update
-from pkf_filter.weights import association_weights
+from pkf_filter.weights import AssociationWeights, association_weights
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,18 @@ def resolved_weights(weights: Floats, assignment: Integers) -> Floats:
     others = np.where(chosen.any(-1, keepdims=True), 0.0, weights)  # of measurements that are clutter in that event
     room = 1.0 - others.sum(-2, keepdims=True)
     return np.where(chosen, np.clip(weights.sum(-1, keepdims=True), 0.0, room), others)
+
+
+def with_resolved_identities(association: AssociationWeights) -> AssociationWeights:
+    """The association with `resolved_weights`, and the probabilities of missed tracks that are left by them.
+
+    Clutter, assignment and the bound of the error are the same.
+    """
+    weights = resolved_weights(association.weights, association.assignment)
+    table = association.table.copy()
+    table[:-1, :-2] = weights
+    table[-1, :-2] = np.maximum(1.0 - weights.sum(0), 0.0)
+    return AssociationWeights(table)
 
 
 def _association(hypotheses: Hypotheses) -> tuple[Floats, Integers]:

@@ -64,7 +64,7 @@ def predicted(state: WorldState, dt: float, parameters: Floats, rates: Floats) -
     return with_modes(state, probability, mean, covariance)
 
 
-def corrected(state: WorldState, seen: Linearisation, view: View, weights: Floats, spread: float) -> WorldState:
+def corrected(state: WorldState, seen: Linearisation, view: View, weights: Floats, spread: int) -> WorldState:
     """Each mode corrected by the same measurements, and its probability by how well it had foretold them.
 
     Args:

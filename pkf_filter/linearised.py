@@ -22,6 +22,7 @@ from pkf_filter.matrices import (
     solve_upper,
     times_transposed,
 )
+from pkf_filter.update import MEANS, MIXTURE, NONE
 
 LOG_TWO_PI = np.log(2 * np.pi)
 
@@ -65,12 +66,11 @@ def gaussian(innovation: Floats, H: Floats, V: Floats, covariance: Floats, gate:
 
 @compiled
 def linearised_update(
-    mean: Floats, covariance: Floats, innovation: Floats, H: Floats, V: Floats, weights: Floats, spread: float
+    mean: Floats, covariance: Floats, innovation: Floats, H: Floats, V: Floats, weights: Floats, spread: int
 ) -> tuple[Floats, Floats]:
     """Correct N tracks with M measurements of uncertain origin; as `pkf_update`, which see.
 
-    The columns of the weights sum to at most 1. `spread` (0 to 1) is the share of the spread of the measurements
-    around their mean that is added to the covariance: none in the paper, which is overconfident in clutter.
+    The columns of the weights sum to at most 1. `spread` is the index into `update.SPREADS`.
 
     Returns:
         mean (N, n) and covariance (N, n, n) after the update, symmetric and positive definite.
@@ -91,12 +91,16 @@ def linearised_update(
         if s == 0.0:
             continue
         noise = s * V[j]
-        if spread > 0.0:
-            _add_scatter(noise, innovation[:, j], weights[:, j], total / s, spread * s)
+        scale = s  # one measurement of covariance V / s
+        if spread == MIXTURE:  # a certain measurement with probability s, none with 1 - s
+            scale = 1.0
+            noise += (1.0 - s) / s * np.outer(total, total)
+        if spread != NONE:
+            _add_scatter(noise, innovation[:, j], weights[:, j], total / s, s if spread == MEANS else 1.0)
         PH = times_transposed(covariance[j], H[j])
-        root = innovation_covariance(H[j], PH, V[j], s)
+        root = innovation_covariance(H[j], PH, V[j], scale)
         cholesky(root)
-        G = PH  # its rows become those of P H' (s H P H' + V)^-1
+        G = PH  # its rows become those of P H' (scale H P H' + V)^-1
         for i in range(n):
             solve_lower(root, G[i])
             solve_upper(root, G[i])
@@ -107,9 +111,11 @@ def linearised_update(
             for b in range(n):
                 if H[j, a, b] != 0.0:
                     for i in range(n):
-                        A[i, b] -= s * G[i, a] * H[j, a, b]
+                        A[i, b] -= scale * G[i, a] * H[j, a, b]
         new_covariance[j] = 0.0
         add_product(new_covariance[j], A, covariance[j])
+        if spread == MIXTURE:
+            new_covariance[j] = s * new_covariance[j] + (1.0 - s) * covariance[j]
         add_product(new_covariance[j], G, noise)
     return new_mean, new_covariance
 

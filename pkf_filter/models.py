@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from camtrack_core.boxes import Floats, Integers
 from pkf_filter.compiled import compiled
 from pkf_filter.config import ImagePlaneNoise
+from pkf_filter.update import MIXTURE, NONE
 
 COORDINATES = 4
 U, V, S, R = range(COORDINATES)
@@ -175,19 +176,19 @@ def correct(
     weights: Floats,
     measured: Floats,
     tails: float,
-    spread: float,
+    spread: int,
     adaptation: float,
 ) -> None:
     """Eq. 16-17 in the collapsed form of `update`, coordinate by coordinate, in place.
 
     An outlier's noise is scaled up, as the expectation-maximisation of the t distribution does. Per coordinate the
-    Joseph form is P V / (s P + V), which cannot become negative.
+    Joseph form is P V / (s P + V), and that of the mixture P ((1 - s) P + V) / (P + V): neither can become negative.
 
     Args:
         mean: (N, 4, 2), covariance: (N, 4, 3), predicted.
         z: (M, 4), weights: (M, N); the columns sum to at most 1.
         measured: (4,) standard deviations, tails: degrees of freedom.
-        spread: share of the measurements' spread that is added to the covariance, 0 in the paper.
+        spread: index into `update.SPREADS`.
         adaptation: share of the squared correction that counts as such spread, too: a track that has to be corrected
             much moves otherwise than expected.
     """
@@ -211,19 +212,24 @@ def correct(
         for c in range(COORDINATES):
             x, P = mean[j, c], covariance[j, c]
             noise = outlier * (measured[c] * _unit(log_area, c)) ** 2
-            innovation_variance = s * P[VARIANCE] + noise
+            scale = 1.0 if spread == MIXTURE else s
+            innovation_variance = scale * P[VARIANCE] + noise
             gain = s * P[VARIANCE] / innovation_variance
             rate_gain = s * P[CROSS] / innovation_variance
             innovation = zbar[c] - x[VALUE]
             x[VALUE] += gain * innovation
             x[RATE] += rate_gain * innovation
-            scatter = adaptation * (gain * innovation) ** 2
-            if spread > 0.0:
+            scatter = 0.0
+            if spread != NONE:
                 for k in range(len(z)):
-                    scatter += spread * weights[k, j] / s * (z[k, c] - zbar[c]) ** 2
+                    scatter += weights[k, j] / s * (z[k, c] - zbar[c]) ** 2
+            if spread == MIXTURE:
+                scatter = (scatter + (1.0 - s) * innovation**2) / s
+            scatter += adaptation * (gain * innovation) ** 2
             P[RATE_VARIANCE] += rate_gain**2 * scatter - rate_gain * P[CROSS]
-            P[CROSS] = P[CROSS] * noise / innovation_variance + gain * rate_gain * scatter
-            P[VARIANCE] = P[VARIANCE] * noise / innovation_variance + gain**2 * scatter
+            remaining = ((scale - s) * P[VARIANCE] + noise) / innovation_variance
+            P[CROSS] = P[CROSS] * remaining + gain * rate_gain * scatter
+            P[VARIANCE] = P[VARIANCE] * remaining + gain**2 * scatter
         _keep_plausible(mean[j])
 
 
@@ -243,19 +249,17 @@ def overlap(a: Floats, b: Floats) -> Floats:
 
 
 @compiled
-def covered(boxes: Floats, existence: Floats, seen_ns: Integers) -> Floats:
+def covered(boxes: Floats, existence: Floats, order: Integers) -> Floats:
     """(N,) expected share of each box (N, 4) that lies behind others.
 
-    Of two boxes the one that was measured later, at `seen_ns` (N,), is in front: while an object is hidden its
-    estimate may drift anywhere. Of two that were measured together, what ends lower in the image is nearer to the
-    camera, on the ground. Several boxes cover independent shares.
+    Of two boxes the one of the larger `order` (N,) is in front, and of two of the same order what ends lower in the
+    image: it is nearer to the camera, on the ground. Several boxes cover independent shares.
     """
     cover = np.zeros(len(boxes))
     for j in range(len(boxes)):
         area, free = (boxes[j, 2] - boxes[j, 0]) * (boxes[j, 3] - boxes[j, 1]), 1.0
         for i in range(len(boxes)):
-            later, together = seen_ns[i] > seen_ns[j], seen_ns[i] == seen_ns[j]
-            if later or (together and boxes[i, 3] > boxes[j, 3]):
+            if order[i] > order[j] or (order[i] == order[j] and boxes[i, 3] > boxes[j, 3]):
                 width = min(boxes[j, 2], boxes[i, 2]) - max(boxes[j, 0], boxes[i, 0])
                 height = min(boxes[j, 3], boxes[i, 3]) - max(boxes[j, 1], boxes[i, 1])
                 if width > 0 and height > 0:

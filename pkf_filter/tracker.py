@@ -19,7 +19,9 @@ from camtrack_core.tracks import Tracks2D
 from pkf_filter import existence as life
 from pkf_filter import models, track_life
 from pkf_filter.config import FilterConfig
+from pkf_filter.estimators import with_resolved_identities
 from pkf_filter.models import overlap
+from pkf_filter.update import SPREADS
 from pkf_filter.weights import AssociationWeights, association_weights
 
 SECOND = 1_000_000_000  # nanoseconds
@@ -168,6 +170,7 @@ class Tracker:
         models.predict(tracks["mean"], tracks["covariance"], dt, self._motion)
         tracks["existence"] = life.survive(tracks["existence"], config.half_life, dt)
         boxes = models.to_boxes(tracks["mean"][:, :, models.VALUE])
+        # What was measured later is in front: while an object is hidden its estimate may drift anywhere.
         covered = models.covered(boxes, tracks["existence"], tracks["seen_ns"])
         tracks["visibility"] = life.stay_visible(
             tracks["visibility"], visibility.visible_time, visibility.hidden_time, covered, dt
@@ -219,7 +222,7 @@ class Tracker:
             log_likelihood, log_alone, life.log_missed(tracks["existence"], detected), MAX_STATES
         )
         self.approximated += not association.exact
-        return association
+        return with_resolved_identities(association) if config.identities == "resolved" else association
 
     def _update(
         self, frame: _Frame, z: Floats, odds: Floats, association: AssociationWeights, detection_probability: Floats
@@ -233,7 +236,7 @@ class Tracker:
             association.weights,
             self._measured,
             config.noise.tails,
-            1.0 if config.spread == "means" else 0.0,
+            SPREADS.index(config.spread),
             config.noise.adaptation,
         )
         existence, visibility = tracks["existence"], tracks["visibility"]

@@ -18,11 +18,15 @@ The weights of a track keep their deficit 1 - s, the probability that it was mis
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from camtrack_core.boxes import Floats
+
+Spread = Literal["none", "means", "mixture"]  # what the covariance takes over from the disagreement of measurements
+SPREADS: tuple[Spread, ...] = get_args(Spread)
+NONE, MEANS, MIXTURE = range(len(SPREADS))  # as the compiled updates take them
 
 
 def pkf_update(
@@ -32,7 +36,7 @@ def pkf_update(
     V: Floats,
     measurements: Floats,
     weights: Floats,
-    spread: Literal["none", "means", "mixture"] = "none",
+    spread: Spread = "none",
 ) -> tuple[Floats, Floats]:
     """Correct N tracks of block diagonal covariance with M measurements of uncertain origin.
 

@@ -17,6 +17,7 @@ from camtrack_core.boxes import Boxes2D, Detections3D, Floats, Integers
 from camtrack_core.camera import Camera, Pose
 from pkf_filter import models, projection, world
 from pkf_filter.linearised import linearised_update
+from pkf_filter.update import NONE
 from pkf_filter.world_config import EVERYWHERE, SensorModel
 
 HEIGHTS = 4.0  # metres over which the centres of false detections spread
@@ -107,7 +108,7 @@ class SpaceView:
         innovation, known = world.velocity_innovations(velocity, weights, mean)
         H = np.tile(world.VELOCITY_MATRIX, (len(mean), 1, 1))
         V = np.tile(self.sensor.velocity_noise**2 * np.eye(2), (len(mean), 1, 1))
-        mean, covariance = linearised_update(mean, covariance, innovation, H, V, known, 0.0)
+        mean, covariance = linearised_update(mean, covariance, innovation, H, V, known, NONE)
         return mean, covariance
 
     def along_own_axes(self, offsets: Floats) -> Floats:

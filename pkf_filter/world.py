@@ -81,7 +81,7 @@ def transition(state: Floats, dt: float, turning: bool) -> tuple[Floats, Floats]
     angle = rate * dt
     cos, sin = np.cos(angle), np.sin(angle)
     if abs(angle) < SLOW_TURN:
-        S, C = dt, angle * dt / 2
+        S, C = dt * (1 - angle**2 / 6), angle * dt / 2
         dS, dC = -angle * dt**2 / 3, dt**2 / 2
     else:
         S, C = sin / rate, (1 - cos) / rate

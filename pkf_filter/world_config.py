@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from camtrack_core.config import Parameters
+from pkf_filter.update import Spread
 
 EVERYWHERE = 1e6  # metres, the range of a sensor that sees everything
 
@@ -89,8 +90,13 @@ class WorldConfig(Parameters):
 
     gate: float = Field(5.0, gt=0, description="pairs above this Mahalanobis distance are impossible")
     class_mismatch: float = Field(0.2, gt=0, le=1, description="factor on the likelihood of two classes of one group")
-    spread: float = Field(
-        1.0, ge=0, le=1, description="share of the spread of the measurements that is added to the covariance"
+    identities: Literal["averaged", "resolved"] = Field(
+        "averaged", description="whose a measurement is: averaged over all events (the paper), or that of the likeliest"
+    )
+    spread: Spread = Field(
+        "means",
+        description="what is added to the covariance: nothing (the paper), the spread of the measurements, or that of "
+        "a mixture of corrected and predicted states",
     )
     birth_existence: float = Field(0.3, gt=0, lt=1, description="existence probability of a detection of even score")
     min_birth: float = Field(0.03, gt=0, lt=1, description="no track from a detection of less existence probability")

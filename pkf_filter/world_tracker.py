@@ -21,8 +21,10 @@ from camtrack_core.tracks import Tracks3D
 from pkf_filter import existence as life
 from pkf_filter import interacting, world
 from pkf_filter import world_kernels as kernels
+from pkf_filter.estimators import with_resolved_identities
 from pkf_filter.linearised import gaussian, linearised_update
 from pkf_filter.tracker import TimeError
+from pkf_filter.update import SPREADS
 from pkf_filter.views import ImageView, Linearisation, SpaceView, View
 from pkf_filter.weights import AssociationWeights, association_weights
 from pkf_filter.world_config import SensorModel, WorldConfig
@@ -229,6 +231,8 @@ class WorldTracker:
         log_clutter = view.log_clutter() - entry.evidence
         association = association_weights(log_likelihood, log_clutter, log_missed, MAX_STATES)
         self.approximated += not association.exact
+        if config.identities == "resolved":
+            association = with_resolved_identities(association)
         if len(state.ids):
             expected = seen.unhidden * (state.shown & seen.in_view)
             if expected.any():
@@ -263,7 +267,7 @@ class WorldTracker:
 
     def _corrected(self, state: WorldState, seen: Linearisation, view: View, weights: Floats) -> WorldState:
         """Eq. 16-17, and what is known of velocities."""
-        spread = self.config.spread
+        spread = SPREADS.index(self.config.spread)
         if self._modes:
             return interacting.corrected(state, seen, view, weights, spread)
         mean, covariance = linearised_update(

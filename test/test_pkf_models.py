@@ -11,6 +11,7 @@ from scipy.stats import multivariate_t
 from camtrack_core.boxes import coverage, iou
 from pkf_filter import models, pkf_update
 from pkf_filter.config import ImagePlaneNoise
+from pkf_filter.update import MEANS, NONE, SPREADS, Spread
 
 NOISE = ImagePlaneNoise()
 MEASURED = models.measured_deviations(NOISE)
@@ -160,8 +161,8 @@ def test_pairs_beyond_the_distance_are_impossible() -> None:
         assert np.isfinite(found[0, 0]) == (gate > distance)
 
 
-@given(seed=st.integers(0, 2**32 - 1), spread=st.sampled_from([0.0, 1.0]))
-def test_update_is_that_of_full_matrices(seed: int, spread: float) -> None:
+@given(seed=st.integers(0, 2**32 - 1), spread=st.sampled_from(SPREADS))
+def test_update_is_that_of_full_matrices(seed: int, spread: Spread) -> None:
     """With Gaussian tails; the matrices of `pkf_update` also hold the spread between coordinates, which is left out."""
     rng = np.random.default_rng(seed)
     boxes = random_boxes(rng, 3)
@@ -173,9 +174,8 @@ def test_update_is_that_of_full_matrices(seed: int, spread: float) -> None:
 
     units = np.exp(mean[:, models.S, models.VALUE, None] / 2 * [1, 1, 0, 0])
     V = np.stack([np.diag((MEASURED * unit) ** 2) for unit in units])
-    kind = "means" if spread else "none"
-    expected_mean, expected = pkf_update(mean.reshape(3, 8), full(covariance), H, V, z, weights, kind)
-    models.correct(mean, covariance, z, np.ascontiguousarray(weights), MEASURED, GAUSSIAN, spread, 0.0)
+    expected_mean, expected = pkf_update(mean.reshape(3, 8), full(covariance), H, V, z, weights, spread)
+    models.correct(mean, covariance, z, np.ascontiguousarray(weights), MEASURED, GAUSSIAN, SPREADS.index(spread), 0.0)
     held = (mean[:, :, models.VALUE] <= models.LOWEST) | (mean[:, :, models.VALUE] >= models.HIGHEST)
     np.testing.assert_allclose(mean[~held], expected_mean.reshape(3, 4, 2)[~held], rtol=1e-6, atol=1e-6)
     blocks = np.kron(np.eye(4), np.ones((2, 2)))
@@ -186,7 +186,7 @@ def test_an_outlier_counts_less_and_covariances_stay_positive() -> None:
     shifts = []
     for tails in (4.0, GAUSSIAN):
         mean, covariance = state(BOX)
-        models.correct(mean, covariance, models.to_measurements(BOX + 8.0), np.ones((1, 1)), MEASURED, tails, 0.0, 0.0)
+        models.correct(mean, covariance, models.to_measurements(BOX + 8.0), np.ones((1, 1)), MEASURED, tails, NONE, 0.0)
         shifts.append(mean[0, 0, 0] - 30.0)
         assert (np.linalg.eigvalsh(full(covariance)[0])[1:] > 0).all()
     assert 0 < shifts[0] < 0.8 * shifts[1]
@@ -197,7 +197,7 @@ def test_a_track_that_is_corrected_much_becomes_uncertain() -> None:
     for shift, adaptation in ((0.0, 1.0), (8.0, 0.0), (8.0, 1.0)):
         mean, covariance = state(BOX)
         z = models.to_measurements(BOX + shift)
-        models.correct(mean, covariance, z, np.ones((1, 1)), MEASURED, GAUSSIAN, 0.0, adaptation)
+        models.correct(mean, covariance, z, np.ones((1, 1)), MEASURED, GAUSSIAN, NONE, adaptation)
         variances.append(covariance[0, models.U, models.VARIANCE])
     assert variances[0] == pytest.approx(variances[1])
     assert variances[2] == pytest.approx(variances[1] + 0.5**2 * 4.0**2)  # gain 1/2, correction 4 px
@@ -209,7 +209,7 @@ def test_covariances_stay_positive_over_many_steps() -> None:
     z = models.to_measurements(BOX)
     for _ in range(20_000):
         models.predict(mean, covariance, float(rng.choice([0.0, 1e-6, 0.04, 3.0])), MOTION)
-        models.correct(mean, covariance, z, rng.uniform(0, 1, (1, 1)), MEASURED, 8.0, 1.0, 1.0)
+        models.correct(mean, covariance, z, rng.uniform(0, 1, (1, 1)), MEASURED, 8.0, MEANS, 1.0)
     P = covariance[0]
     assert (P[:, models.VARIANCE] > 0).all()
     moving = slice(models.U, models.R)
