@@ -355,3 +355,19 @@ def test_every_node_of_the_fusion_launch_file_hears_the_same_camera(package, giv
         assert {"__ns:=/camera"} | topics < set(process.command)
         if process.name != "gcnet_tracker":
             assert f"rectified:={given.get('rectified', 'false')}" in process.command
+
+
+def test_several_cameras_are_one_process_without_a_namespace_of_its_own(package):
+    executable = package.parents[1] / "camtrack" / "time3d_cameras_node"
+    executable.parent.mkdir(exist_ok=True)
+    executable.touch()
+    path = Path(__file__).parents[1] / "launch/time3d_cameras.launch.xml"
+    with pytest.raises(LaunchError, match="argument 'cameras'"):
+        read_launch_file(path, {})
+    given = {"cameras": "front left", "image": "image_rect", "rectified": "true", "batch_timeout": "0.02"}
+    (process,) = read_launch_file(path, given)
+    assert process.required and process.command[1:3] == ("front", "left")
+    assert not [part for part in process.command if part.startswith("__ns:=")]
+    topics = {"image:=image_rect", "camera_info:=camera_info"}
+    assert topics | {"rectified:=true", "batch_timeout:=0.02"} < set(process.command)
+    assert Path(process.environment["FASTRTPS_DEFAULT_PROFILES_FILE"]).is_file()

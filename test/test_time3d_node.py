@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -327,33 +326,6 @@ def test_time_going_backwards_starts_afresh(monkeypatch: pytest.MonkeyPatch) -> 
             bench.show(second)
             graph.spin_until(lambda n=index: len(bench.heard) > n)
         assert [m.detections[0].id for m in bench.heard] == ["1", "1", "2"]
-
-
-def test_several_cameras_share_one_session_and_its_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    made: list[OneCar] = []
-    monkeypatch.setattr(node_module, "Time3DModel", lambda *_: made.append(OneCar(cameras=2)) or made[-1])
-    names = ("front", "rear")
-    with opened_graph() as graph:
-        for camera in names:
-            options = graph.options({"model": str(tmp_path / "none.onnx"), "fixed_frame": "", "batch_timeout": 0.5})
-            assert graph.add(node_module.Time3DNode(namespace=camera, **options)).start()
-        assert len(made) == 1
-        peer = graph.peer()
-        heard = [collect(peer, Detection3DArray, f"{camera}/time3d_tracker/tracks", RESULTS) for camera in names]
-        cameras = [peer.create_publisher(CameraInfo, f"{camera}/camera_info", SENSOR_DATA) for camera in names]
-        images = [peer.create_publisher(Image, f"{camera}/image", SENSOR_DATA) for camera in names]
-        graph.spin_until(lambda: all(x.get_subscription_count() for x in cameras + images))
-        for publisher in cameras:
-            publisher.publish(CameraInfo(height=360, width=640, k=K))
-        graph.spin_for(0.2)
-        made[0].batches.clear()  # of the warm-up
-        for second in (1, 2, 3):
-            for publisher in images if second < 3 else images[:1]:  # the last one comes alone, and waits in vain
-                publisher.publish(image_message(second * SECOND, height=360, width=640))
-            graph.spin_until(lambda n=second: len(heard[0]) == n)
-        # each camera has tracks of its own
-        assert [[m.detections[0].id for m in messages] for messages in heard] == [["1", "1", "1"], ["1", "1"]]
-        assert made[0].batches == [2, 2, 1]
 
 
 def test_a_node_that_is_deactivated_leaves_the_shared_batch(monkeypatch: pytest.MonkeyPatch) -> None:

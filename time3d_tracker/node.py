@@ -246,9 +246,11 @@ def main() -> int:
 
 def main_cameras() -> int:
     """A node for each camera, in the namespace of its name, all with one session: arguments are the names."""
-    cameras = remove_ros_args(sys.argv)[1:]
-    if not cameras:
-        print("expected the names of cameras, like front left right, got none", file=sys.stderr)
+    # ROS's launch passes several names from one argument on as one
+    cameras = [name for argument in remove_ros_args(sys.argv)[1:] for name in argument.split()]
+    if not cameras or len(set(cameras)) < len(cameras):
+        got = " ".join(cameras) or "none"
+        print(f"expected the names of different cameras, like front left right, got {got}", file=sys.stderr)
         return 2
     return run(*(partial(Time3DNode, namespace=camera) for camera in cameras))
 
