@@ -37,6 +37,7 @@ from rich.table import Table
 from pkf_filter import association_weights
 from pkf_filter.assignment import scale_by_best_event
 from pkf_filter.exact import frontier_order, frontier_weights
+from pkf_filter.programmes import scratch_size
 
 Array = NDArray[np.float64]
 PATIENCE = 2.0  # seconds for one cell of the table
@@ -120,6 +121,12 @@ def least_milliseconds(call: Callable[[], object]) -> float:
     return min(durations) * 1e3
 
 
+def by_frontier(pairs: Array, others: tuple[Any, ...]) -> Array:
+    weights = pairs.copy()
+    frontier_weights(weights, *others)
+    return weights
+
+
 def ambiguous(rng: np.random.Generator) -> None:
     """Every measurement may be of every track, be clutter, and every track missed."""
     table = Table(title="mutually ambiguous tracks, with clutter and misses, least ms of processor time")
@@ -130,12 +137,13 @@ def ambiguous(rng: np.random.Generator) -> None:
         found = association_weights(log_pairs, null, null)
         ours = least_milliseconds(partial(association_weights, log_pairs, null, null))
         row = [str(n), f"{ours:.3f}", f"{found.error_bound:.0e}", "20" if n == 20 else "-"]
-        scaled = log_pairs.copy(), null.copy(), null.copy()
-        scale_by_best_event(*scaled, np.empty(n, np.int64))
-        order = frontier_order(scaled[0])[0]
-        expected, _ = frontier_weights(*scaled, order)
-        frontier = least_milliseconds(partial(frontier_weights, *scaled, order))
-        difference = np.abs(found.weights - expected).max()
+        pairs, clutter, missed = log_pairs.copy(), null.copy(), null.copy()
+        order, scratch = np.empty(n, np.int64), np.empty(scratch_size(n, n))
+        scale_by_best_event(pairs, clutter, missed, order, scratch)
+        states, _ = frontier_order(pairs, order, scratch)
+        others = clutter, missed, order, np.empty(int(states) + 1), scratch
+        frontier = least_milliseconds(partial(by_frontier, pairs, others))
+        difference = np.abs(found.weights - by_frontier(pairs, others)).max()
         table.add_row(*row, f"{frontier:.3f}", f"{frontier / ours:.1f}", f"{difference:.1e}")
     Console().print(table)
 

@@ -10,7 +10,7 @@ Shortest augmenting paths: R. Jonker and A. Volgenant, Computing 38 (1987).
 
 import numpy as np
 
-from pkf_filter.compiled import compiled
+from pkf_filter.compiled import compiled, integers, matrix
 
 # A hypothesis that is impossible (log weight -inf) is an obligation: a row without clutter has to be paired. Where a
 # column is obliged too, costs are complex numbers ordered by the real part first: how many obligations an event
@@ -28,23 +28,23 @@ def _obligation_cost(log_weight):
     return complex(1.0, 0.0) if log_weight == -np.inf else complex(0.0, -log_weight)
 
 
-# Rows of the two work arrays: one allocation for each instead of nine for a problem of a microsecond.
+# Rows of the two work arrays.
 U, V, DISTANCE, REACHED = range(4)
 ROW_OF, PARENT, DONE, VISITED = range(4)
 
 
 @compiled
-def _best_event(pair, null, no_edge, column_of, costs):
+def _best_event(pair, null, no_edge, column_of, costs, indices):
     """Cheapest event of (M, N) pair costs and (M,) clutter costs; a column costs nothing when missed.
 
     Fills the column of each row (-1 clutter) and the duals u = costs[U] and v = costs[V] with u_k <= null_k, v_j <= 0,
-    u_k + v_j <= pair_kj, and equality wherever the event takes that choice. `no_edge` is an infinite cost.
+    u_k + v_j <= pair_kj, and equality wherever the event takes that choice. `no_edge` is an infinite cost. Both work
+    arrays are (4, at least M and N); indices[ROW_OF] ends as the row of each column (-1 missed).
 
     Returns:
         False where a row has neither a pair nor a null of finite cost left.
     """
     rows, columns = pair.shape
-    indices = np.empty((4, max(rows, columns)), np.int64)
     for j in range(columns):
         indices[ROW_OF, j], costs[V, j] = -1, 0.0
     for source in range(rows):
@@ -58,25 +58,25 @@ def _best_event(pair, null, no_edge, column_of, costs):
             row, base = indices[VISITED, count - 1], costs[REACHED, count - 1] - costs[U, indices[VISITED, count - 1]]
             if _less(base + null[row], best_null):
                 best_null, null_row = base + null[row], row
-            nearest = -1
+            nearest, least = -1, no_edge
             for j in range(columns):
                 if indices[DONE, j]:
                     continue
                 through = base + pair[row, j] - costs[V, j]
                 if _less(through, costs[DISTANCE, j]):
                     costs[DISTANCE, j], indices[PARENT, j] = through, row
-                if nearest < 0 or _less(costs[DISTANCE, j], costs[DISTANCE, nearest]):
-                    nearest = j
-            if nearest < 0 or not _less(costs[DISTANCE, nearest], best_null):
+                if nearest < 0 or _less(costs[DISTANCE, j], least):
+                    nearest, least = j, costs[DISTANCE, j]
+            if nearest < 0 or not _less(least, best_null):
                 if null_row < 0:
                     return False
                 end = best_null
                 break
             if indices[ROW_OF, nearest] < 0:
-                end, sink = costs[DISTANCE, nearest], nearest
+                end, sink = least, nearest
                 break
             indices[DONE, nearest] = 1
-            indices[VISITED, count], costs[REACHED, count] = indices[ROW_OF, nearest], costs[DISTANCE, nearest]
+            indices[VISITED, count], costs[REACHED, count] = indices[ROW_OF, nearest], least
             count += 1
         for i in range(count):
             costs[U, indices[VISITED, i]] += end - costs[REACHED, i]
@@ -100,15 +100,17 @@ def _exponential(log_weight):
 
 
 @compiled
-def _scale_plain(pairs, clutter, missed, column_of):
+def _scale_plain(pairs, clutter, missed, column_of, scratch):
     """`scale_by_best_event` where no column is obliged (missed finite), or where the rows oblige them all."""
     rows, columns = pairs.shape
-    costs = np.empty((4, max(rows, columns)))
+    longest = max(rows, columns)
+    costs = matrix(scratch, 4, longest)
+    indices = matrix(integers(scratch[4 * longest :], 4 * longest), 4, longest)
     for k in range(rows):
         clutter[k] = -clutter[k]
         for j in range(columns):
             pairs[k, j] = missed[j] - pairs[k, j]
-    if not _best_event(pairs, clutter, np.inf, column_of, costs):
+    if not _best_event(pairs, clutter, np.inf, column_of, costs, indices):
         return False
     for k in range(rows):
         clutter[k] = _exponential(costs[U, k] - clutter[k])
@@ -126,26 +128,26 @@ def _scaled(log_weight, dual):
 
 
 @compiled
-def _scale_obliged(pairs, clutter, missed, column_of):
+def _scale_obliged(pairs, clutter, missed, column_of, scratch):
     """`scale_by_best_event` where some column is obliged, so that obligations are counted."""
     rows, columns = pairs.shape
-    cost = np.empty((rows, columns), np.complex128)
-    null, costs = np.empty(rows, np.complex128), np.empty((4, max(rows, columns)), np.complex128)
+    longest, size = max(rows, columns), rows * columns
+    indices = matrix(integers(scratch, 4 * longest), 4, longest)
+    numbers = scratch[4 * longest : 12 * longest + 2 * (size + rows)].view(np.complex128)
+    costs = matrix(numbers, 4, longest)
+    null, cost = numbers[4 * longest : 4 * longest + rows], matrix(numbers[4 * longest + rows :], rows, columns)
     no_edge = complex(np.inf, 0.0)
     for k in range(rows):
         null[k] = _obligation_cost(clutter[k])
         for j in range(columns):
             possible = pairs[k, j] != -np.inf
             cost[k, j] = complex(0.0, -pairs[k, j]) - _obligation_cost(missed[j]) if possible else no_edge
-    _best_event(cost, null, no_edge, column_of, costs)
-    paired = np.zeros(columns, np.bool_)
+    _best_event(cost, null, no_edge, column_of, costs, indices)
     for k in range(rows):
-        if column_of[k] >= 0:
-            paired[column_of[k]] = True
-        elif clutter[k] == -np.inf:
+        if column_of[k] < 0 and clutter[k] == -np.inf:
             return False
     for j in range(columns):
-        if not paired[j] and missed[j] == -np.inf:
+        if indices[ROW_OF, j] < 0 and missed[j] == -np.inf:
             return False
         for k in range(rows):
             possible = pairs[k, j] != -np.inf
@@ -159,13 +161,14 @@ def _scale_obliged(pairs, clutter, missed, column_of):
 
 
 @compiled
-def scale_by_best_event(pairs, clutter, missed, column_of):
+def scale_by_best_event(pairs, clutter, missed, column_of, scratch):
     """Replace log weights by weights, scaled so that the best joint event weighs 1 and no entry more than that.
 
     Args:
         pairs: (M, N) float64 log likelihoods, -inf where gated out; in place, as the next two.
         clutter: (M,) float64, missed: (N,) float64 log weights; -inf where that hypothesis is impossible.
         column_of: (M,) int64, filled with the best event's column of each row, -1 for clutter.
+        scratch: float64, at least 2 (M + 1) (N + 1) + 12 max(M, N).
 
     Returns:
         Whether any joint event is possible at all; if not, the arrays hold nothing of use.
@@ -178,10 +181,10 @@ def scale_by_best_event(pairs, clutter, missed, column_of):
     if obliged_rows == len(clutter) == len(missed):  # then no column is ever missed, whatever that would weigh
         for j in range(len(missed)):
             missed[j] = 0.0
-        feasible = _scale_plain(pairs, clutter, missed, column_of)
+        feasible = _scale_plain(pairs, clutter, missed, column_of, scratch)
         for j in range(len(missed)):
             missed[j] = 0.0
         return feasible
     if obliged_columns == 0:
-        return _scale_plain(pairs, clutter, missed, column_of)
-    return _scale_obliged(pairs, clutter, missed, column_of)
+        return _scale_plain(pairs, clutter, missed, column_of, scratch)
+    return _scale_obliged(pairs, clutter, missed, column_of, scratch)

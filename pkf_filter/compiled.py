@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 _PACKAGE = Path(__file__).parent
 _SOURCES = [path.read_bytes() for path in sorted(_PACKAGE.glob("*.py"))]
@@ -28,6 +31,27 @@ def compiled(function: Callable[..., Any]) -> Any:
         return numba.njit(cache=True, error_model="numpy")(function)
     finally:
         _config.CACHE_DIR = chosen
+
+
+@compiled
+def integers(memory, count):  # type: ignore[no-untyped-def]
+    """The first `count` numbers of float64 memory as int64."""
+    return memory[:count].view(np.int64)
+
+
+@intrinsic
+def matrix(_: Any, memory: Any, rows: Any, columns: Any) -> Any:
+    """The first rows * columns numbers of flat memory as an array; `reshape` takes as long as to allocate one."""
+    kind = numba.types.Array(memory.dtype, 2, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        flat = context.make_array(signature.args[0])(context, builder, arguments[0])
+        view, size = context.make_array(kind)(context, builder), flat.itemsize
+        strides = builder.mul(arguments[2], size), size
+        populate_array(view, flat.data, arguments[1:], strides, size, flat.meminfo, flat.parent)
+        return impl_ret_borrowed(context, builder, kind, view._getvalue())
+
+    return kind(memory, numba.types.intp, numba.types.intp), generate
 
 
 @intrinsic

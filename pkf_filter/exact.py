@@ -10,32 +10,38 @@ Two programmes, of which the cheaper one is taken for a component:
   costs O(L s 2^s); in a sparse scene s shrinks to the width of the frontier.
 * the obliged: when every item has to be paired, the number of used slots tells which item is next, and one table
   over the subsets of the N slots serves all items: O(N 2^N).
+
+Nothing is allocated: marginals replace the weights, and all else lies in memory that the caller lends.
 """
 
 import numpy as np
 
-from pkf_filter.compiled import compiled, count_ones, lowest_element
+from pkf_filter.compiled import compiled, count_ones, integers, lowest_element, matrix
+
+BLOCK_SLOTS = 3  # of `obliged_weights`: its lowest slots, whose subsets are taken together
+BLOCK = 1 << BLOCK_SLOTS
 
 
 @compiled
-def frontier_order(pairs):
+def frontier_order(pairs, order, scratch):
     """An order of the items that keeps few slots open (greedy), and its number of states.
 
     Args:
         pairs: (L, s) float64, 0 where gated out.
+        order: (L,) int64, filled.
+        scratch: float64, at least L + 2 s.
 
     Returns:
-        order (L,) int64; states, the sum of the table sizes (float, as it may be astronomic); work, states weighted
-        with the number of open slots.
+        states, the sum of the table sizes (float, as it may be astronomic); work, states weighted with the number of
+        open slots.
     """
     items, slots = pairs.shape
-    left = np.zeros(slots, np.int64)
+    used = integers(scratch, items + 2 * slots)
+    used[:] = 0
+    left, is_open, taken = used[:slots], used[slots : 2 * slots], used[2 * slots :]
     for i in range(items):
         for j in range(slots):
             left[j] += pairs[i, j] > 0.0
-    is_open = np.zeros(slots, np.bool_)
-    taken = np.zeros(items, np.bool_)
-    order = np.empty(items, np.int64)
     width, states, work = 0, 0.0, 0.0
     for step in range(items):
         best, best_growth, best_opened = -1, 0, 0
@@ -45,40 +51,43 @@ def frontier_order(pairs):
             opened, closed = 0, 0
             for j in range(slots):
                 if pairs[i, j] > 0.0:
-                    opened += not is_open[j]
+                    opened += 1 - is_open[j]
                     closed += left[j] == 1
             growth = opened - closed
             if best < 0 or growth < best_growth or (growth == best_growth and opened < best_opened):
                 best, best_growth, best_opened = i, growth, opened
-        order[step] = best
-        taken[best] = True
+        order[step], taken[best] = best, 1
         states += 2.0 ** (width + best_opened)
         work += (width + best_opened) * 2.0 ** (width + best_opened)
         width += best_growth
         for j in range(slots):
             if pairs[best, j] > 0.0:
-                is_open[j] = True
+                is_open[j] = 1
                 left[j] -= 1
-    return order, states, work
+    return states, work
 
 
 @compiled
-def _bits(pairs, order):
-    """Layout of the tables: the bit of each slot at each step (-1 if not open), and which slots close after it."""
+def _bits(pairs, order, bit, before, after, last, first, open_slots):
+    """Layout of the tables.
+
+    Args:
+        pairs: (L, s), order: (L,).
+        bit: (L, s), filled: the bit of each slot at each step, -1 if not open.
+        before, after: (L,), filled: the number of slots open before the step, whose bits are the lowest, and with
+            those that it opens.
+        last: (s,), filled: the step after which each slot closes.
+        first, open_slots: (s,), overwritten.
+    """
     items, slots = pairs.shape
-    first = np.zeros(slots, np.int64) - 1
-    last = np.zeros(slots, np.int64) - 1
+    first[:], last[:], bit[:] = -1, -1, -1
     for step in range(items):
         for j in range(slots):
             if pairs[order[step], j] > 0.0:
                 last[j] = step
                 if first[j] < 0:
                     first[j] = step
-    bit = np.zeros((items, slots), np.int64) - 1
-    before = np.zeros(items, np.int64)  # bits of the slots that were open before the step; new ones lie above
-    after = np.zeros(items, np.int64)
-    open_slots = np.empty(slots, np.int64)
-    width, widest = 0, 0
+    width = 0
     for step in range(items):
         before[step] = width
         for j in range(slots):
@@ -86,7 +95,6 @@ def _bits(pairs, order):
                 open_slots[width] = j
                 width += 1
         after[step] = width
-        widest = max(widest, width)
         for b in range(width):
             bit[step, open_slots[b]] = b
         kept = 0
@@ -95,7 +103,6 @@ def _bits(pairs, order):
                 open_slots[kept] = open_slots[b]
                 kept += 1
         width = kept
-    return bit, before, after, last, widest
 
 
 @compiled
@@ -143,124 +150,215 @@ def _normalise(table, size):
 
 
 @compiled
-def frontier_weights(pairs, item_null, slot_null, order):
-    """Marginals of all pairs when items and slots may stay alone.
+def _pass_forward(pairs, item_null, slot_null, item, bit, f, table):
+    """The table over the slots that are open with an item, from `f`, that over those open before it."""
+    size = len(f)
+    for s in range(size):
+        table[s] = item_null[item] * f[s]
+    table[size:] = 0.0
+    for j in range(len(slot_null)):
+        weight = pairs[item, j]
+        if weight > 0.0:
+            one = 1 << bit[j]
+            for base in range(0, size, 2 * one):
+                for s in range(base, base + min(one, size)):
+                    table[s + one] += weight * f[s]
+
+
+@compiled
+def _pass_backward(pairs, item_null, slot_null, item, bit, f, table, shares):
+    """Marginals of an item, in place, and the backward table before it, in place of `f`, the forward one."""
+    size = len(f)
+    mass = 0.0
+    for s in range(size):
+        mass += f[s] * (item_null[item] * table[s])
+    for j in range(len(slot_null)):
+        weight, share = pairs[item, j], 0.0
+        if weight > 0.0:
+            one = 1 << bit[j]
+            for base in range(0, size, 2 * one):
+                for s in range(base, base + min(one, size)):
+                    share += f[s] * (weight * table[s + one])
+        shares[j] = share
+        mass += share
+    for s in range(size):
+        f[s] = item_null[item] * table[s]
+    for j in range(len(slot_null)):
+        weight = pairs[item, j]
+        if weight > 0.0:
+            one = 1 << bit[j]
+            for base in range(0, size, 2 * one):
+                for s in range(base, base + min(one, size)):
+                    f[s] += weight * table[s + one]
+        pairs[item, j] = shares[j] / mass
+
+
+@compiled
+def frontier_weights(pairs, item_null, slot_null, order, tables, scratch):
+    """Replace the weights of all pairs by their marginals when items and slots may stay alone.
 
     Args:
         pairs: (L, s), item_null: (L,), slot_null: (s,) scaled weights; order: (L,) from `frontier_order`.
-
-    Returns:
-        weights (L, s) and the probability of each item to stay alone (L,).
+        tables: float64, one more than the states of that order. The forward table of each step follows the one
+            before, with room for the slots that the step opens; the backward tables take their places.
+        scratch: float64, at least L s + 2 L + 4 s.
     """
     items, slots = pairs.shape
-    bit, before, after, last, widest = _bits(pairs, order)
-    slot_of = np.empty(slots, np.int64)
-    offset = np.zeros(items + 1, np.int64)
-    for step in range(items):
-        offset[step + 1] = offset[step] + (1 << before[step])
-    forward = np.empty(offset[items])
-    table = np.empty(1 << widest)
-    backward = np.empty(1 << widest)
+    numbers = integers(scratch, items * slots + 2 * items + 3 * slots)
+    shares = scratch[len(numbers) : len(numbers) + slots]
+    bit, numbers = matrix(numbers, items, slots), numbers[items * slots :]
+    before, after, numbers = numbers[:items], numbers[items : 2 * items], numbers[2 * items :]
+    last, slot_of, open_slots = numbers[:slots], numbers[slots : 2 * slots], numbers[2 * slots :]
+    _bits(pairs, order, bit, before, after, last, slot_of, open_slots)
 
-    table[0] = 1.0
+    start = 0
+    tables[0] = 1.0
     for step in range(items):
-        i, size, full = order[step], 1 << before[step], 1 << after[step]
-        f = forward[offset[step] : offset[step + 1]]
-        for s in range(size):
-            f[s] = table[s]
-            table[s] = item_null[i] * f[s]
-        for s in range(size, full):
-            table[s] = 0.0
-        for j in range(slots):
-            weight = pairs[i, j]
-            if weight > 0.0:
-                one = 1 << bit[step, j]
-                for base in range(0, size, 2 * one):
-                    for s in range(base, base + min(one, size)):
-                        table[s + one] += weight * f[s]
+        size, full = 1 << before[step], 1 << after[step]
+        f, table = tables[start : start + size], tables[start + size : start + size + full]
+        _pass_forward(pairs, item_null, slot_null, order[step], bit[step], f, table)
         _closing(bit[step], last, step, slot_of)
         for b in range(after[step] - 1, -1, -1):
             if slot_of[b] >= 0:
                 _close(table, full, b, slot_null[slot_of[b]])
                 full >>= 1
         _normalise(table, full)
+        start += size
 
-    weights = np.zeros((items, slots))
-    alone = np.zeros(items)
-    backward[0] = 1.0
+    tables[start] = 1.0
     for step in range(items - 1, -1, -1):
-        i, size = order[step], 1 << before[step]
-        f = forward[offset[step] : offset[step + 1]]
-        full = 1 << (after[step] - _closing(bit[step], last, step, slot_of))
+        size, full = 1 << before[step], 1 << after[step]
+        f, table = tables[start - size : start], tables[start : start + full]
+        full >>= _closing(bit[step], last, step, slot_of)
         for b in range(after[step]):
             if slot_of[b] >= 0:
-                _reopen(backward, full, b, slot_null[slot_of[b]])
+                _reopen(table, full, b, slot_null[slot_of[b]])
                 full <<= 1
-        mass = 0.0
-        for s in range(size):
-            table[s] = item_null[i] * backward[s]
-            mass += f[s] * table[s]
-        alone[i] = mass
-        for j in range(slots):
-            weight = pairs[i, j]
-            if weight > 0.0:
-                one, share = 1 << bit[step, j], 0.0
-                for base in range(0, size, 2 * one):
-                    for s in range(base, base + min(one, size)):
-                        rest = weight * backward[s + one]
-                        table[s] += rest
-                        share += f[s] * rest
-                weights[i, j] = share
-                mass += share
-        alone[i] /= mass
-        for j in range(slots):
-            weights[i, j] /= mass
-        _normalise(table, size)
-        table, backward = backward, table
-    return weights, alone
+        _pass_backward(pairs, item_null, slot_null, order[step], bit[step], f, table, shares)
+        _normalise(f, size)
+        start -= size
 
 
 @compiled
-def obliged_weights(pairs, slot_null):
-    """Marginals (M, N) of Prop. 1 when every one of M items has to be paired, M <= N.
+def _at(array, index):
+    """array[index], without the check for negative ones."""
+    return array[np.uint64(index)]
+
+
+@compiled
+def _obliged_forward(weights, slots, forward):
+    """Sum over the ways to pair the first items with each subset of slots.
 
     Args:
-        pairs: (M, N), slot_null: (N,) scaled weights; Prop. 1 itself has slot_null = 1 everywhere.
+        weights: (N N,), [N j + k] of slot j with item k.
+        forward: (2^N,), filled.
+    """
+    for block in range(0, 1 << slots, BLOCK):
+        k = count_ones(block)
+        x0, x1, x2, x3, x4, x5, x6, x7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        if block == 0:
+            x0 = 1.0
+        left = block
+        while left:
+            slot = left & -left
+            left ^= slot
+            f, w = block ^ slot, lowest_element(slot) * slots + k
+            w0, w1, w2, w3 = _at(weights, w - 1), _at(weights, w), _at(weights, w + 1), _at(weights, w + 2)
+            x0 += w0 * _at(forward, f)
+            x1 += w1 * _at(forward, f + 1)
+            x2 += w1 * _at(forward, f + 2)
+            x3 += w2 * _at(forward, f + 3)
+            x4 += w1 * _at(forward, f + 4)
+            x5 += w2 * _at(forward, f + 5)
+            x6 += w2 * _at(forward, f + 6)
+            x7 += w3 * _at(forward, f + 7)
+        a, b, c = k, slots + k, 2 * slots + k
+        x1 += _at(weights, a) * x0
+        x2 += _at(weights, b) * x0
+        x4 += _at(weights, c) * x0
+        x3 += _at(weights, b + 1) * x1 + _at(weights, a + 1) * x2
+        x5 += _at(weights, c + 1) * x1 + _at(weights, a + 1) * x4
+        x6 += _at(weights, c + 1) * x2 + _at(weights, b + 1) * x4
+        x7 += _at(weights, c + 2) * x3 + _at(weights, b + 2) * x5 + _at(weights, a + 2) * x6
+        forward[block], forward[block + 1], forward[block + 2], forward[block + 3] = x0, x1, x2, x3
+        forward[block + 4], forward[block + 5], forward[block + 6], forward[block + 7] = x4, x5, x6, x7
+
+
+@compiled
+def _obliged_backward(weights, slots, forward, backward, shares):
+    """The transpose of `_obliged_forward`: sum over the ways to pair the other items with the other slots.
+
+    Args:
+        backward: as `forward`, filled.
+        shares: (N N,), filled: the sum of all events with slot j and item k, divided by their weight.
+    """
+    for w in range(slots * slots):
+        shares[w] = 0.0
+    everything = (1 << slots) - BLOCK
+    for block in range(everything, -1, -BLOCK):
+        k = count_ones(block)
+        f0, f1, f2, f3 = forward[block], forward[block + 1], forward[block + 2], forward[block + 3]
+        f4, f5, f6, f7 = forward[block + 4], forward[block + 5], forward[block + 6], forward[block + 7]
+        x0, x1, x2, x3, x4, x5, x6, x7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        if block == everything:
+            x7 = 1.0
+        left = everything ^ block
+        while left:
+            slot = left & -left
+            left ^= slot
+            r, w = block ^ slot, lowest_element(slot) * slots + k
+            w0, w1, w2, w3 = _at(weights, w), _at(weights, w + 1), _at(weights, w + 2), _at(weights, w + 3)
+            r0, r1, r2, r3 = _at(backward, r), _at(backward, r + 1), _at(backward, r + 2), _at(backward, r + 3)
+            r4, r5, r6, r7 = _at(backward, r + 4), _at(backward, r + 5), _at(backward, r + 6), _at(backward, r + 7)
+            x0, x1, x2, x4 = x0 + w0 * r0, x1 + w1 * r1, x2 + w1 * r2, x4 + w1 * r4
+            x3, x5, x6, x7 = x3 + w2 * r3, x5 + w2 * r5, x6 + w2 * r6, x7 + w3 * r7
+            shares[np.uint64(w)] += f0 * r0
+            shares[np.uint64(w + 1)] += f1 * r1 + f2 * r2 + f4 * r4
+            shares[np.uint64(w + 2)] += f3 * r3 + f5 * r5 + f6 * r6
+            shares[np.uint64(w + 3)] += f7 * r7
+        a, b, c = k, slots + k, 2 * slots + k
+        x6 += _at(weights, a + 2) * x7
+        x5 += _at(weights, b + 2) * x7
+        x3 += _at(weights, c + 2) * x7
+        x4 += _at(weights, a + 1) * x5 + _at(weights, b + 1) * x6
+        x2 += _at(weights, a + 1) * x3 + _at(weights, c + 1) * x6
+        x1 += _at(weights, b + 1) * x3 + _at(weights, c + 1) * x5
+        x0 += _at(weights, a) * x1 + _at(weights, b) * x2 + _at(weights, c) * x4
+        shares[np.uint64(a)] += f0 * x1
+        shares[np.uint64(b)] += f0 * x2
+        shares[np.uint64(c)] += f0 * x4
+        shares[np.uint64(a + 1)] += f2 * x3 + f4 * x5
+        shares[np.uint64(b + 1)] += f1 * x3 + f4 * x6
+        shares[np.uint64(c + 1)] += f1 * x5 + f2 * x6
+        shares[np.uint64(a + 2)] += f6 * x7
+        shares[np.uint64(b + 2)] += f5 * x7
+        shares[np.uint64(c + 2)] += f3 * x7
+        backward[block], backward[block + 1], backward[block + 2], backward[block + 3] = x0, x1, x2, x3
+        backward[block + 4], backward[block + 5], backward[block + 6], backward[block + 7] = x4, x5, x6, x7
+
+
+@compiled
+def obliged_weights(pairs, slot_null, tables):
+    """Replace the weights of all pairs by their marginals when every one of M items has to be paired.
+
+    Further items that pair with slot j at weight slot_null[j] make the problem square. They are alike, so that this
+    counts every event (N - M)! times, which does not change its share. Then subsets are taken eight at a time, those
+    of the three lowest slots, and the number k of other slots in them tells the items that come next.
+
+    Args:
+        pairs: (M, N), slot_null: (N,) scaled weights, M <= N and N at least 3; Prop. 1 itself is M = N.
+        tables: float64, at least 2^(N + 1) + 2 N^2.
     """
     items, slots = pairs.shape
-    full = 1 << slots
-    tables = np.empty(2 * full)
-    forward, backward = tables[:full], tables[full:]
-    forward[0] = 1.0
-    for subset in range(1, full):
-        count = count_ones(subset)
-        if count <= items:
-            total, left = 0.0, subset
-            while left:
-                bit = left & -left
-                total += pairs[count - 1, lowest_element(left)] * forward[subset ^ bit]
-                left ^= bit
-            forward[subset] = total
-    weights = np.zeros((items, slots))
-    for subset in range(full - 1, -1, -1):
-        count = count_ones(subset)
-        if count == items:
-            rest = 1.0
-            for j in range(slots):
-                if not subset >> j & 1:
-                    rest *= slot_null[j]
-            backward[subset] = rest
-        elif count < items:
-            total, reach, left = 0.0, forward[subset], (full - 1) ^ subset
-            while left:
-                bit = left & -left
-                j = lowest_element(left)
-                rest = pairs[count, j] * backward[subset | bit]
-                total += rest
-                weights[count, j] += reach * rest
-                left ^= bit
-            backward[subset] = total
+    full, square = 1 << slots, slots * slots
+    forward, backward = tables[:full], tables[full : 2 * full]
+    weights, shares = tables[2 * full : 2 * full + square], tables[2 * full + square : 2 * (full + square)]
+    for j in range(slots):
+        for k in range(slots):
+            weights[j * slots + k] = pairs[k, j] if k < items else slot_null[j]
+    _obliged_forward(weights, slots, forward)
+    _obliged_backward(weights, slots, forward, backward, shares)
+    share = 1.0 / backward[0]  # of an event of weight 1
     for k in range(items):
         for j in range(slots):
-            weights[k, j] /= backward[0]
-    return weights
+            pairs[k, j] *= shares[j * slots + k] * share

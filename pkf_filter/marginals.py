@@ -3,14 +3,17 @@
 A component whose exact tables are too large is pruned: pairs are dropped whose share of the total mass is bounded, as
 little as lets an exact method fit what is left. The bound is reported. What no bounded pruning brings into reach goes
 to belief propagation, whose error is not bounded.
+
+A frame takes memory once, however many components it has; each of them uses the same again. Only pruning and belief
+propagation, which are rare and slow, take their own for a component.
 """
 
 import numpy as np
 
 from pkf_filter.approximate import propagated_weights
 from pkf_filter.assignment import scale_by_best_event
-from pkf_filter.compiled import compiled
-from pkf_filter.programmes import set_deficits, solve_exactly, solve_in_single_precision
+from pkf_filter.compiled import compiled, integers, matrix
+from pkf_filter.programmes import scratch_size, set_deficits, solve_exactly, solve_in_single_precision
 
 SOLVED, NOT_FINITE, IMPOSSIBLE, MISSHAPEN = 0, 1, 2, 3
 NEGLIGIBLE = (1e-14, 1e-10, 1e-7)  # share of the total mass that may be dropped rather than lose precision
@@ -32,16 +35,14 @@ def _join(pairs, gated, parent):
     for node in range(m + n):
         parent[node] = node
     for k in range(m):
-        root = k
+        root = k  # and stays one: others come under it
         for j in range(n):
             pair = pairs[k, j]
             if pair > gated:
                 if not pair < np.inf:
                     return False
-                other = _root(parent, m + j)
-                if other != root:
-                    root = _root(parent, root)
-                    parent[other] = root
+                if parent[m + j] != root:
+                    parent[_root(parent, m + j)] = root
             elif pair != gated:
                 return False
     return True
@@ -127,18 +128,19 @@ def _pruned(pairs, clutter, share):
 
 
 @compiled
-def _gather(table, r, s):
-    """The pairs, clutter and missed entries of one component, contiguous."""
+def _gather(all_pairs, all_clutter, all_missed, r, s, scratch):
+    """The pairs, clutter and missed entries of one component, contiguous, and the scratch memory that is left."""
     m, n = len(r), len(s)
-    rows, columns = table.shape
-    pairs, clutter, missed = np.empty((m, n)), np.empty(m), np.empty(n)
+    pairs, scratch = matrix(scratch, m, n), scratch[m * n :]
+    clutter, missed, scratch = scratch[:m], scratch[m : m + n], scratch[m + n :]
     for k in range(m):
-        clutter[k] = table[r[k], columns - 2]
+        row = r[k]
+        clutter[k] = all_clutter[row]
         for j in range(n):
-            pairs[k, j] = table[r[k], s[j]]
+            pairs[k, j] = all_pairs[row, s[j]]
     for j in range(n):
-        missed[j] = table[rows - 1, s[j]]
-    return pairs, clutter, missed
+        missed[j] = all_missed[s[j]]
+    return pairs, clutter, missed, scratch
 
 
 @compiled
@@ -153,18 +155,24 @@ def _scatter(table, r, s, pairs, clutter, missed):
 
 
 @compiled
+def _component_size(rows, columns):
+    """Numbers of memory for a component: its weights, and what their solution takes beside its tables."""
+    return (rows + 1) * (columns + 1) + scratch_size(rows, columns)
+
+
+@compiled
 def _solve_parts(pairs, clutter, missed, workspace):
     """`solve_exactly` for weights that may have fallen into several components; False where one does not fit."""
     m, n = pairs.shape
     table = np.zeros((m + 1, n + 2))
-    table[:m, :n], table[:m, n], table[m, :n] = pairs, clutter, missed
+    memory = np.empty(_component_size(m, n))
     parent, members = np.empty(m + n, np.int64), np.empty(m + n, np.int64)
     bound = np.empty(2 * (m + n) + 1, np.int64)
     _join(pairs, 0.0, parent)
     for c in range(_group(parent, m, members, bound)):
         r, s = members[bound[2 * c] : bound[2 * c + 1]], members[bound[2 * c + 1] : bound[2 * c + 2]]
-        part, part_clutter, part_missed = _gather(table, r, s)
-        if not solve_exactly(part, part_clutter, part_missed, workspace):
+        part, part_clutter, part_missed, scratch = _gather(pairs, clutter, missed, r, s, memory)
+        if not solve_exactly(part, part_clutter, part_missed, workspace, scratch):
             return False
         _scatter(table, r, s, part, part_clutter, part_missed)
     pairs[:], clutter[:], missed[:] = table[:m, :n], table[:m, n], table[m, :n]
@@ -187,17 +195,17 @@ def _solve_pruned(pairs, clutter, missed, shares, workspace):
 
 
 @compiled
-def _solve(pairs, clutter, missed, workspace):
+def _solve(pairs, clutter, missed, workspace, scratch):
     """Replace the scaled weights of one component by its marginals.
 
     Returns:
         Bound on the error of any of them: 0 where exact, 1 (nothing is known) where by belief propagation.
     """
-    if solve_exactly(pairs, clutter, missed, workspace):
+    if solve_exactly(pairs, clutter, missed, workspace, scratch):
         return 0.0
     bound = _solve_pruned(pairs, clutter, missed, NEGLIGIBLE, workspace)
     if bound == np.inf:
-        bound = solve_in_single_precision(pairs, clutter, missed, workspace)
+        bound = solve_in_single_precision(pairs, clutter, missed, workspace, scratch)
     if bound == np.inf:
         bound = _solve_pruned(pairs, clutter, missed, NOTABLE, workspace)
     if bound == np.inf:
@@ -216,7 +224,7 @@ def marginal_table(log_likelihood, log_clutter, log_missed, table, workspace):
         table: (M + 1, N + 2) float64, filled: [:M, :N] the weights, [:M, N] the clutter probabilities, [M, :N] the
             missed probabilities, [:M, N + 1] the most probable event's column of each row (-1 clutter), [M, N] the
             bound on the error of any of them.
-        workspace: float64, as long as the largest dynamic programming table that one component may have.
+        workspace: float64, for dynamic programming tables: BESIDE_STATES longer than the states of one component.
 
     Returns:
         SOLVED, or why there are no weights: NOT_FINITE, IMPOSSIBLE or MISSHAPEN.
@@ -224,46 +232,43 @@ def marginal_table(log_likelihood, log_clutter, log_missed, table, workspace):
     m, n = log_likelihood.shape
     if len(log_clutter) != m or len(log_missed) != n:
         return MISSHAPEN
-    indices = np.empty(5 * (m + n) + 1, np.int64)
-    parent, members, bound = indices[: m + n], indices[m + n : 2 * (m + n)], indices[2 * (m + n) : 4 * (m + n) + 1]
-    column_of = indices[4 * (m + n) + 1 :]
+    nodes = m + n
+    used = 4 * nodes + 1 + 2 * m
+    memory = np.empty(used + _component_size(m, n))
+    indices, memory = integers(memory, used), memory[used:]
+    parent, members, bound = indices[:nodes], indices[nodes : 2 * nodes], indices[2 * nodes : 4 * nodes + 1]
+    column_of, solved = indices[4 * nodes + 1 : 4 * nodes + 1 + m], indices[4 * nodes + 1 + m :]
     if not _join(log_likelihood, -np.inf, parent):
         return NOT_FINITE
     for k in range(m):
         if not log_clutter[k] < np.inf:
             return NOT_FINITE
-        table[k, n] = log_clutter[k]
+        solved[k] = 0
         for j in range(n):
-            table[k, j] = log_likelihood[k, j]
+            table[k, j] = 0.0
     for j in range(n):
         if not log_missed[j] < np.inf:
             return NOT_FINITE
-        table[m, j] = log_missed[j]
-    count = _group(parent, m, members, bound)
     table[m, n] = 0.0
-    solved = np.zeros(m, np.bool_)
+    count = _group(parent, m, members, bound)
     for attempt in range(2):
         for c in range(count):
             r, s = members[bound[2 * c] : bound[2 * c + 1]], members[bound[2 * c + 1] : bound[2 * c + 2]]
             if len(r) > 0 and solved[r[0]]:
                 continue
-            pairs, clutter, missed = _gather(table, r, s)
-            whole = True
             if attempt == 0:
-                if not scale_by_best_event(pairs, clutter, missed, column_of):
+                pairs, clutter, missed, scratch = _gather(log_likelihood, log_clutter, log_missed, r, s, memory)
+                if not scale_by_best_event(pairs, clutter, missed, column_of, scratch):
                     return IMPOSSIBLE
                 for k in range(len(r)):
                     table[r[k], n + 1] = s[column_of[k]] if column_of[k] >= 0 else -1.0
-                whole = not _has_zero(pairs)
-            if whole:
-                table[m, n] = max(table[m, n], _solve(pairs, clutter, missed, workspace))
+            else:
+                pairs, clutter, missed, scratch = _gather(table[:m, :n], table[:m, n], table[m, :n], r, s, memory)
+            if attempt == 1 or not _has_zero(pairs):
+                table[m, n] = max(table[m, n], _solve(pairs, clutter, missed, workspace, scratch))
                 for k in r:
-                    solved[k] = True
+                    solved[k] = 1
             _scatter(table, r, s, pairs, clutter, missed)
-        for k in range(m):
-            for j in range(n):
-                if log_likelihood[k, j] == -np.inf:
-                    table[k, j] = 0.0
         if _all_true(solved):
             break
         # Pairs so negligible that their weight is 0 are gone: components may have fallen apart.

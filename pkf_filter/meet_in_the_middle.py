@@ -21,11 +21,13 @@ the other programmes are. Inputs are scaled by the best event (see `assignment`)
 
 A set is a number: its six lowest columns are the lanes of a block (see `lanes`), the others tell the block. Forward
 tables hold the blocks with at most i of the others, fewest first, so that those of each step are the first of one list.
+
+Nothing is allocated: marginals replace the weights, and all else lies in the workspace.
 """
 
 import numpy as np
 
-from pkf_filter.compiled import compiled, count_ones, lowest_element
+from pkf_filter.compiled import compiled, count_ones, lowest_element, matrix
 from pkf_filter.lanes import (
     ADDED,
     ELEMENTS,
@@ -63,9 +65,11 @@ def meeting_cost(rows, columns):
     """Table entries (float) and work, in operations of `exact.frontier_order`; infinite where it does not apply."""
     if columns < ELEMENTS + 1 or columns > MOST_COLUMNS or rows < 2 or rows > MOST_ROWS:
         return np.inf, np.inf
-    others = columns - ELEMENTS
-    entries, work = 2.0 * 2.0**columns + others * SUMS, others * 2.0**others
-    for half in (rows - rows // 2, rows // 2):
+    others, longer = columns - ELEMENTS, rows - rows // 2
+    layout = (longer + 1) * (2.0 * 2.0**others + 1.0)
+    entries = 2.0 * 2.0**columns + others * SUMS + layout + rows * (columns + 1) + columns
+    work = others * 2.0**others
+    for half in (longer, rows // 2):
         blocks, choose = 0.0, 1.0
         for i in range(half):
             if i <= others:
@@ -90,30 +94,29 @@ def single_error(rows, columns):
 
 
 @compiled
-def _layout(others, steps):
+def _layout(blocks, place, count):
     """Which blocks hold anything after i rows, i = 0 .. steps: those of at most i of the other columns.
 
     Neighbours in memory are neighbours as numbers, which share most of the sets that they add up or are added to; in
     short runs, those of equally many columns follow each other, so that the loops over columns are predicted well.
     Subsets always come first.
 
-    Returns:
-        blocks (steps + 1, 2^others) int32, of which count (steps + 1,) int64 are there; place (steps + 1, 2^others)
-        int32, where a block is among them.
+    Args:
+        blocks: (steps + 1, 2^others) int32, filled, as the next two; count: (steps + 1,) int32, how many are there.
+        place: (steps + 1, 2^others) int32, where a block is among them.
     """
-    number = 1 << others
-    blocks, place = np.empty((steps + 1, number), np.int32), np.empty((steps + 1, number), np.int32)
-    count = np.zeros(steps + 1, np.int64)
-    short = min(_ORDERED, others)
-    for base in range(0, number, 1 << short):
-        for ones in range(count_ones(base), count_ones(base) + short + 1):
-            for block in range(base, base + (1 << short)):
+    rows, number = blocks.shape
+    count[:] = 0
+    short = min(1 << _ORDERED, number)
+    for base in range(0, number, short):
+        fewest = count_ones(base)
+        for ones in range(fewest, fewest + count_ones(short - 1) + 1):
+            for block in range(base, base + short):
                 if count_ones(block) == ones:
-                    for i in range(ones, steps + 1):
+                    for i in range(ones, rows):
                         blocks[i, count[i]] = block
                         place[i, block] = count[i]
                         count[i] += 1
-    return blocks, place, count
 
 
 @compiled
@@ -153,23 +156,20 @@ def _forward(weights, tables, last, blocks, place, count):
     """All A_i of one half, one after the other in `tables`, except the last, which goes to `last` block by number.
 
     Returns:
-        offset (rows + 1,) of each table.
+        Where the tables end.
     """
     rows = len(weights)
-    offset = np.zeros(rows + 1, np.int64)
-    for i in range(rows):
-        offset[i + 1] = offset[i] + count[i] * LANES
     store(tables, 0, zeros(tables))
     tables[0] = 1.0
+    start = 0
     for i in range(1, rows):
-        after = blocks[i, : count[i]]
-        _step(tables[offset[i - 1] :], tables[offset[i] :], weights[i - 1], after, place[i - 1], i, True)
+        end = start + np.int64(count[i - 1]) * LANES
+        _step(tables[start:], tables[end:], weights[i - 1], blocks[i, : count[i]], place[i - 1], i, True)
+        start = end
     for block in range(len(blocks[0])):
         store(last, block * LANES, zeros(last))
-    _step(
-        tables[offset[rows - 1] :], last, weights[rows - 1], blocks[rows, : count[rows]], place[rows - 1], rows, False
-    )
-    return offset
+    _step(tables[start:], last, weights[rows - 1], blocks[rows, : count[rows]], place[rows - 1], rows, False)
+    return start + np.int64(count[rows - 1]) * LANES
 
 
 @compiled
@@ -232,9 +232,12 @@ def _meet(table, missed, others):
 
 @compiled
 def _derivatives(before, after, weights, blocks, first, last, sums, derivative):
-    """D_{i-1} from D_i = `after`, in place, for some blocks; and the sums over these, added to `derivative`.
+    """D_{i-1} from D_i = `after`, in place, for some blocks; and the sums over these, added to `derivative` (columns,).
 
     In place, since sets take from larger sets only, and subsets come first.
+
+    Returns:
+        The sum for the row to stay alone.
     """
     columns = len(weights) - 1
     null = weights[columns]
@@ -271,31 +274,34 @@ def _derivatives(before, after, weights, blocks, first, last, sums, derivative):
     derivative[3] += total_of(s3)
     derivative[4] += total_of(s4)
     derivative[5] += total_of(s5)
-    derivative[columns] += total_of(alone)
     for j in range(columns - ELEMENTS):
         derivative[ELEMENTS + j] += total_of(load_sums(sums, j * SUMS))
+    return total_of(alone)
 
 
 @compiled
-def _backward(weights, tables, offset, seeds, blocks, count, sums, marginals):
-    """The marginals (rows, columns) of one half, to each row's sum with that to stay alone as one."""
+def _backward(weights, tables, end, seeds, blocks, count, sums, marginals):
+    """The marginals (rows, columns) of one half, whose tables end at `end`; each row's sum is one with its null."""
     rows, choices = weights.shape
+    start = end
     for i in range(rows - 1, -1, -1):
-        derivative = np.zeros(choices)
+        start -= np.int64(count[i]) * LANES
+        derivative, alone = marginals[i], 0.0
+        derivative[:] = 0.0
         for first in range(0, count[i], _SUMMED):
-            last = min(first + _SUMMED, count[i])
-            _derivatives(tables[offset[i] :], seeds, weights[i], blocks[i], first, last, sums, derivative)
-        mass = 0.0
-        for j in range(choices):
+            last = min(first + _SUMMED, np.int64(count[i]))
+            alone += _derivatives(tables[start:], seeds, weights[i], blocks[i], first, last, sums, derivative)
+        mass = alone * weights[i, choices - 1]
+        for j in range(choices - 1):
             derivative[j] *= weights[i, j]
             mass += derivative[j]
         for j in range(choices - 1):
-            marginals[i, j] = derivative[j] / mass
+            derivative[j] /= mass
 
 
 @compiled
 def meeting_weights(pairs, row_null, column_null, workspace):
-    """Marginals (M, N) of all pairs when rows and columns may stay alone.
+    """Replace the weights of all pairs by their marginals when rows and columns may stay alone.
 
     Args:
         pairs: (M, N), row_null: (M,), column_null: (N,) float64 scaled weights, of a size for which
@@ -304,21 +310,26 @@ def meeting_weights(pairs, row_null, column_null, workspace):
             starts at a multiple of 64 bytes.
     """
     rows, columns = pairs.shape
-    others = columns - ELEMENTS
-    sets = LANES << others
-    weights, missed = np.empty((rows, columns + 1), workspace.dtype), np.empty(columns, workspace.dtype)
-    weights[:, :columns], weights[:, columns], missed[:] = pairs, row_null, column_null
-
-    half = rows - rows // 2
-    blocks, place, count = _layout(others, half)
+    others, half = columns - ELEMENTS, rows - rows // 2
+    sets, number = LANES << others, (half + 1) << others
     upper, lower, tables = workspace[:sets], workspace[sets : 2 * sets], workspace[2 * sets :]
     sums, tables = tables[: others * SUMS], tables[others * SUMS :]
-    upper_offset = _forward(weights[:half], tables, upper, blocks, place, count)
-    lower_tables = tables[upper_offset[half] :]
-    lower_offset = _forward(weights[half:], lower_tables, lower, blocks, place, count)
+
+    # What is small lies at the end, so that tables start where memory is fast.
+    size = rows * (columns + 1) + columns
+    small, tables = tables[len(tables) - size :], tables[: len(tables) - size]
+    missed, weights = small[:columns], matrix(small[columns:], rows, columns + 1)
+    weights[:, :columns], weights[:, columns], missed[:] = pairs, row_null, column_null
+    size = 2 * number + half + 1
+    indices, tables = tables[len(tables) - size :].view(np.int32), tables[: len(tables) - size]
+    blocks, place = matrix(indices, half + 1, 1 << others), matrix(indices[number:], half + 1, 1 << others)
+    count = indices[2 * number : size]
+    _layout(blocks, place, count)
+
+    upper_end = _forward(weights[:half], tables, upper, blocks, place, count)
+    lower_tables = tables[upper_end:]
+    lower_end = _forward(weights[half:], lower_tables, lower, blocks, place, count)
     _meet(upper, missed, others)
     _meet(lower, missed, others)
-    marginals = np.empty((rows, columns))
-    _backward(weights[:half], tables, upper_offset, lower, blocks, count, sums, marginals[:half])
-    _backward(weights[half:], lower_tables, lower_offset, upper, blocks, count, sums, marginals[half:])
-    return marginals
+    _backward(weights[:half], tables, upper_end, lower, blocks, count, sums, pairs[:half])
+    _backward(weights[half:], lower_tables, lower_end, upper, blocks, count, sums, pairs[half:])

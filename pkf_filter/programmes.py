@@ -5,20 +5,26 @@ Its cost counts in the operations of the frontier; how much those of the others 
 
 import numpy as np
 
-from pkf_filter.compiled import compiled
+from pkf_filter.compiled import compiled, integers, matrix
 from pkf_filter.exact import frontier_order, frontier_weights, obliged_weights
 from pkf_filter.meet_in_the_middle import MOST_ROWS_SINGLE, meeting_cost, meeting_weights, single_error
 
-OBLIGED_COST = 0.3  # of one operation of `obliged_weights`
+OBLIGED_COST = 0.15  # of one operation of `obliged_weights`
+MOST_OBLIGED = 30  # slots; its tables are larger than any memory from there on
+BESIDE_STATES = 2 * MOST_OBLIGED**2  # numbers that tables need beside their states: more than any programme does
 
 
 @compiled
-def _transposed(pairs):
-    flipped = np.empty((pairs.shape[1], pairs.shape[0]))
+def scratch_size(rows, columns):
+    """Numbers of scratch memory for one component, beside its tables and a copy of it."""
+    return 2 * (rows + 1) * (columns + 1) + 12 * max(rows, columns)
+
+
+@compiled
+def _transpose(pairs, flipped):
     for k in range(pairs.shape[0]):
         for j in range(pairs.shape[1]):
             flipped[j, k] = pairs[k, j]
-    return flipped
 
 
 @compiled
@@ -84,23 +90,28 @@ def _two_by_two(pairs, clutter, missed):
 
 
 @compiled
-def _programme(pairs, clutter, missed, workspace):
-    """Marginals (M, N) by the cheapest exact programme, and whether one fits into the workspace at all."""
+def _programme(pairs, clutter, missed, tables, scratch):
+    """Replace the weights of all pairs by their marginals, by the cheapest exact programme; False where none fits."""
     rows, columns = pairs.shape
-    limit = float(len(workspace))
-    if rows == columns and _all_zero(clutter) and 2.0 ** (columns + 1) <= limit:
-        return obliged_weights(pairs, missed), True
-    flipped = _transposed(pairs)
-    by_row, row_states, row_work = frontier_order(pairs)
-    by_column, column_states, column_work = frontier_order(flipped)
-    meeting_states, meeting_work = meeting_cost(rows, columns)
-    across_states, across_work = meeting_cost(columns, rows)
+    limit = float(len(tables) - BESIDE_STATES)
     obliged_states, flipped_states = np.inf, np.inf
-    if rows <= columns and _all_zero(clutter):
+    if rows <= columns <= MOST_OBLIGED and _all_zero(clutter):
         obliged_states = 2.0 ** (columns + 1)
-    if columns <= rows and _all_zero(missed):
+        if rows == columns and obliged_states <= limit:
+            obliged_weights(pairs, missed, tables)
+            return True
+    if columns <= rows <= MOST_OBLIGED and _all_zero(missed):
         flipped_states = 2.0 ** (rows + 1)
     obliged_work, flipped_work = OBLIGED_COST * columns * obliged_states, OBLIGED_COST * rows * flipped_states
+
+    orders, scratch = integers(scratch, rows + columns), scratch[rows + columns :]
+    by_row, by_column = orders[:rows], orders[rows:]
+    flipped, scratch = matrix(scratch, columns, rows), scratch[rows * columns :]
+    _transpose(pairs, flipped)
+    row_states, row_work = frontier_order(pairs, by_row, scratch)
+    column_states, column_work = frontier_order(flipped, by_column, scratch)
+    meeting_states, meeting_work = meeting_cost(rows, columns)
+    across_states, across_work = meeting_cost(columns, rows)
 
     least = np.inf
     for states, work in (
@@ -114,57 +125,65 @@ def _programme(pairs, clutter, missed, workspace):
         if states <= limit:
             least = min(least, work)
     if least == np.inf:
-        return pairs, False
+        return False
     if least == obliged_work:
-        return obliged_weights(pairs, missed), True
-    if least == row_work:
-        return frontier_weights(pairs, clutter, missed, by_row)[0], True
-    if least == meeting_work:
-        return meeting_weights(pairs, clutter, missed, workspace), True
-    if least == flipped_work:
-        return _transposed(obliged_weights(flipped, clutter)), True
-    if least == across_work:
-        return _transposed(meeting_weights(flipped, missed, clutter, workspace)), True
-    return _transposed(frontier_weights(flipped, missed, clutter, by_column)[0]), True
+        obliged_weights(pairs, missed, tables)
+    elif least == row_work:
+        frontier_weights(pairs, clutter, missed, by_row, tables, scratch)
+    elif least == meeting_work:
+        meeting_weights(pairs, clutter, missed, tables)
+    else:
+        if least == flipped_work:
+            obliged_weights(flipped, clutter, tables)
+        elif least == across_work:
+            meeting_weights(flipped, missed, clutter, tables)
+        else:
+            frontier_weights(flipped, missed, clutter, by_column, tables, scratch)
+        _transpose(flipped, pairs)
+    return True
 
 
 @compiled
-def solve_in_single_precision(pairs, clutter, missed, workspace):
+def solve_in_single_precision(pairs, clutter, missed, tables, scratch):
     """Replace the scaled weights of one component by its marginals in single precision.
 
     Returns:
         Bound on the error of any of them; infinite, and nothing done, where that does not fit either.
     """
     rows, columns = pairs.shape
-    numbers = workspace.view(np.float32)
+    numbers = tables[: len(tables) - BESIDE_STATES].view(np.float32)
     states, work = meeting_cost(rows, columns)
     across_states, across_work = meeting_cost(columns, rows)
     if max(rows, columns) > MOST_ROWS_SINGLE or min(states, across_states) > len(numbers):
         return np.inf
     if states <= len(numbers) and (work <= across_work or across_states > len(numbers)):
-        pairs[:] = meeting_weights(pairs, clutter, missed, numbers)
+        meeting_weights(pairs, clutter, missed, numbers)
         bound = single_error(rows, columns)
     else:
-        pairs[:] = _transposed(meeting_weights(_transposed(pairs), missed, clutter, numbers))
+        flipped = matrix(scratch, columns, rows)
+        _transpose(pairs, flipped)
+        meeting_weights(flipped, missed, clutter, numbers)
+        _transpose(flipped, pairs)
         bound = single_error(columns, rows)
     set_deficits(pairs, clutter, missed)
     return bound
 
 
 @compiled
-def solve_exactly(pairs, clutter, missed, workspace):
-    """Replace the scaled weights of one component by its marginals; False where no exact method fits."""
+def solve_exactly(pairs, clutter, missed, tables, scratch):
+    """Replace the scaled weights of one component by its marginals; False where no exact method fits.
+
+    Args:
+        pairs: (M, N), clutter: (M,), missed: (N,) float64.
+        tables: float64, BESIDE_STATES more than the states of dynamic programming that it may have.
+        scratch: float64, at least `scratch_size`.
+    """
     rows, columns = pairs.shape
     if rows == 1 or columns == 1:
         _star(pairs, clutter, missed)
     elif rows == 2 and columns == 2:
         _two_by_two(pairs, clutter, missed)
-    else:
-        weights, fits = _programme(pairs, clutter, missed, workspace)
-        if not fits:
-            return False
-        for k in range(rows):
-            for j in range(columns):
-                pairs[k, j] = weights[k, j]
+    elif not _programme(pairs, clutter, missed, tables, scratch):
+        return False
     set_deficits(pairs, clutter, missed)
     return True

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from camtrack_core.boxes import Floats, Integers
 from camtrack_core.errors import CamtrackError
 from pkf_filter.marginals import IMPOSSIBLE, MISSHAPEN, NOT_FINITE, SOLVED, marginal_table
+from pkf_filter.programmes import BESIDE_STATES
 
 MAX_STATES = 2.0**23  # table entries for one component: 64 MiB, 18 x 18 with both nulls, 20 x 20 in single precision
 CACHE_LINE = 64  # bytes
@@ -112,18 +113,19 @@ def _kernel() -> Any:
 
 
 @lru_cache(maxsize=2)
-def _workspace(max_states: float) -> Floats:
-    """Memory for tables, kept: to get it page by page from the system takes longer than to fill it."""
-    number = max(int(max_states), 1)
+def _prepared(max_states: float) -> tuple[Any, Floats]:
+    """The kernel, and memory for tables, kept: to get it page by page from the system takes longer than to fill it."""
+    number = max(int(max_states), 1) + BESIDE_STATES
     memory = np.empty(number + CACHE_LINE // 8)
     first = -memory.ctypes.data % CACHE_LINE // 8
-    return memory[first : first + number]
+    return _kernel(), memory[first : first + number]
 
 
 def _associated(pairs: Any, clutter: Any, missed: Any, max_states: float) -> AssociationWeights:
     rows, columns = pairs.shape
     table = np.empty((rows + 1, columns + 2))
-    status = _kernel()(pairs, clutter, missed, table, _workspace(max_states))
+    kernel, workspace = _prepared(max_states)
+    status = kernel(pairs, clutter, missed, table, workspace)
     if status == SOLVED:
         return AssociationWeights(table)
     raise AssociationError(

@@ -18,6 +18,7 @@ from pkf_filter import association_weights
 from pkf_filter.assignment import scale_by_best_event
 from pkf_filter.exact import frontier_order, frontier_weights
 from pkf_filter.meet_in_the_middle import MOST_COLUMNS, MOST_ROWS, meeting_cost, meeting_weights, single_error
+from pkf_filter.programmes import scratch_size
 
 Array = NDArray[np.float64]
 Problem = tuple[Array, Array, Array]
@@ -29,13 +30,29 @@ def workspace(precision: Any) -> NDArray[Any]:
     return np.full(1 << 17, 7.0, precision)  # what another component left there must not matter
 
 
+def met(problem: Problem, precision: Any = np.float64) -> Array:
+    """Marginals by the programme in question."""
+    weights = problem[0].copy()
+    meeting_weights(weights, *problem[1:], workspace(precision))
+    return weights
+
+
+def by_frontier(problem: Problem) -> Array:
+    weights = problem[0].copy()
+    order, scratch = np.empty(len(weights), np.int64), np.full(scratch_size(*weights.shape), 7.0)
+    states, _ = frontier_order(weights, order, scratch)
+    frontier_weights(weights, *problem[1:], order, np.full(int(states) + 1, 7.0), scratch)
+    return weights
+
+
 def scaled(seed: int, rows: int, columns: int, spread: float, gated: float = 0.0) -> Problem:
     """Scaled weights of a random component, with some pairs gated out."""
     rng = np.random.default_rng(seed)
     pairs = rng.uniform(-spread, spread, (rows, columns))
     pairs[rng.random((rows, columns)) < gated] = -np.inf
     clutter, missed = rng.uniform(-spread, spread, rows), rng.uniform(-spread, spread, columns)
-    assert scale_by_best_event(pairs, clutter, missed, np.empty(rows, np.int64))
+    scratch = np.empty(scratch_size(rows, columns))
+    assert scale_by_best_event(pairs, clutter, missed, np.empty(rows, np.int64), scratch)
     return pairs, clutter, missed
 
 
@@ -98,24 +115,21 @@ def by_fractions(problem: Problem) -> Array:
 def test_matches_the_definition(shape: tuple[int, int], spread: float) -> None:
     problem = scaled(shape[0], *shape, spread, gated=0.2 if shape[0] == 4 else 0.0)
     expected = enumerated(problem)
-    np.testing.assert_allclose(meeting_weights(*problem, workspace(np.float64)), expected, rtol=0, atol=EXACT)
-    np.testing.assert_allclose(
-        meeting_weights(*problem, workspace(np.float32)), expected, rtol=0, atol=single_error(*shape)
-    )
+    np.testing.assert_allclose(met(problem), expected, rtol=0, atol=EXACT)
+    np.testing.assert_allclose(met(problem, np.float32), expected, rtol=0, atol=single_error(*shape))
 
 
 def test_matches_rational_arithmetic() -> None:
     problem = scaled(5, 6, 8, 4.0)
     expected = by_fractions(problem)
-    np.testing.assert_allclose(meeting_weights(*problem, workspace(np.float64)), expected, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(met(problem), expected, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("shape", [(7, 7), (12, 12), (13, 9), (9, 13), (30, 8), (64, 7), (13, 13)])
 @pytest.mark.parametrize("spread", [1.0, 20.0])
 def test_matches_the_frontier(shape: tuple[int, int], spread: float) -> None:
     problem = scaled(shape[0] * 31 + shape[1], *shape, spread, gated=0.1)
-    expected, _ = frontier_weights(*problem, frontier_order(problem[0])[0])
-    np.testing.assert_allclose(meeting_weights(*problem, workspace(np.float64)), expected, rtol=0, atol=EXACT)
+    np.testing.assert_allclose(met(problem), by_frontier(problem), rtol=0, atol=EXACT)
 
 
 @pytest.mark.parametrize("size", [7, 10, 13])
@@ -123,8 +137,7 @@ def test_matches_the_frontier(shape: tuple[int, int], spread: float) -> None:
 def test_single_precision_keeps_its_bound(size: int, spread: float) -> None:
     """Down to weights whose products underflow: what they lose is negligible beside the best event."""
     problem = scaled(size, size, size, spread)
-    exact = meeting_weights(*problem, workspace(np.float64))
-    single = meeting_weights(*problem, workspace(np.float32))
+    exact, single = met(problem), met(problem, np.float32)
     assert np.abs(single - exact).max() <= single_error(size, size) < 1e-4
 
 
@@ -138,12 +151,12 @@ def test_single_precision_keeps_its_bound(size: int, spread: float) -> None:
 )
 def test_sums_and_permutations(seed: int, rows: int, columns: int, spread: float, gated: float) -> None:
     pairs, clutter, missed = scaled(seed, rows, columns, spread, gated)
-    plain = meeting_weights(pairs, clutter, missed, workspace(np.float64))
+    plain = met((pairs, clutter, missed))
     assert (plain >= 0).all() and not plain[pairs == 0].any()
     assert (plain.sum(0) <= 1 + EXACT).all() and (plain.sum(1) <= 1 + EXACT).all()
     rng = np.random.default_rng(seed)
     r, s = rng.permutation(rows), rng.permutation(columns)
-    permuted = meeting_weights(np.ascontiguousarray(pairs[r][:, s]), clutter[r], missed[s], workspace(np.float64))
+    permuted = met((np.ascontiguousarray(pairs[r][:, s]), clutter[r], missed[s]))
     np.testing.assert_allclose(permuted, plain[r][:, s], rtol=0, atol=EXACT)
 
 

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba.core.runtime import _nrt_python, rtsys
 from numpy.typing import NDArray
 
 from pkf_filter import AssociationError, association_weights
 from pkf_filter.assignment import scale_by_best_event
 from pkf_filter.exact import frontier_order, frontier_weights, obliged_weights
+from pkf_filter.programmes import scratch_size
 
 Array = NDArray[np.float64]
 Problem = tuple[Array, Array, Array]
@@ -182,11 +184,14 @@ def test_both_exact_programmes_agree() -> None:
     rng = np.random.default_rng(2)
     pairs, clutter, missed = problem(rng, 7, 9, 10.0, 0.2, 0.0)
     clutter = np.full(7, -np.inf)
-    assert scale_by_best_event(pairs, clutter, missed, np.empty(7, np.int64))
-    order, _, _ = frontier_order(pairs)
-    by_frontier, alone = frontier_weights(pairs, clutter, missed, order)
-    np.testing.assert_allclose(obliged_weights(pairs, missed), by_frontier, rtol=0, atol=EXACT)
-    assert not alone.any()
+    order, scratch = np.empty(7, np.int64), np.full(scratch_size(7, 9), np.nan)
+    assert scale_by_best_event(pairs, clutter, missed, order, scratch)
+    states, _ = frontier_order(pairs, order, scratch)
+    by_frontier, by_table = pairs.copy(), pairs.copy()
+    frontier_weights(by_frontier, clutter, missed, order, np.full(int(states) + 1, np.nan), scratch)
+    obliged_weights(by_table, missed, np.full(2**10 + 2 * 9**2, np.nan))
+    np.testing.assert_allclose(by_table, by_frontier, rtol=0, atol=EXACT)
+    np.testing.assert_allclose(by_frontier.sum(1), 1, rtol=0, atol=EXACT)
 
 
 def by_fractions(Q: Array, clutter: Array, missed: Array) -> Array:
@@ -337,3 +342,45 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 def test_more_obliged_measurements_than_tracks_are_refused() -> None:
     with pytest.raises(AssociationError, match="no joint event"):
         association_weights(np.zeros((3, 2)), np.full(3, -np.inf), np.zeros(2))
+
+
+def allocations(problem: Problem, count: int) -> int:
+    """How often one call takes memory for a scene of `count` such components, by numba's own count."""
+    pairs, clutter, missed = problem
+    rows, columns = pairs.shape
+    scene = np.full((count * rows, count * columns), -np.inf)
+    for c in range(count):
+        scene[c * rows : (c + 1) * rows, c * columns : (c + 1) * columns] = pairs
+    many = scene, np.tile(clutter, count), np.tile(missed, count)
+    last = association_weights(*many).weights[(count - 1) * rows :, (count - 1) * columns :]
+    np.testing.assert_allclose(last, association_weights(*problem).weights, rtol=0, atol=EXACT)
+    before = rtsys.get_allocation_stats().alloc
+    association_weights(*many)
+    return rtsys.get_allocation_stats().alloc - before
+
+
+SHAPES = [(0, 1), (1, 0), (1, 1), (1, 4), (3, 1), (2, 2), (3, 3), (2, 6), (4, 5), (8, 8), (7, 9), (9, 7)]
+OBLIGED = [
+    (shape, rows, columns)
+    for shape in SHAPES
+    for rows in (False, True)
+    for columns in (False, True)
+    if not (rows and shape[0] > shape[1]) and not (columns and shape[1] > shape[0])
+]
+
+
+@pytest.mark.parametrize(("shape", "rows", "columns"), OBLIGED)
+def test_memory_is_taken_as_often_for_fifty_components_as_for_one(
+    shape: tuple[int, int], rows: bool, columns: bool
+) -> None:
+    """By every exact method: closed forms, programmes over subsets, and that from both ends of the rows."""
+    pairs, clutter, missed = problem(np.random.default_rng(9), *shape, 3.0, 0.0, 0.0)
+    clutter = np.full(shape[0], -np.inf) if rows else clutter
+    missed = np.full(shape[1], -np.inf) if columns else missed
+    counted = _nrt_python.memsys_stats_enabled()
+    _nrt_python.memsys_enable_stats()
+    try:
+        assert allocations((pairs, clutter, missed), 50) == allocations((pairs, clutter, missed), 1) > 0
+    finally:
+        if not counted:
+            _nrt_python.memsys_disable_stats()
