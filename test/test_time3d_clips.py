@@ -1,6 +1,8 @@
 """Clips of real recordings: labels land where the pictures show the objects, velocities and heights are right."""
 
+import json
 import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -14,6 +16,8 @@ from camtrack_core.camera import OPTICAL_IN_VEHICLE, Pose
 from camtrack_core.datasets.frames import Frame, Labels
 from camtrack_core.datasets.kitti import KittiSequence
 from camtrack_core.datasets.sources import open_source
+from camtrack_core.datasets.teacher import COCO_VEHICLES, Yolox
+from camtrack_core.evaluation import nuscenes_devkit
 from gcnet_tracker.augmentation import View
 from time3d_tracker import clips, level, targets
 from time3d_tracker.config import ATTRIBUTES, NetworkConfig, TrainingConfig
@@ -95,14 +99,61 @@ def test_what_a_data_set_says_of_motion_is_taken(data_root: Path) -> None:
         assert ATTRIBUTES[stated[0]] == "parked" and stated[1:].tolist() == derived[1:].tolist()
 
 
-def test_nuscenes_boxes_land_on_their_labels(street: clips.Clip) -> None:
-    scores = []
-    for index in range(len(street)):
-        found, ahead = hulls(street, index)
-        scores.append(overlap(found, street.labels[index].xyxy)[ahead])
-    every = np.concatenate(scores)
-    assert len(street) == 40 and len(every) > 300
-    assert every.min() > 0.9
+DEVKIT = """
+import json, sys
+from nuscenes.nuscenes import NuScenes
+from nuscenes.utils.geometry_utils import BoxVisibility, view_points
+tables = NuScenes("v1.0-mini", sys.argv[1], verbose=False)
+frames = {}
+for record in tables.sample_data:
+    if record["is_key_frame"] and record["channel"] == "CAM_FRONT":
+        _, boxes, intrinsics = tables.get_sample_data(record["token"], box_vis_level=BoxVisibility.NONE)
+        pixels = (view_points(box.corners(), intrinsics, normalize=True)[:2] for box in boxes)
+        frames[record["timestamp"] * 1000] = [[*p.min(1), *p.max(1)] for p in pixels]
+json.dump(frames, sys.stdout)
+"""
+
+
+def devkit() -> Path:
+    """The Python of nuScenes' official devkit, where there is one: a test installs nothing."""
+    python = Path(os.environ.get(nuscenes_devkit.VARIABLE) or nuscenes_devkit.environment_folder() / "bin" / "python")
+    if not python.is_file():
+        pytest.skip(f"no nuscenes-devkit: {python} is missing; set {nuscenes_devkit.VARIABLE}")
+    return python
+
+
+def test_nuscenes_boxes_lie_where_the_official_devkit_projects_them(street: clips.Clip, data_root: Path) -> None:
+    command = [str(devkit()), "-c", DEVKIT, str(data_root / "nuscenes")]
+    official = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert set(official) == {str(time) for time in street.times}
+    count = 0
+    for index, time in enumerate(street.times):
+        height, width = street.image(index).shape[:2]
+        theirs = np.clip(np.array(official[str(time)]), 0, [width, height, width, height])
+        ours, ahead = hulls(street, index)
+        for box in ours[ahead]:
+            assert np.abs(theirs - box).max(1).min() < 0.01  # pixels
+        count += ahead.sum()
+    assert count > 300
+
+
+def test_nuscenes_boxes_land_on_the_vehicles_of_the_picture(street: clips.Clip, data_root: Path) -> None:
+    """A detector that knows no calibration sees them there, and nowhere else."""
+    path = data_root / "teacher" / "yolox_nano.onnx"
+    if not path.is_file():
+        pytest.skip(f"no detector: {path} is missing")
+    detect = Yolox(path)
+    there, beside = [], []
+    for index in range(0, len(street), 4):
+        found, _ = hulls(street, index)
+        seen = detect(street.image(index))
+        sure = seen.xyxy[np.isin(seen.class_ids, COCO_VEHICLES) & (seen.scores > 0.6)]
+        for shift, best in ((0, there), (30, beside)):  # pixels
+            moved = found + [shift, 0, shift, 0]
+            best += [overlap(moved, np.broadcast_to(box, moved.shape)).max() for box in sure]
+    assert len(there) > 25
+    assert np.median(there) > 0.65 and np.mean(np.array(there) > 0.5) > 0.7
+    assert np.median(beside) < 0.5
 
 
 def test_kitti_boxes_land_on_their_labels(suburb: clips.Clip) -> None:
