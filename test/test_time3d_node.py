@@ -175,9 +175,10 @@ def test_without_camera_info_images_are_dropped_until_it_comes(monkeypatch: pyte
 
 @pytest.mark.parametrize(("changes", "sentence"), [
     ({"k": [float("nan")] * 9}, "positive focal lengths"),
+    ({"k": [0.0] * 9}, "positive focal lengths"),  # as drivers without calibration publish it
     (CALIBRATED, "set the parameter 'rectified'"),
 ])  # fmt: skip
-def test_a_camera_that_cannot_be_used_is_a_standing_warning(
+def test_a_camera_that_cannot_be_used_is_a_standing_warning_until_it_can(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], sentence: str
 ) -> None:
     with opened_graph() as graph:
@@ -188,6 +189,10 @@ def test_a_camera_that_cannot_be_used_is_a_standing_warning(
         bench.show(1)
         graph.spin_until(lambda: bench.diagnostics.says("drops.no camera_info=1"))
         assert not bench.heard
+        bench.calibrate()
+        bench.show(2)
+        graph.spin_until(lambda: bench.heard)
+        assert [message.header.stamp.sec for message in bench.heard] == [2]
 
 
 def test_rectified_images_of_a_calibrated_camera_are_taken_with_the_intrinsics_in_p(
