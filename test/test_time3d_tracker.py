@@ -156,6 +156,60 @@ def test_an_object_hidden_for_a_while_comes_back_and_one_gone_long_is_new() -> N
     assert follow(frames, [0, 0.5, 1.0, 1.5, 3, 4.4], memory_span=2.5) == [{1: 1}, {}, {}, {1: 1}, {}, {1: 2}]
 
 
+class Road:
+    """Stands for a model: one object on a road in the fixed frame that the graph always takes for the one before."""
+
+    def __init__(self, places: list[float], speed: float, camera: Pose) -> None:
+        self.height, self.width, self.slots, self.channels, self.cameras = 96, 160, 1, 2, 1
+        self.places, self.speed, self.camera = iter(places), speed, camera
+
+    def infer(self, queries: Sequence[Query]) -> list[Outputs]:
+        x = next(self.places)
+        association = np.zeros((MEMORY, 2, 2), np.float32)
+        association[:, 0, 0] = 0.9
+        pose = level.level_pose(self.camera)
+        centre = (np.array([[x, 0.0, 0.8]]) - pose.translation) @ pose.rotation
+        velocity = np.array([[self.speed, 0.0, 0.0]]) @ pose.rotation
+        return [{
+            "scores": np.array([0.9]), "class_ids": np.zeros(1, np.int32), "boxes2d": np.array([[10.0, 10, 30, 30]]),
+            "centres": centre, "sizes": np.array([[4.0, 1.8, 1.6]]), "yaws": np.array([[0.0, 1.0]]),
+            "usable": np.ones(1), "spreads": np.full(1, 0.1), "features": np.zeros((1, 2), np.float32),
+            "association": association, "velocities": velocity, "attributes": np.eye(3)[[0]],
+            "refined_centres": centre, "refined_sizes": np.array([[4.0, 1.8, 1.6]]),
+        }]  # fmt: skip
+
+
+@pytest.mark.parametrize(("places", "ids"), [
+    ([20.0, 30.0, 40.0, 60.0], [1, 1, 1, 1]),  # 20 m/s, then unseen for a frame: where it leads
+    ([20.0, 30.0, 60.0, 70.0], [1, 1, 2, 2]),  # 20 m beyond where it leads: another one
+    ([20.0, 30.0, 30.0, 40.0], [1, 1, 2, 2]),  # 10 m short of it
+    ([20.0, 28.0], [1, 1]),  # the velocity of what was seen once is a guess
+])  # fmt: skip
+@pytest.mark.parametrize("moving", [False, True])
+def test_no_object_continues_a_track_that_cannot_have_come_so_far(
+    places: list[float], ids: list[int], moving: bool
+) -> None:
+    """The camera looks along the road from an angle, and drives or stands."""
+    turn = np.radians(20)
+    heading = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    start = Pose(heading @ OPTICAL_IN_VEHICLE, np.array([0.0, -5.0, 1.5]))
+    model = Road(places, 20.0, start)
+    tracker = Tracker(model)  # type: ignore[arg-type]
+    said, seconds = [], [0.0, 0.5, 1.0, 2.0 if places[-1] == 60.0 else 1.5]
+    for second in seconds[: len(places)]:
+        model.camera = Pose(start.rotation, start.translation + [15.0 * second * moving, 0, 0])
+        image = np.zeros((96, 160, 3), np.uint8)
+        said += tracker.step(image, round(second * SECOND), INTRINSICS, model.camera).tracks.ids.tolist()
+    assert said == ids
+
+
+def test_where_the_cameras_motion_is_unknown_the_association_is_trusted() -> None:
+    model = Road([20.0, 60.0], 0.0, Pose(OPTICAL_IN_VEHICLE, np.zeros(3)))
+    tracker = Tracker(model)  # type: ignore[arg-type]
+    image = np.zeros((96, 160, 3), np.uint8)
+    assert [tracker.step(image, t, INTRINSICS).tracks.ids.tolist() for t in (0, SECOND // 2)] == [[1], [1]]
+
+
 def test_memory_is_bounded_and_spaced_at_irregular_rates() -> None:
     rng = np.random.default_rng(0)
     times = np.cumsum(rng.uniform(0.02, 0.12, 200))

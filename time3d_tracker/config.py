@@ -105,7 +105,7 @@ class TrackerConfig(Parameters):
 
     detection_threshold: float = Field(0.15, gt=0, le=1, description="score of an object that is associated")
     birth_threshold: float = Field(0.3, gt=0, le=1, description="score of an object that may start a track")
-    affinity_threshold: float = Field(0.2, gt=0, le=1, description="affinity that continues a track")
+    affinity_threshold: float = Field(0.2, gt=0, le=1, description="mean affinity that continues a track")
     memory_spacing: float = Field(
         0.35, ge=0, description="seconds between remembered frames; the newest is always remembered"
     )

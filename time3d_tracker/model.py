@@ -36,6 +36,7 @@ class Remembered:
         centres: (K, 3) in its level frame, metres.
         valid: (K,) bool.
         ids: (K,) track of each slot, 0 for none.
+        velocities: (K, 3) in the axes of its level frame, metres per second.
     """
 
     time_ns: int
@@ -44,6 +45,7 @@ class Remembered:
     centres: Floats
     valid: NDArray[np.bool_]
     ids: Integers
+    velocities: Floats
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Tracking over the exported graph (paper Sec. 3.5 and Fig. 4): remembered frames, affinities, assignment.
 
-No torch, no ROS. Where the paper is silent: a trajectory's similarity is the mean, over the remembered frames that
-hold it, of the association of the object with it, and an object's own "nobody" competes with that in the same
-assignment. Remembered frames are kept at least `memory_spacing` apart, so that five of them reach as far back at
-20 frames a second as at 2.
+No torch, no ROS. An object's similarity to a track is the mean of their association over the remembered frames that
+hold the track; the paper has the sum. Where it is silent: no object continues a track that cannot have come so far
+(`_near`), and what is less similar than a threshold to every track starts one. Remembered frames are kept at least
+`memory_spacing` apart, so that five of them reach as far back at 20 frames a second as at 2.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ ACROSS = 0.25  # error across the line of sight, as a share of that along it
 YAW_DEVIATION = 0.15  # radians
 LEAST_DEVIATION = 0.1  # metres
 CLOSE = 2.0  # metres; a centre that is farther off is not that of the object
+# How far an object may be from where its track leads.
+REACH = 1.0  # metres, and half the object's length: that is where places of large ones err
+REACH_SHARE = 0.05  # of the distance from the camera, besides: errors of places grow with it
+STRAY = 3.0  # metres per second since the track was seen, besides: errors of velocities
+STRAY_NEW = 20.0  # the same of a track seen once, whose velocity is a guess
 
 
 @dataclass(frozen=True)
@@ -105,44 +110,46 @@ class Tracker:
         """Tracks after the frame that `out` answers."""
         tilted = view.camera_pose if view.camera_pose is not None else level.UPRIGHT
         level_pose = level.level_pose(tilted)
+        pose = level_pose if view.camera_pose is not None else None
         finite = _finite(out)
         usable = finite & (out["usable"] > 0.5)
         found = ~(out["scores"] < self.config.detection_threshold)  # what has NaN for a score is counted below
-        out = out | {"association": np.nan_to_num(out["association"], posinf=0, neginf=0)}
-        ids = self._assign(out, found & usable)
-        pose = level_pose if view.camera_pose is not None else None
-        # the graph must not meet again what is not finite: a mask does not keep NaN out of a sum
-        features, centres = (np.where(finite[:, None], out[name], 0) for name in ("features", "centres"))
-        self._remember(Remembered(view.time_ns, pose, features, centres, ids > 0, ids))
+        left_out = int((found & ~usable).sum())
+        out = _cleaned(out, finite)
+        ids = self._assign(out, found & usable, view.time_ns, pose)
+        features, centres, velocities = out["features"], out["centres"], out["velocities"]
+        self._remember(Remembered(view.time_ns, pose, features, centres, ids > 0, ids, velocities))
         turn = tilted.rotation.T @ level_pose.rotation  # level to optical
         upright = Pose(turn @ level.UPRIGHT.rotation.T, np.zeros(3))
-        left_out = int((found & ~usable).sum())
-        return _result(out, ids, usable, left_out, view.image.shape[:2], upright)
+        shown = np.flatnonzero(ids)
+        tracks = _tracks(out, shown, ids[shown])
+        height, width = view.image.shape[:2]
+        xyxy = np.clip(out["boxes2d"][shown], 0, [width, height, width, height])
+        return Result(tracks, xyxy, upright, _detections(out, np.flatnonzero(usable)), left_out)
 
-    def _assign(self, out: Outputs, present: NDArray[np.bool_]) -> Integers:
+    def _assign(self, out: Outputs, present: NDArray[np.bool_], time_ns: int, pose: Pose | None) -> Integers:
         """(K,) track of each slot of the current frame, 0 for none."""
         config = self.config
         ids = np.zeros(len(present), np.int64)
         rows = np.flatnonzero(present)
         known = np.unique(np.concatenate([past.ids for past in self._memory] or [ids]))
         known = known[known > 0]
-        similarity, nobody = np.zeros((len(rows), len(known))), np.zeros(len(rows))
-        seen = np.zeros(len(known))
+        similarity, seen = np.zeros((len(rows), len(known))), np.zeros(len(known))
         for frame, past in enumerate(self._memory):
             slots = np.flatnonzero(past.ids)
             columns = np.searchsorted(known, past.ids[slots])
             similarity[:, columns] += out["association"][frame][np.ix_(rows, slots)]
             seen[columns] += 1
-            nobody += out["association"][frame, rows, -1] / len(self._memory)
-        similarity /= np.maximum(seen, 1)
-        alone = np.maximum(nobody * config.affinity_threshold, 1e-6)  # each object may also stay without a past
-        gain = np.concatenate([np.where(similarity >= config.affinity_threshold, similarity, 0), np.diag(alone)], 1)
+        similarity /= seen
+        near = _near(self._memory, known, time_ns, pose, out, rows)
+        likely = near & (similarity >= config.affinity_threshold)
+        gain = np.where(likely, similarity, 0)
         for row, column in zip(*linear_sum_assignment(gain, maximize=True), strict=True):
-            if column < len(known) and gain[row, column] > 0:
+            if likely[row, column]:
                 ids[rows[row]] = known[column]
-            elif out["scores"][rows[row]] >= config.birth_threshold:
-                ids[rows[row]] = self._next_id
-                self._next_id += 1
+        for row in rows[(ids[rows] == 0) & (out["scores"][rows] >= config.birth_threshold)]:
+            ids[row] = self._next_id
+            self._next_id += 1
         return ids
 
     def _forget(self, time_ns: int) -> None:
@@ -159,29 +166,50 @@ class Tracker:
         del memory[:-MEMORY]
 
 
-def _result(
-    out: Outputs,
-    ids: Integers,
-    usable: NDArray[np.bool_],
-    left_out: int,
-    size: tuple[int, ...],
-    upright: Pose,
-) -> Result:
-    detections = _detections(out, np.flatnonzero(usable))
-    shown = np.flatnonzero(ids)
-    found = _detections(out, shown)
-    covariance = _covariance(found.boxes.centre, _deviation(out, shown))
-    still = np.zeros(len(shown))
-    tracks = Tracks3D(ids[shown], found.boxes, covariance, found.scores, found.class_ids, still, found.motions)
-    height, width = size
-    xyxy = np.clip(out["boxes2d"][shown], 0, [width, height, width, height])
-    return Result(tracks, xyxy, upright, detections, left_out)
+def _near(
+    memory: list[Remembered], known: Integers, time_ns: int, pose: Pose | None, out: Outputs, rows: Integers
+) -> NDArray[np.bool_]:
+    """(N, T) whether objects, rows (N,) of what the graph says about the level frame `pose`, lie where the newest
+    frame that holds each of the known tracks (T,) says that it went. All do where the camera's motion is not known."""
+    near, centres = np.ones((len(rows), len(known)), bool), out["centres"][rows]
+    if pose is None:
+        return near
+    place, seen = pose.apply(centres.astype(float)), np.zeros(len(known))
+    reach = REACH + out["refined_sizes"][rows, 0] / 2 + REACH_SHARE * np.linalg.norm(centres, axis=1)
+    for past in memory:
+        slots = np.flatnonzero(past.ids)
+        columns = np.searchsorted(known, past.ids[slots])
+        seen[columns] += 1
+        if past.pose is None:
+            near[:, columns] = True
+            continue
+        elapsed = (time_ns - past.time_ns) * 1e-9
+        ahead = past.pose.apply(past.centres[slots] + elapsed * past.velocities[slots].astype(float))
+        gap = np.linalg.norm(place[:, None, :2] - ahead[None, :, :2], axis=-1)
+        near[:, columns] = gap <= reach[:, None] + elapsed * np.where(seen[columns] > 1, STRAY, STRAY_NEW)
+    return near
+
+
+def _tracks(out: Outputs, rows: Integers, ids: Integers) -> Tracks3D:
+    found = _detections(out, rows)
+    covariance = _covariance(found.boxes.centre, _deviation(out, rows))
+    return Tracks3D(ids, found.boxes, covariance, found.scores, found.class_ids, np.zeros(len(ids)), found.motions)
 
 
 def _finite(out: Outputs) -> NDArray[np.bool_]:
     """(K,) slots of which the graph says nothing but numbers; the association is between slots."""
     values = (value.reshape(len(value), -1) for name, value in out.items() if name != "association")
     return np.isfinite(np.concatenate(list(values), 1)).all(1)
+
+
+def _cleaned(out: Outputs, finite: NDArray[np.bool_]) -> Outputs:
+    """The same with 0 for slots that are not finite: the graph must not meet them again, for a mask does not keep NaN
+    out of a sum."""
+    cleaned = {"association": np.nan_to_num(out["association"], posinf=0, neginf=0)}
+    for name, values in out.items():
+        if name != "association":
+            cleaned[name] = np.where(finite.reshape(-1, *[1] * (values.ndim - 1)), values, 0)
+    return cleaned
 
 
 def _boxes(out: Outputs, rows: Integers) -> Boxes3D:
