@@ -55,7 +55,20 @@ class Visibility(Parameters):
     occlusion: float = Field(0.9, ge=0, lt=1, description="share of detections lost behind a box that covers all")
 
 
-class FilterConfig(Parameters):
+class Correction(Parameters):
+    """How measurements of uncertain origin correct tracks, in the image as in space."""
+
+    identities: Literal["averaged", "resolved"] = Field(
+        "averaged", description="whose a measurement is: averaged over all events (the paper), or that of the likeliest"
+    )
+    spread: Spread = Field(
+        "means",
+        description="what is added to the covariance: nothing (the paper), the spread of the measurements, or that of "
+        "a mixture of corrected and predicted states",
+    )
+
+
+class FilterConfig(Correction):
     """What a Tracker can be told."""
 
     noise: ImagePlaneNoise = Field(ImagePlaneNoise(), description="of motion and measurement")
@@ -65,14 +78,6 @@ class FilterConfig(Parameters):
     gate_iou: float = Field(0.03, gt=0, lt=1, description="pairs below this IoU are impossible")
     gate_distance: float = Field(5.0, gt=0, description="pairs above this Mahalanobis distance are impossible")
     class_mismatch: float = Field(0.2, gt=0, le=1, description="factor on the likelihood of a pair of two classes")
-    identities: Literal["averaged", "resolved"] = Field(
-        "averaged", description="whose a measurement is: averaged over all events (the paper), or that of the likeliest"
-    )
-    spread: Spread = Field(
-        "means",
-        description="what is added to the covariance: nothing (the paper), the spread of the measurements, or that of "
-        "a mixture of corrected and predicted states",
-    )
 
     birth_density: float = Field(0.01, gt=0, description="of new objects a frame, in units of the clutter density")
     birth_iou: float = Field(0.5, gt=0, le=1, description="no birth from a measurement that overlaps a track more")

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from camtrack_core.config import Parameters
-from pkf_filter.update import Spread
+from pkf_filter.config import Correction
 
 EVERYWHERE = 1e6  # metres, the range of a sensor that sees everything
 
@@ -80,7 +80,7 @@ class SensorModel(Parameters):
     score_slope: float = Field(1.0, ge=0, description="log odds of a true detection per log odds of its score")
 
 
-class WorldConfig(Parameters):
+class WorldConfig(Correction):
     """What a WorldTracker can be told, besides its sensors."""
 
     vehicle: ClassGroup = Field(VEHICLE, description="vehicles on four wheels and more")
@@ -90,14 +90,6 @@ class WorldConfig(Parameters):
 
     gate: float = Field(5.0, gt=0, description="pairs above this Mahalanobis distance are impossible")
     class_mismatch: float = Field(0.2, gt=0, le=1, description="factor on the likelihood of two classes of one group")
-    identities: Literal["averaged", "resolved"] = Field(
-        "averaged", description="whose a measurement is: averaged over all events (the paper), or that of the likeliest"
-    )
-    spread: Spread = Field(
-        "means",
-        description="what is added to the covariance: nothing (the paper), the spread of the measurements, or that of "
-        "a mixture of corrected and predicted states",
-    )
     birth_existence: float = Field(0.3, gt=0, lt=1, description="existence probability of a detection of even score")
     min_birth: float = Field(0.03, gt=0, lt=1, description="no track from a detection of less existence probability")
     half_life: float = Field(10.0, gt=0, description="seconds in which half of all objects vanish")
