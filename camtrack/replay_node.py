@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import ChainMap
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -10,6 +11,7 @@ from math import inf
 from typing import Any, Literal
 
 from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
 from pydantic import Field
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
@@ -26,12 +28,12 @@ from camtrack_core.errors import CamtrackError, DataError
 from camtrack_core.ros import qos
 from camtrack_core.ros.cdr import unpack_stamp
 from camtrack_core.ros.image import fill_compressed, fill_image
-from camtrack_core.ros.node import CamtrackNode, run
+from camtrack_core.ros.node import SUBSCRIBERS, CamtrackNode, found_subscribers, run
 from camtrack_core.ros.stamps import fill_stamp
 from camtrack_core.ros.transforms import to_transform
 
 READ_AHEAD_BYTES = 256 * 2**20
-SETTLE = 2.0  # seconds that those who are up take to find each other, on a busy machine
+MEETING = 10.0  # seconds that nodes which are up get to find each other; on a busy machine it has taken 3
 LINGER = 1.0  # seconds that the end of the recording gives those who still work on its last frames
 SENDINGS = 3  # of an image whose result does not come: images travel best effort and may be lost
 POLL = 0.02  # seconds between two looks at what a replay waits for
@@ -98,6 +100,9 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
         if parameters.rate == 0:
             kind = {"Detection2DArray": Detection2DArray, "Detection3DArray": Detection3DArray}[parameters.result_type]
             self.subscribe_serialised(kind, "results", self._on_result, qos.RESULTS)
+        if parameters.wait_for_results:
+            self._found: dict[str, dict[str, str]] = {}  # subscribers of each topic, by the name of its publisher
+            self.subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.DIAGNOSTICS)
         self._result_ns = 0
 
     def activate(self) -> None:
@@ -158,7 +163,21 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
                 parameters.subscriber_timeout,
                 f"expected a publisher of {results}",
             )
-            yield SETTLE
+            yield from self._wait_for(self._have_met, MEETING, "expected all nodes to find their subscribers")
+
+    def _have_met(self) -> bool:
+        """Whether we and all who work on the images and report so have found every subscriber."""
+        at_work = _names(self.get_subscriptions_info_by_topic(self._images.topic_name))
+        at_work |= _names(self.get_publishers_info_by_topic(self.resolve_topic_name("results")))
+        reporting = at_work & _names(self.get_publishers_info_by_topic("/diagnostics"))
+        if not reporting <= self._found.keys():
+            return False
+        found = ChainMap(found_subscribers(self._told), *(self._found[name] for name in reporting))
+        return all(int(count) >= self.count_subscribers(key.removeprefix(SUBSCRIBERS)) for key, count in found.items())
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            self._found[status.name] = {v.key: v.value for v in status.values if v.key.startswith(SUBSCRIBERS)}
 
     def _play_once(self) -> Iterator[float]:
         pacer = Pacer(self.parameters.rate)
@@ -236,6 +255,11 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
                 self._tf.publish(shot.transforms)
             self._camera_info.publish(shot.camera_info)
             self._images.publish(shot.image)
+
+
+def _names(endpoints: Iterable[Any]) -> set[str]:
+    """Full names of the nodes that endpoints belong to."""
+    return {qos.node_name(endpoint) for endpoint in endpoints}
 
 
 def _camera_info(frame: Frame, header: Header) -> CameraInfo:

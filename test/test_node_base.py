@@ -309,6 +309,25 @@ def test_ends_that_fit_are_no_reason_to_warn(graph):
     assert not node.monitor.warnings
 
 
+def test_the_diagnostics_tell_how_many_subscribers_a_publisher_has_found(graph):
+    node = graph.start(EchoNode)
+    diagnostics = Diagnostics(graph.peer())
+    graph.spin_until(lambda: diagnostics.says("subscribers./echo/echo=0"))
+    collect(graph.peer("listener"), Header, "echo/echo", RESULTS)
+    graph.spin_until(lambda: diagnostics.says("subscribers./echo/echo=1"))
+    assert node.echo.get_subscription_count() == 1
+
+
+def test_results_wait_for_who_has_been_busy(graph):
+    node = graph.start(EchoNode)
+    heard = collect(graph.peer("listener"), Header, "echo/echo", RESULTS)
+    graph.spin_until(lambda: node.echo.get_subscription_count() == 1)
+    for frame in range(10):
+        node.echo.publish(Header(frame_id=str(frame)))
+    graph.spin_until(lambda: len(heard) == 10)
+    assert [header.frame_id for header in heard] == [str(frame) for frame in range(10)]
+
+
 def test_a_subscriber_that_cannot_hear_us_is_diagnosed(graph):
     graph.start(EchoNode)
     peer = graph.peer("listener")

@@ -10,6 +10,7 @@ from itertools import count, islice
 import cv2
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from ros_helpers import collect, image_message, opened_graph
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -233,6 +234,44 @@ def test_the_replay_waits_for_who_publishes_the_results(graph, play):
     peer.create_publisher(Detection2DArray, "results", qos.RESULTS)
     graph.spin_until(lambda: node.exit_code == 0)
     assert stamps(images) == STAMPS and not node.monitor.drops
+
+
+@pytest.fixture
+def worker(graph):
+    """A peer at work on the images, whose results have a subscriber; returns what reports how many it has found."""
+    peer = graph.peer("worker")
+    peer.create_publisher(Detection2DArray, "results", qos.RESULTS)
+    collect(graph.peer("reader"), Detection2DArray, "results", qos.RESULTS)
+    diagnostics = peer.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
+
+    def report(found):
+        values = [KeyValue(key="subscribers./results", value=str(found))]
+        diagnostics.publish(DiagnosticArray(status=[DiagnosticStatus(name="/worker", values=values)]))
+
+    report.images = collect(peer, Image, "image", qos.SENSOR_DATA)
+    return report
+
+
+def test_the_replay_waits_until_who_works_has_found_its_subscribers(graph, play, worker):
+    node = play(wait_for_results=True)
+    graph.spin_for(0.5)
+    assert worker.images == []  # the worker has not reported yet
+    worker(0)
+    graph.spin_for(0.3)
+    assert worker.images == []
+    worker(1)
+    graph.spin_until(lambda: node.exit_code == 0)
+    assert stamps(worker.images) == STAMPS and not node.monitor.drops
+
+
+def test_nodes_that_never_find_each_other_are_told_and_not_waited_for(graph, play, worker, monkeypatch, capfd):
+    monkeypatch.setattr(replay_node, "MEETING", 0.3)
+    node = play(wait_for_results=True)
+    graph.spin_for(0.1)
+    worker(0)
+    graph.spin_until(lambda: node.exit_code == 0)
+    assert stamps(worker.images) == STAMPS and node.monitor.drops == {"waited in vain": 1}
+    assert "expected all nodes to find their subscribers, waited 0.3 s" in capfd.readouterr().err
 
 
 def test_a_replay_that_nobody_listens_to_says_so_and_goes_on(graph, play, capfd):

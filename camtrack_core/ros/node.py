@@ -47,7 +47,7 @@ from __future__ import annotations
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic
 
 import rclpy
@@ -69,6 +69,7 @@ from camtrack_core.ros.qos import DIAGNOSTICS, deaf_to, unheard_by
 from camtrack_core.ros.stamps import NANOSECONDS, REORDERING, Arrival, StampOrder
 
 DIAGNOSTIC_PERIOD = 1.0  # seconds
+SUBSCRIBERS = "subscribers."  # what the diagnostics say of a topic that the node publishes
 LOG_PERIOD = 10.0  # seconds between two log lines about one cause of drops
 WAKE_UP = 0.2  # seconds after which a waiting node looks whether a signal came
 
@@ -311,7 +312,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         status = DiagnosticStatus(name=self.get_fully_qualified_name(), hardware_id="camtrack")
         status.level = DiagnosticStatus.WARN if report.warnings else DiagnosticStatus.OK
         status.message = "; ".join(report.warnings) or f"{self._state}, {report.rate:.1f} Hz"
-        values = {"state": self._state, **report.values}
+        values = {"state": self._state, **report.values, **found_subscribers(self._told)}
         status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
@@ -351,6 +352,11 @@ def run(*make_nodes: Callable[[], CamtrackNode[Any]]) -> int:
             node.close()
         executor.shutdown()
         rclpy.try_shutdown()
+
+
+def found_subscribers(publishers: Iterable[Any]) -> dict[str, str]:
+    """`subscribers.TOPIC`: how many each publisher has found. What it publishes before reaches the others never."""
+    return {SUBSCRIBERS + publisher.topic_name: str(publisher.get_subscription_count()) for publisher in publishers}
 
 
 class _StopSignals:

@@ -17,8 +17,8 @@ from rclpy.qos import (
 
 # Cameras: the newest images matter, a lost one is not sent again. Depth 1 loses images at 60 Hz.
 SENSOR_DATA = QoSProfile(depth=3, reliability=ReliabilityPolicy.BEST_EFFORT)
-# Tracks and detections: every one counts.
-RESULTS = QoSProfile(depth=3, reliability=ReliabilityPolicy.RELIABLE)
+# Tracks and detections: every one counts, also for who has just been busy for a few frames.
+RESULTS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 # What a late subscriber must still learn, such as the end of a recording.
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 # Transforms and diagnostics: as tf2 and diagnostic_updater have them.
@@ -44,7 +44,7 @@ def deaf_to(node: Node, subscription: Any) -> list[str]:
     for other in node.get_publishers_info_by_topic(subscription.topic_name):
         fault = _fault(expected, other.topic_type, other.qos_profile, _explicit(subscription.qos_profile))
         if fault:
-            faults.append(f"nothing arrives from {_name(other)} on {subscription.topic_name}: {fault}")
+            faults.append(f"nothing arrives from {node_name(other)} on {subscription.topic_name}: {fault}")
     return faults
 
 
@@ -55,7 +55,7 @@ def unheard_by(node: Node, publisher: Any) -> list[str]:
     for other in node.get_subscriptions_info_by_topic(publisher.topic_name):
         fault = _fault(other.topic_type, offered, _explicit(publisher.qos_profile), other.qos_profile)
         if fault:
-            faults.append(f"nothing reaches {_name(other)} on {publisher.topic_name}: {fault}")
+            faults.append(f"nothing reaches {node_name(other)} on {publisher.topic_name}: {fault}")
     return faults
 
 
@@ -82,5 +82,6 @@ def _fault(expected: str, offered: str, publisher: QoSProfile, subscription: QoS
     return ""
 
 
-def _name(endpoint: Any) -> str:
+def node_name(endpoint: Any) -> str:
+    """Full name of the node that an endpoint belongs to."""
     return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
