@@ -12,7 +12,6 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
-from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import MarkerArray
@@ -24,9 +23,10 @@ from camtrack_core.ros import cdr, cdr3d, messages, messages3d
 from camtrack_core.ros.camera_info import distortion, read_camera
 from camtrack_core.ros.image import measurement_time
 from camtrack_core.ros.node import CamtrackNode
-from camtrack_core.ros.qos import RESULTS, SENSOR_DATA, STATIC_TRANSFORMS, TRANSFORMS
+from camtrack_core.ros.qos import RESULTS, SENSOR_DATA
 from camtrack_core.ros.stamps import NANOSECONDS, fill_stamp, to_nanoseconds
-from camtrack_core.ros.transforms import TooEarly, TransformBuffer, TransformError
+from camtrack_core.ros.transform_listener import TransformListener
+from camtrack_core.ros.transforms import TooEarly, TransformError
 from camtrack_core.tracks import Tracks3D
 from pkf_filter.fusion_config import FusionParameters, SensorParameters
 from pkf_filter.trajectories import Trajectories
@@ -99,7 +99,6 @@ class Fusion:
         }
         self._tracker = WorldTracker(parameters.world, models)
         self._trajectories = Trajectories(parameters.history, parameters.horizon, parameters.trajectory_step)
-        self._buffer = TransformBuffer()
         self._waiting: deque[_Waiting] = deque()
         self._published_ns = 0
         self._measured = time.monotonic()
@@ -107,9 +106,7 @@ class Fusion:
         self._tracks = node.advertise(Detection3DArray, "~/tracks", RESULTS)
         self._motion = node.advertise(MultiDOFJointTrajectory, "~/trajectories", RESULTS)
         self._markers = node.advertise(MarkerArray, "~/markers", RESULTS)
-        # Static transforms come once, perhaps while the node is inactive: no guarded subscription for them.
-        self._static = node.create_subscription(TFMessage, "/tf_static", self._on_static, STATIC_TRANSFORMS)
-        node.subscribe(TFMessage, "/tf", self._on_transforms, TRANSFORMS)
+        self._transforms = TransformListener(node, self._retry)
         self._sensors = [self._listen(name, sensor) for name, sensor in sensors.items()]
         node.repeat(RETRY, self._retry)
         node.repeat(WATCH, self._watch)
@@ -124,7 +121,7 @@ class Fusion:
         self._published_ns = 0
 
     def close(self) -> None:
-        self._node.destroy_subscription(self._static)
+        self._transforms.close()
 
     # --- In
 
@@ -181,19 +178,6 @@ class Fusion:
             sensor.camera, wrong = None, str(error)
         self._node.warn(f"{sensor.name} camera_info", None if wrong is None else f"'{sensor.name}': {wrong}")
 
-    def _on_static(self, message: Any) -> None:
-        self._remember(message, static=True)
-
-    def _on_transforms(self, message: Any) -> None:
-        self._remember(message, static=False)
-        self._retry()
-
-    def _remember(self, message: Any, static: bool) -> None:
-        try:
-            self._buffer.add(message, static)
-        except TransformError as error:
-            self._node.drop("broken transform", str(error))
-
     # --- Transforms and velocities that come after the detections
 
     def _retry(self) -> None:
@@ -208,7 +192,7 @@ class Fusion:
             self._waiting.append(waiting)
             return
         try:
-            pose = self._buffer.lookup(self._parameters.fixed_frame, frame, time_ns)
+            pose = self._transforms.lookup(self._parameters.fixed_frame, frame, time_ns)
         except TooEarly as error:
             if may_wait:
                 self._waiting.append(waiting)

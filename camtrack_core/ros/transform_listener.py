@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, Protocol
 
 from tf2_msgs.msg import TFMessage
 
@@ -11,6 +12,23 @@ from camtrack_core.camera import Pose
 from camtrack_core.ros.node import CamtrackNode
 from camtrack_core.ros.qos import STATIC_TRANSFORMS, TRANSFORMS
 from camtrack_core.ros.transforms import TransformBuffer, TransformError
+
+
+class Buffer(Protocol):
+    """What remembers transforms: tf2's buffer or our own."""
+
+    def add(self, message: Any, static: bool = False) -> None: ...
+
+    def lookup(self, target: str, source: str, time_ns: int) -> Pose: ...
+
+
+def new_buffer() -> Buffer:
+    """An empty buffer: tf2's where tf2_ros is installed, as on a ROS host, elsewhere our own."""
+    if find_spec("tf2_ros") is None:
+        return TransformBuffer()
+    from camtrack_core.ros.tf2_buffer import Tf2Buffer
+
+    return Tf2Buffer()
 
 
 class TransformListener:
@@ -23,13 +41,13 @@ class TransformListener:
 
     def __init__(self, node: CamtrackNode[Any], changed: Callable[[], None]) -> None:
         self._node, self._changed = node, changed
-        self._buffer = TransformBuffer()
+        self._buffer = new_buffer()
         # Static transforms come once, perhaps while the node is inactive: no guarded subscription for them.
         self._static = node.create_subscription(TFMessage, "/tf_static", self._on_static, STATIC_TRANSFORMS)
         node.subscribe(TFMessage, "/tf", self._on_transforms, TRANSFORMS)
 
     def lookup(self, target: str, source: str, time_ns: int) -> Pose:
-        """The pose of `source` in `target` at a time. Raises TooEarly, TransformError as TransformBuffer does."""
+        """The pose of `source` in `target` at a time. Raises TooEarly or TransformError."""
         return self._buffer.lookup(target, source, time_ns)
 
     def close(self) -> None:

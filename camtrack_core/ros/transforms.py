@@ -1,6 +1,6 @@
 """Poses to transform messages and back, and a buffer of transforms over time.
 
-The buffer does what tf2_ros does for lookups at a stamp, on machines that have tf2_msgs but no tf2_ros.
+The buffer does what tf2 does for lookups at a stamp, on machines that have tf2_msgs but no tf2_ros.
 """
 
 from __future__ import annotations
@@ -103,6 +103,19 @@ class TooEarly(TransformError):
     """The transform is not known yet: it may still arrive."""
 
 
+def checked(message: Any) -> tuple[list[tuple[Any, Pose]], list[str]]:
+    """The transforms of a TFMessage that can be used, with their poses, and a sentence for each of the others."""
+    usable, broken = [], []
+    for transform in message.transforms:
+        try:
+            pose = to_pose(transform.transform)
+        except TransformError as error:
+            broken.append(f"from '{transform.child_frame_id}' to '{transform.header.frame_id}': {error}")
+            continue
+        usable.append((transform, pose))
+    return usable, broken
+
+
 class TransformBuffer:
     """The transforms of the last seconds, looked up at a time.
 
@@ -114,14 +127,9 @@ class TransformBuffer:
 
     def add(self, message: Any, static: bool = False) -> None:
         """Take in a TFMessage. Raises TransformError where some of its transforms are broken, after the others."""
-        broken = []
-        for transform in message.transforms:
+        transforms, broken = checked(message)
+        for transform, pose in transforms:
             child, parent = transform.child_frame_id.lstrip("/"), transform.header.frame_id.lstrip("/")
-            try:
-                pose = to_pose(transform.transform)
-            except TransformError as error:
-                broken.append(f"from '{child}' to '{parent}': {error}")
-                continue
             edge = self._edges.get(child)
             if edge is None or edge.parent != parent or edge.static != static:
                 edge = self._edges[child] = _Edge(parent, static)
