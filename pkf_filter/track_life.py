@@ -12,11 +12,23 @@ from numpy.typing import NDArray
 
 from camtrack_core.boxes import Floats, Integers
 from pkf_filter.compiled import compiled
-from pkf_filter.models import overlap
+from pkf_filter.models import COORDINATES, VALUE, measurable, overlap, to_boxes
 
 VOTE_MEMORY = 0.95  # share of its old votes that a track keeps at each measurement
 SEEN = 0.5  # probability of a measurement from which a track counts as measured
 EXTREME_ODDS = 16.0  # logarithm of the odds at which scores are cut
+
+
+@compiled
+def usable(xyxy: Floats, scores: Floats, class_ids: Integers, classes: int) -> Integers:
+    """Rows of the boxes that a track can be made of: measurable, with a finite score and a class id below `classes`."""
+    found, number = measurable(xyxy), 0
+    rows = np.empty(len(xyxy), np.int64)
+    for k in range(len(xyxy)):
+        if found[k] and np.isfinite(scores[k]) and 0 <= class_ids[k] < classes:
+            rows[number] = k
+            number += 1
+    return rows[:number]
 
 
 @compiled
@@ -146,3 +158,32 @@ def births(
         if free and existence >= min_birth:
             found[k] = existence
     return found
+
+
+@compiled
+def shown(
+    confirmed: NDArray[np.bool_],
+    seen_ns: Integers,
+    ids: Integers,
+    mean: Floats,
+    measured: Floats,
+    score: Floats,
+    votes: Floats,
+    time_ns: int,
+    hold_ns: float,
+    measured_share: float,
+) -> tuple[Integers, Floats, Floats, Integers]:
+    """What is published of N tracks: ids (K,), boxes (K, 4), scores (K,) and class ids (K,).
+
+    Shown is who is confirmed and was measured within hold_ns, the likeliest class with it. The box of who is measured
+    now lies `measured_share` of the way from its estimate to the measurement.
+    """
+    rows = np.flatnonzero(confirmed & (time_ns - seen_ns <= hold_ns))
+    values, scores = np.empty((len(rows), COORDINATES)), np.empty(len(rows))
+    shown_ids, class_ids = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+    for k, j in enumerate(rows):
+        share = measured_share if seen_ns[j] == time_ns else 0.0
+        for c in range(COORDINATES):
+            values[k, c] = mean[j, c, VALUE] + share * (measured[j, c] - mean[j, c, VALUE])
+        shown_ids[k], scores[k], class_ids[k] = ids[j], 1.0 / (1.0 + exp(-score[j])), votes[j].argmax()
+    return shown_ids, to_boxes(values), scores, class_ids

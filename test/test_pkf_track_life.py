@@ -61,3 +61,27 @@ def test_births_are_likely_and_stand_alone() -> None:
     overlaps = np.array([[0.2, 0.5], [0.2, 0.6], [0.0, 0.0]])
     np.testing.assert_allclose(track_life.births(alone, density, overlaps, 0.01, 0.05, 0.5), [0.45, 0, 0])
     np.testing.assert_allclose(track_life.births(alone, density, np.zeros((3, 0)), 0.03, 0.0, 0.5), 0.75 * alone)
+
+
+def test_usable_boxes_are_finite_with_an_area_and_a_known_class() -> None:
+    good = [0.0, 0.0, 10.0, 10.0]
+    boxes = np.array([good, [np.nan, *good[1:]], [10.0, 0.0, 0.0, 10.0], good, good, good, good])
+    scores, classes = np.array([0.9, 0.9, 0.9, np.nan, 0.5, 0.5, 0.0]), np.array([0, 0, 0, 0, -1, 4, 3])
+    assert track_life.usable(boxes, scores, classes, 4).tolist() == [0, 6]
+
+
+def test_shown_are_confirmed_tracks_between_estimate_and_measurement() -> None:
+    rng, number = np.random.default_rng(1), 30
+    confirmed, seen_ns, ids = rng.random(number) < 0.5, rng.choice([80, 95, 100], number), np.arange(number) + 7
+    mean, measured = rng.normal(size=(number, 4, 2)), rng.normal(size=(number, 4))
+    score, votes = rng.normal(0, 3, number), rng.random((number, 64))
+    found = track_life.shown(confirmed, seen_ns, ids, mean, measured, score, votes, 100, 10.0, 0.25)
+    rows = np.flatnonzero(confirmed & (seen_ns >= 90))
+    now = (seen_ns[rows] == 100)[:, None]
+    values = np.where(now, 0.75 * mean[rows, :, 0] + 0.25 * measured[rows], mean[rows, :, 0])
+    half = np.exp((values[:, [2]] + values[:, [3]] * [1, -1]) / 2) / 2
+    assert 0 < now.sum() < len(rows) < number
+    np.testing.assert_array_equal(found[0], ids[rows])
+    np.testing.assert_allclose(found[1], np.hstack([values[:, :2] - half, values[:, :2] + half]))
+    np.testing.assert_allclose(found[2], expit(score[rows]))
+    np.testing.assert_array_equal(found[3], votes[rows].argmax(1))
