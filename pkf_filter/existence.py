@@ -23,7 +23,7 @@ def survive(existence: Floats, half_life: float | Floats, dt: float) -> Floats:
         half_life: seconds, positive, infinite for objects that never vanish; one or (N,).
         dt: seconds, not negative.
     """
-    return existence * np.exp2(-dt / np.asarray(half_life))
+    return existence * 2.0 ** (-dt / half_life)
 
 
 @compiled

@@ -42,8 +42,12 @@ def change_rate(group: ClassGroup) -> float:
 
 def new_modes(mean: Floats, covariance: Floats, turning: Floats, modes: int) -> tuple[Floats, Floats, Floats]:
     """Probability, mean and covariance of the `modes` (2, or 0) of new tracks (N, 10) that turn with (N,) `turning`."""
-    probability = np.stack([1 - turning, turning], 1)[:, :modes]
-    return probability, np.repeat(mean[:, None], modes, 1), np.repeat(covariance[:, None], modes, 1)
+    count, n = mean.shape
+    probability = np.empty((count, MODES))
+    probability[:, STRAIGHT], probability[:, TURN] = 1 - turning, turning
+    mode_mean, mode_covariance = np.empty((count, modes, n)), np.empty((count, modes, n, n))
+    mode_mean[:], mode_covariance[:] = mean[:, None], covariance[:, None]
+    return probability[:, :modes], mode_mean, mode_covariance
 
 
 def predicted(state: WorldState, dt: float, parameters: Floats, rates: Floats) -> WorldState:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from camtrack_core.boxes import Floats, Integers
 from pkf_filter.compiled import compiled
-from pkf_filter.models import COORDINATES, VALUE, measurable, overlap, to_boxes
+from pkf_filter.models import COORDINATES, VALUE, overlap, to_boxes
 
 VOTE_MEMORY = 0.95  # share of its old votes that a track keeps at each measurement
 SEEN = 0.5  # probability of a measurement from which a track counts as measured
@@ -20,12 +20,11 @@ EXTREME_ODDS = 16.0  # logarithm of the odds at which scores are cut
 
 
 @compiled
-def usable(xyxy: Floats, scores: Floats, class_ids: Integers, classes: int) -> Integers:
+def usable(measurable: NDArray[np.bool_], scores: Floats, class_ids: Integers, classes: int) -> Integers:
     """Rows of the boxes that a track can be made of: measurable, with a finite score and a class id below `classes`."""
-    found, number = measurable(xyxy), 0
-    rows = np.empty(len(xyxy), np.int64)
-    for k in range(len(xyxy)):
-        if found[k] and np.isfinite(scores[k]) and 0 <= class_ids[k] < classes:
+    rows, number = np.empty(len(measurable), np.int64), 0
+    for k in range(len(measurable)):
+        if measurable[k] and np.isfinite(scores[k]) and 0 <= class_ids[k] < classes:
             rows[number] = k
             number += 1
     return rows[:number]

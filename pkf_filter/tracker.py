@@ -114,7 +114,7 @@ class Tracker:
 
     def _usable(self, boxes: Boxes2D) -> Boxes2D:
         usable = track_life.usable(
-            np.ascontiguousarray(boxes.xyxy, np.float64),
+            models.measurable(np.ascontiguousarray(boxes.xyxy, np.float64)),
             np.ascontiguousarray(boxes.scores, np.float64),
             np.ascontiguousarray(boxes.class_ids, np.int64),
             MAX_CLASSES,

@@ -65,19 +65,17 @@ class SpaceView:
         """(M, 7), see `world`."""
         return world.to_measurements(self.detections.boxes)
 
-    def usable(self) -> NDArray[np.bool_]:
+    def measurable(self) -> NDArray[np.bool_]:
         return np.asarray(world.measurable(self.measurements))
 
-    def kept(self, usable: NDArray[np.bool_]) -> SpaceView:
-        return self if usable.all() else SpaceView(self.detections[usable], self.sensor, self.pose)
+    def rows(self, rows: Integers) -> SpaceView:
+        return SpaceView(self.detections[rows], self.sensor, self.pose)
 
     def linearised(
         self, states: Floats, covariance: Floats, existence: Floats, parameters: Floats, gate: float
     ) -> Linearisation:
         V = self._noise(states, parameters)
-        place = (slice(None), [world.X, world.Y], [world.X, world.Y])
-        reach = gate * np.sqrt(covariance[place] + V[place])
-        innovation, facing = world.innovations(self.measurements, states, reach)
+        innovation, facing = world.innovations(self.measurements, states, covariance, V, gate)
         H = np.empty((len(states), *world.MEASUREMENT_MATRIX.shape))
         H[:] = world.MEASUREMENT_MATRIX
         return Linearisation(innovation, H, V, facing, self._in_view(states), np.ones(len(states)))
@@ -150,11 +148,11 @@ class ImageView:
     def class_ids(self) -> Integers:
         return self.detections.class_ids
 
-    def usable(self) -> NDArray[np.bool_]:
-        return models.measurable(self.detections.xyxy)
+    def measurable(self) -> NDArray[np.bool_]:
+        return np.asarray(models.measurable(self.detections.xyxy))
 
-    def kept(self, usable: NDArray[np.bool_]) -> ImageView:
-        return self if usable.all() else ImageView(self.detections[usable], self.sensor, self.camera, self.pose)
+    def rows(self, rows: Integers) -> ImageView:
+        return ImageView(self.detections[rows], self.sensor, self.camera, self.pose)
 
     def linearised(
         self, states: Floats, covariance: Floats, existence: Floats, parameters: Floats, gate: float

@@ -168,18 +168,25 @@ def measurable(measurements: Floats) -> NDArray[np.bool_]:
 
 
 @compiled
-def innovations(measurements: Floats, states: Floats, reach: Floats) -> tuple[Floats, Floats]:
+def innovations(
+    measurements: Floats, states: Floats, covariance: Floats, noise: Floats, gate: float
+) -> tuple[Floats, Floats]:
     """Differences (M, N, 7) of measurements (M, 7) from states (N, 10), and how the pairs face (M, N).
 
     The yaw difference lies in [-pi / 2, pi / 2): that of the measurement or of the measurement turned by 180 degrees.
     A pair faces 1 where the measurement counts as it is, -1 where it counts as turned.
 
     Args:
-        reach: (N, 2) distance along x and y beyond which a pair is not looked at: its differences are inf.
+        covariance: (N, 10, 10) of the states, noise: (N, 7, 7) of their measurements.
+        gate: deviations along x or y beyond which a pair is not looked at: its differences are inf.
     """
     M, N = len(measurements), len(states)
     difference = np.empty((M, N, MEASUREMENT_SIZE))
     facing = np.empty((M, N))
+    reach = np.empty((N, 2))
+    for j in range(N):
+        for a in range(X, Y + 1):
+            reach[j, a] = gate * np.sqrt(covariance[j, a, a] + noise[j, a, a])
     for k in range(M):
         for j in range(N):
             if not (

@@ -150,6 +150,24 @@ def voted(
 
 
 @compiled
+def expected_and_found(
+    shown: NDArray[np.bool_], in_view: NDArray[np.bool_], unhidden: Floats, missed: Floats
+) -> tuple[float, float]:
+    """How many of the shown tracks a sensor should have detected, and how many of these it did.
+
+    Args:
+        shown, in_view: (N,), unhidden: (N,) share of a track's detections that those before it leave.
+        missed: (N,) of the association.
+    """
+    expected, found = 0.0, 0.0
+    for j in range(len(missed)):
+        if shown[j] and in_view[j]:
+            expected += unhidden[j]
+            found += unhidden[j] * (1.0 - missed[j])
+    return expected, found
+
+
+@compiled
 def offsets(innovation: Floats, H: Floats, V: Floats, covariance: Floats, weights: Floats) -> tuple[Floats, int]:
     """Mean (m,) of the innovations of measured tracks, each number in its own deviations; and how many there are.
 

@@ -19,7 +19,7 @@ from camtrack_core.camera import Camera, Pose
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.tracks import Tracks3D
 from pkf_filter import existence as life
-from pkf_filter import interacting, world
+from pkf_filter import interacting, track_life, world
 from pkf_filter import world_kernels as kernels
 from pkf_filter.estimators import with_resolved_identities
 from pkf_filter.linearised import gaussian, linearised_update
@@ -148,12 +148,12 @@ class WorldTracker:
         return self.sensors[name]
 
     def _observe(self, time_ns: int, sensor: str, view: View) -> Tracks3D:
-        usable = view.usable() & np.isfinite(view.scores)
-        usable &= (view.class_ids >= 0) & (view.class_ids < len(self.class_names))
-        self.dropped += int((~usable).sum())
+        usable = track_life.usable(view.measurable(), view.scores, view.class_ids, len(self.class_names))
+        if len(usable) < len(view.scores):
+            self.dropped += len(view.scores) - len(usable)
+            view = view.rows(usable)
         later = self._later_than(time_ns)
-        fresh = self._next_id
-        view, model = view.kept(usable), view.sensor
+        fresh, model = self._next_id, view.sensor
         evidence = kernels.evidence(view.scores, model.score_offset, model.score_slope)
         entry = _Entry(time_ns, view, evidence, self.time_ns, self._state, agreement=self.agreement[sensor])
         for each in [entry, *later]:
@@ -234,9 +234,9 @@ class WorldTracker:
         if config.identities == "resolved":
             association = with_resolved_identities(association)
         if len(state.ids):
-            expected = seen.unhidden * (state.shown & seen.in_view)
-            if expected.any():
-                entry.agreement = 1.0 - float(expected @ association.missed / expected.sum())
+            expected, found = kernels.expected_and_found(state.shown, seen.in_view, seen.unhidden, association.missed)
+            if expected:
+                entry.agreement = found / expected
             existence = life.posterior(state.existence, detected, association.missed)
             self._update(entry, seen, association, existence)
         return association
@@ -249,9 +249,10 @@ class WorldTracker:
         state = self._corrected(state, seen, view, weights)
         yaw = state.mean[:, world.YAW].copy()
         facing = kernels.turned_back(state.mean[:, world.YAW], state.facing, seen.facing, weights)
-        state.mode_mean[:, :, world.YAW] += (state.mean[:, world.YAW] - yaw)[:, None]
+        if self._modes:
+            state.mode_mean[:, :, world.YAW] += (state.mean[:, world.YAW] - yaw)[:, None]
+            world.keep_plausible(state.mode_mean.reshape(-1, world.STATE_SIZE))
         world.keep_plausible(state.mean)
-        world.keep_plausible(state.mode_mean.reshape(-1, world.STATE_SIZE))
         measured = association.missed < kernels.SEEN
         likely = existence >= config.confirmation
         confirmed = state.confirmed | likely

@@ -63,11 +63,10 @@ def test_births_are_likely_and_stand_alone() -> None:
     np.testing.assert_allclose(track_life.births(alone, density, np.zeros((3, 0)), 0.03, 0.0, 0.5), 0.75 * alone)
 
 
-def test_usable_boxes_are_finite_with_an_area_and_a_known_class() -> None:
-    good = [0.0, 0.0, 10.0, 10.0]
-    boxes = np.array([good, [np.nan, *good[1:]], [10.0, 0.0, 0.0, 10.0], good, good, good, good])
-    scores, classes = np.array([0.9, 0.9, 0.9, np.nan, 0.5, 0.5, 0.0]), np.array([0, 0, 0, 0, -1, 4, 3])
-    assert track_life.usable(boxes, scores, classes, 4).tolist() == [0, 6]
+def test_usable_boxes_are_measurable_with_a_finite_score_and_a_known_class() -> None:
+    measurable = np.array([True, False, True, True, True, True, True])
+    scores, classes = np.array([0.9, 0.9, np.nan, -np.inf, 0.5, 0.5, 0.0]), np.array([0, 0, 0, 0, -1, 4, 3])
+    assert track_life.usable(measurable, scores, classes, 4).tolist() == [0, 6]
 
 
 def test_shown_are_confirmed_tracks_between_estimate_and_measurement() -> None:

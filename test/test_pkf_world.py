@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from camtrack_core.boxes import Boxes3D
 from camtrack_core.camera import OPTICAL_IN_VEHICLE, Camera, Pose
-from pkf_filter import projection, world
+from pkf_filter import projection, world, world_kernels
 from pkf_filter.linearised import gaussian, linearised_update
 from pkf_filter.update import MEANS, SPREADS, pkf_update
 from pkf_filter.world_config import ClassGroup, WorldConfig
@@ -102,7 +102,7 @@ def test_yaws_are_compared_on_the_half_circle(track: float, measured: float) -> 
     state[0, world.YAW] = track
     z = np.zeros((1, 7))
     z[0, world.YAW] = measured
-    innovation, facing = world.innovations(z, state, np.ones((1, 2)))
+    innovation, facing = world.innovations(z, state, np.eye(10)[None], np.eye(7)[None], gate=1.0)
     difference = innovation[0, 0, world.YAW]
     assert -np.pi / 2 - 1e-9 <= difference <= np.pi / 2 + 1e-9
     back = np.pi if facing[0, 0] < 0 else 0.0
@@ -243,3 +243,21 @@ def test_boxes_behind_beside_and_partly_outside() -> None:
     assert in_view.tolist() == [True, False, False, False, True]
     assert np.isfinite(sides).all() and np.isfinite(H).all()
     assert sides[4, 0] == 0 and not H[4, 0].any() and H[4, 2].any()
+
+
+def test_pairs_out_of_reach_along_one_axis_are_not_looked_at() -> None:
+    """Reach along x: 2 sqrt(4 + 5) = 6, along y: 2 sqrt(9 + 7) = 8."""
+    covariance, noise = np.eye(10)[None].copy(), np.eye(7)[None].copy()
+    covariance[0, 0, 0], covariance[0, 1, 1], noise[0, 0, 0], noise[0, 1, 1] = 4, 9, 5, 7
+    z = np.zeros((4, 7))
+    z[:, :2] = [[5.9, -7.9], [6.1, 0.0], [-6.1, 0.0], [0.0, 8.1]]
+    innovation, facing = world.innovations(z, np.zeros((1, 10)), covariance, noise, gate=2.0)
+    np.testing.assert_array_equal(innovation[0, 0], z[0])
+    assert np.isinf(innovation[1:]).all() and facing[:, 0].tolist() == [1, 0, 0, 0]
+
+
+def test_what_a_sensor_should_have_found_is_shown_in_view_and_unhidden() -> None:
+    shown, in_view = np.array([True, True, True, False]), np.array([True, True, False, True])
+    unhidden, missed = np.array([1.0, 0.5, 1.0, 1.0]), np.array([0.1, 0.4, 0.0, 0.0])
+    found = world_kernels.expected_and_found(shown, in_view, unhidden, missed)
+    np.testing.assert_allclose(found, [1.5, 0.9 + 0.3])
