@@ -2,7 +2,8 @@
 
     python benchmarks/pkf_world.py [--data FOLDER] [--nuscenes PYTHON] [--identities resolved] [--spread mixture]
 
-KITTI: PointRCNN's car detections, six sequences, without and with the vehicle's motion; the scores are AB3DMOT's.
+KITTI: PointRCNN's car detections, six sequences, without and with the vehicle's motion; the scores are AB3DMOT's, the
+milliseconds the median of a frame in the fastest of eight passes.
 nuScenes: scene-0103 with two lidar detectors, scored by the official devkit (nuscenes-devkit 1.2.0 with numpy<2 and
 motmetrics 1.4.0), which needs an environment of its own: PYTHON is that environment's interpreter.
 The data are those under $CAMTRACK_DATA or ../shared/data. One configuration for all; each detector has its sensor.
@@ -45,6 +46,7 @@ CONFIG = WorldConfig(confirmation=0.01, min_birth=0.01, deletion=0.001, hold=1.0
 KITTI = ("0001", "0006", "0010", "0012", "0013", "0015")
 POINT_RCNN = SensorModel(score_offset=0.97, score_slope=0.7)  # scores are sigmoids of logits
 KITTI_PERIOD = 0.1  # seconds
+PASSES = 8  # over the KITTI sequences, of which the fastest counts: other programs only ever slow one down
 IMAGE = np.array([1242.0, 375.0])  # pixels
 # sAMOTA, AMOTA, AMOTP, MOTA, IDS, FRAG, ms a frame; measured on the same detections
 AB3DMOT = {
@@ -141,16 +143,17 @@ def _rows(frame: int, tracks: Tracks3D, boxes: Boxes3D, projection: Array) -> tu
 def score_kitti(folder: Path, names: Sequence[str], with_poses: bool, config: WorldConfig = CONFIG) -> dict[str, float]:
     """Scores as AB3DMOT's evaluation has them, and those of the definition (see score_tracks_3d), in per cent."""
     truth = {name: read_objects(folder / "label_02" / f"{name}.txt") for name in names}
-    tracks, durations = {}, []
-    for name in names:
-        length = int(truth[name].frames.max()) + 1
-        tracks[name], took = track_kitti(folder, name, length, with_poses, config)
-        durations += took
+    lengths = {name: int(truth[name].frames.max()) + 1 for name in names}
+    passes = [
+        {name: track_kitti(folder, name, lengths[name], with_poses, config) for name in names} for _ in range(PASSES)
+    ]
+    tracks = {name: found for name, (found, _) in passes[0].items()}
+    percentiles = [np.percentile(np.concatenate([took for _, took in each.values()]), [50, 99]) for each in passes]
     scores, definition = (asdict(score_tracks_3d(truth, tracks, slack=slack)) for slack in (0.0, 1e-9))
     percent = {name: 100 * scores[name] for name in ("samota", "amota", "amotp", "mota")}
     percent |= {f"{name}_definition": 100 * definition[name] for name in ("samota", "amota", "amotp", "mota")}
     counts = {name: scores[name] for name in ("id_switches", "fragmentations")}
-    median, p99 = np.percentile(durations, [50, 99])
+    median, p99 = min(percentiles, key=lambda each: each[0])
     return {**percent, **counts, "ms_median": float(median), "ms_p99": float(p99)}
 
 
