@@ -108,6 +108,53 @@ def turned_back(yaw: Floats, fading: Floats, facing: Floats, weights: Floats) ->
 
 
 @compiled
+def seen(
+    missed: Floats,
+    existence: Floats,
+    confirmed: NDArray[np.bool_],
+    shown: NDArray[np.bool_],
+    seen_ns: Integers,
+    time_ns: int,
+    confirmation: float,
+    hold: float,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Integers]:
+    """New `confirmed`, `shown` and `seen_ns` (N,) of tracks after a measurement; see WorldState.
+
+    Args:
+        missed: (N,) of the association, existence: (N,) after it.
+        confirmation: existence that confirms a track, and that one which is shown needs to stay so.
+        hold: existence from which a confirmed track is shown again.
+    """
+    confirmed, shown, seen_ns = confirmed.copy(), shown.copy(), seen_ns.copy()
+    for j in range(len(missed)):
+        likely = existence[j] >= confirmation
+        confirmed[j] |= likely
+        shown[j] = confirmed[j] and ((shown[j] and likely) or existence[j] >= hold)
+        if missed[j] < SEEN:
+            seen_ns[j] = time_ns
+    return confirmed, shown, seen_ns
+
+
+@compiled
+def placed(
+    missed: Floats, existence: Floats, confirmed: NDArray[np.bool_], placed_ns: Integers, time_ns: int, hold: float
+) -> tuple[NDArray[np.bool_], Integers]:
+    """New `shown` and `placed_ns` (N,) of tracks after a measurement in space; arguments as of `seen`."""
+    shown, placed_ns = confirmed.copy(), placed_ns.copy()
+    for j in range(len(missed)):
+        if missed[j] < SEEN:
+            placed_ns[j] = time_ns
+        shown[j] &= placed_ns[j] == time_ns or existence[j] >= hold
+    return shown, placed_ns
+
+
+@compiled
+def alive(seen_ns: Integers, existence: Floats, time_ns: int, silence_ns: float, deletion: float) -> Integers:
+    """Rows of the tracks that were measured at most silence_ns before time_ns and exist with at least `deletion`."""
+    return np.flatnonzero((time_ns - seen_ns <= silence_ns) & (existence >= deletion))
+
+
+@compiled
 def voted(
     weights: Floats,
     missed: Floats,

@@ -53,9 +53,8 @@ class WorldState(NamedTuple):
     mode_mean: Floats
     mode_covariance: Floats
 
-    def rows(self, mask: NDArray[np.bool_]) -> WorldState:
-        """The tracks that a mask (N,) selects."""
-        chosen = mask.nonzero()[0]
+    def rows(self, chosen: Integers) -> WorldState:
+        """The tracks of these rows (K,)."""
         return WorldState(*[values.take(chosen, 0) for values in self])  # type: ignore[arg-type]
 
     def joined(self, other: WorldState) -> WorldState:

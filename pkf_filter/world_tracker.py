@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from camtrack_core.boxes import Boxes2D, Detections3D, Floats
 from camtrack_core.camera import Camera, Pose
@@ -253,18 +252,21 @@ class WorldTracker:
             state.mode_mean[:, :, world.YAW] += (state.mean[:, world.YAW] - yaw)[:, None]
             world.keep_plausible(state.mode_mean.reshape(-1, world.STATE_SIZE))
         world.keep_plausible(state.mean)
-        measured = association.missed < kernels.SEEN
-        likely = existence >= config.confirmation
-        confirmed = state.confirmed | likely
+        confirmed, shown, seen_ns = kernels.seen(
+            association.missed,
+            existence,
+            state.confirmed,
+            state.shown,
+            state.seen_ns,
+            entry.time_ns,
+            config.confirmation,
+            config.hold,
+        )
         self._state = state._replace(
-            existence=existence,
-            confirmed=confirmed,
-            shown=confirmed & ((state.shown & likely) | (existence >= config.hold)),
-            seen_ns=np.where(measured, entry.time_ns, state.seen_ns),
-            facing=facing,
+            existence=existence, confirmed=confirmed, shown=shown, seen_ns=seen_ns, facing=facing
         )
         if isinstance(view, SpaceView):
-            self._identify(entry.time_ns, view, association, measured)
+            self._identify(entry.time_ns, view, association)
 
     def _corrected(self, state: WorldState, seen: Linearisation, view: View, weights: Floats) -> WorldState:
         """Eq. 16-17, and what is known of velocities."""
@@ -277,9 +279,7 @@ class WorldTracker:
         mean, covariance = view.corrected_velocity(mean, covariance, weights)
         return state._replace(mean=mean, covariance=covariance)
 
-    def _identify(
-        self, time_ns: int, view: SpaceView, association: AssociationWeights, measured: NDArray[np.bool_]
-    ) -> None:
+    def _identify(self, time_ns: int, view: SpaceView, association: AssociationWeights) -> None:
         """What measurements in space alone tell: how well a box fits, what it is, and whether it is shown.
 
         Scores of an image's detector say nothing about places, and where an image alone goes on seeing an object, its
@@ -297,8 +297,9 @@ class WorldTracker:
             state.classes,
             self.config.score_memory,
         )
-        placed_ns = np.where(measured, time_ns, state.placed_ns)
-        shown = state.confirmed & ((placed_ns == time_ns) | (state.existence >= self.config.hold))
+        shown, placed_ns = kernels.placed(
+            association.missed, state.existence, state.confirmed, state.placed_ns, time_ns, self.config.hold
+        )
         motions = motions_after(state.motions, view.detections.motions, association.weights)
         self._state = state._replace(
             hits=hits, scores=scores, votes=votes, classes=classes, motions=motions, placed_ns=placed_ns, shown=shown
@@ -310,10 +311,10 @@ class WorldTracker:
         """Deaths: hardly likely to exist, or silent for too long."""
         assert self.time_ns is not None
         state, config = self._state, self.config
-        silent = self.time_ns - state.seen_ns > config.max_silence * SECOND
-        over = silent | (state.existence < config.deletion)
-        if over.any():
-            self._state = state.rows(~over)
+        silence = config.max_silence * SECOND
+        alive = kernels.alive(state.seen_ns, state.existence, self.time_ns, silence, config.deletion)
+        if len(alive) < len(state.ids):
+            self._state = state.rows(alive)
 
     def _start(self, entry: _Entry, association: AssociationWeights) -> None:
         """Births: detections exist, as tracks, with the probability that they are true and of no track yet."""

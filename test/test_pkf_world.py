@@ -261,3 +261,22 @@ def test_what_a_sensor_should_have_found_is_shown_in_view_and_unhidden() -> None
     unhidden, missed = np.array([1.0, 0.5, 1.0, 1.0]), np.array([0.1, 0.4, 0.0, 0.0])
     found = world_kernels.expected_and_found(shown, in_view, unhidden, missed)
     np.testing.assert_allclose(found, [1.5, 0.9 + 0.3])
+
+
+def test_the_life_of_tracks_is_that_of_the_same_in_numpy() -> None:
+    """Stamps as on a vehicle: float64 does not hold them to the nanosecond."""
+    rng, number, now = np.random.default_rng(2), 200, 1_700_000_000_123_456_789
+    missed, existence = rng.random(number), rng.random(number)
+    confirmed, shown = rng.random((2, number)) < 0.5
+    before_ns = now - rng.integers(0, 3, number) * 1_000_000_000
+    measured, likely = missed < world_kernels.SEEN, existence >= 0.4
+    found = world_kernels.seen(missed, existence, confirmed, shown, before_ns, now, 0.4, 0.8)
+    np.testing.assert_array_equal(found[0], confirmed | likely)
+    np.testing.assert_array_equal(found[1], (confirmed | likely) & ((shown & likely) | (existence >= 0.8)))
+    np.testing.assert_array_equal(found[2], np.where(measured, now, before_ns))
+    found = world_kernels.placed(missed, existence, confirmed, before_ns, now, 0.8)
+    np.testing.assert_array_equal(found[0], confirmed & (measured | (before_ns == now) | (existence >= 0.8)))
+    np.testing.assert_array_equal(found[1], np.where(measured, now, before_ns))
+    alive = world_kernels.alive(before_ns, existence, now, 1e9, 0.1)
+    np.testing.assert_array_equal(alive, np.flatnonzero((now - before_ns <= 1_000_000_000) & (existence >= 0.1)))
+    assert 0 < len(alive) < number
