@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import ChainMap
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -172,8 +171,12 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
         reporting = at_work & _names(self.get_publishers_info_by_topic("/diagnostics"))
         if not reporting <= self._found.keys():
             return False
-        found = ChainMap(found_subscribers(self._told), *(self._found[name] for name in reporting))
-        return all(int(count) >= self.count_subscribers(key.removeprefix(SUBSCRIBERS)) for key, count in found.items())
+        reports = [found_subscribers(self._told), *(self._found[name] for name in reporting)]
+        return all(
+            int(count) >= self.count_subscribers(key.removeprefix(SUBSCRIBERS))
+            for report in reports
+            for key, count in report.items()
+        )
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
