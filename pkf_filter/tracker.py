@@ -171,7 +171,7 @@ class Tracker:
         dt = 0.0 if self._time_ns is None else (time_ns - self._time_ns) / SECOND
         self._time_ns = time_ns
         alive = time_ns - self._tracks["seen_ns"] <= config.max_silence * SECOND  # a gap in time ends tracks, too
-        self._tracks = tracks = self._tracks.compress(alive)  # as [alive], in half the time
+        self._tracks = tracks = self._tracks.compress(alive)  # as [alive], but quicker
         models.predict(tracks["mean"], tracks["covariance"], dt, self._motion)
         tracks["existence"] = life.survive(tracks["existence"], config.half_life, dt)
         boxes = models.to_boxes(tracks["mean"][:, :, models.VALUE])

@@ -18,7 +18,6 @@ from std_msgs.msg import Header, String
 
 from camtrack_core.config import ImageNodeParameters
 from camtrack_core.errors import ModelError
-from camtrack_core.monitor import Monitor, StageTimer
 from camtrack_core.ros.image import fill_compressed
 from camtrack_core.ros.image_input import ImageInput
 from camtrack_core.ros.node import CamtrackNode
@@ -393,34 +392,3 @@ def test_a_node_can_end_its_process():
     process = start_process(NODE, "-p", "finish:=true")
     process.communicate(timeout=30)
     assert process.returncode == 5
-
-
-# --- What a node knows about itself
-
-
-def test_stage_timer_remembers_what_succeeded():
-    times = iter([0.0, 1.0, 10.0, 12.0, 20.0])
-    timer = StageTimer(clock=lambda: next(times))
-    for _ in range(2):
-        with timer:
-            pass
-    with pytest.raises(ValueError), timer:
-        raise ValueError
-    assert list(timer.durations) == [1.0, 2.0]
-    assert timer.percentile(50) == 1.5 and timer.percentile(100) == 2.0
-
-
-def test_monitor_reports_a_period():
-    now = 100.0
-    monitor = Monitor(clock=lambda: now)
-    monitor.processed = 10
-    monitor.drop("late")
-    monitor.event("something happened")
-    monitor.warnings["camera"] = "no image"
-    now = 102.0
-    report = monitor.report()
-    assert report.rate == 5.0 and report.values["drops.late"] == "1"
-    assert report.warnings == ("no image", "something happened", "dropped 1 in the last 2 s")
-    now = 103.0
-    report = monitor.report()
-    assert report.rate == 0.0 and report.warnings == ("no image",) and report.values["processed"] == "10"

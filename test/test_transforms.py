@@ -150,7 +150,7 @@ def test_what_is_not_known_is_an_error_and_never_the_identity(filled: Buffer) ->
     with pytest.raises(TransformError, match=r"expected (a transform|transforms) from") as past:
         filled.lookup("map", "camera", SECOND // 2)
     assert not isinstance(past.value, TooEarly)
-    with pytest.raises(TooEarly, match="nothing connects them"):
+    with pytest.raises(TooEarly, match="expected transforms from 'radar' to 'map'"):
         filled.lookup("map", "radar", SECOND)
     with pytest.raises(TransformError, match="expected transforms from '' to 'map'"):
         filled.lookup("map", "", SECOND)
@@ -223,3 +223,14 @@ def test_a_recording_that_starts_again_starts_afresh(filled: Buffer) -> None:
     assert buffer.lookup("map", "base", SECOND).translation[0] == -1.0
     with pytest.raises(TooEarly):
         buffer.lookup("map", "base", 2 * SECOND)
+
+
+def test_what_has_not_come_again_since_a_recording_started_again_is_not_known(empty: Buffer) -> None:
+    for second in (20, 21):
+        empty.add(message("map", "base", second * SECOND, pose(1)))
+        empty.add(message("base", "camera", second * SECOND, pose(2)))
+    empty.add(message("map", "base", SECOND, pose(3)))
+    with pytest.raises(TransformError, match="expected"):
+        empty.lookup("map", "camera", SECOND)
+    empty.add(message("base", "camera", SECOND, pose(4)))
+    same(empty.lookup("map", "camera", SECOND), pose(3) @ pose(4))

@@ -60,10 +60,13 @@ class BufferCore:
         self._static[child] = entry
 
     def clear(self) -> None:
-        self._moving.clear()
+        for times in self._moving.values():  # the frames stay known
+            times.clear()
 
     def get_latest_common_time(self, target_frame: str, source_frame: str) -> Time:
         chain = [*self._chain(target_frame), *self._chain(source_frame)]
+        if not {target_frame, source_frame} <= self._frames() or self._chain(target_frame)[-1] != chain[-1]:
+            raise TransformException(f"no connection between {target_frame} and {source_frame}")
         return Time(nanoseconds=min((max(self._moving[f]) for f in chain if self._moving.get(f)), default=0))
 
     def lookup_transform_core(self, target_frame: str, source_frame: str, time: Time) -> TransformStamped:
@@ -73,6 +76,8 @@ class BufferCore:
             if frame not in self._frames():
                 raise LookupException(f'"{frame}" does not exist')
         roots = [self._chain(frame)[-1] for frame in (target_frame, source_frame)]
+        if roots[0] != roots[1] and any(root in self._moving for root in roots):
+            raise ExtrapolationException("the cache of a frame on the way is empty")
         if roots[0] != roots[1]:
             raise ConnectivityException(f"{target_frame} and {source_frame} are not part of the same tree")
         asked = time.nanoseconds or self.get_latest_common_time(target_frame, source_frame).nanoseconds
@@ -81,10 +86,8 @@ class BufferCore:
         return _written(np.linalg.inv(down) @ up)
 
     def _frames(self) -> set[str]:
-        moving = {
-            name for child, times in self._moving.items() for parent, _ in times.values() for name in (child, parent)
-        }
-        return moving | {name for child, (parent, _) in self._static.items() for name in (child, parent)}
+        entries = [*self._static.values(), *(entry for times in self._moving.values() for entry in times.values())]
+        return {*self._static, *self._moving, *(parent for parent, _ in entries)}
 
     def _chain(self, frame: str) -> list[str]:
         chain = [frame]

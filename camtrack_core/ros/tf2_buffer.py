@@ -6,7 +6,7 @@ from typing import Any
 
 from rclpy.duration import Duration
 from rclpy.time import Time
-from tf2_ros import BufferCore, ConnectivityException, ExtrapolationException, LookupException, TransformException
+from tf2_ros import BufferCore, TransformException
 
 from camtrack_core.camera import Pose
 from camtrack_core.ros.stamps import to_nanoseconds
@@ -54,15 +54,15 @@ class Tf2Buffer:
         target, source = target.lstrip("/"), source.lstrip("/")
         try:
             found = self._core.lookup_transform_core(target, source, Time(nanoseconds=time_ns))
-        except ExtrapolationException as error:
-            newest = self._core.get_latest_common_time(target, source).nanoseconds
-            kind = TooEarly if time_ns > newest else TransformError
-            raise kind(
-                f"expected transforms from '{source}' to '{target}' at {time_ns / 1e9:.3f} s: {error}"
-            ) from error
-        except (LookupException, ConnectivityException) as error:
-            sentence = f"expected transforms from '{source}' to '{target}', but nothing connects them so far: {error}"
-            raise TooEarly(sentence) from error
         except TransformException as error:
-            raise TransformError(f"expected transforms from '{source}' to '{target}': {error}") from error
+            sentence = f"expected transforms from '{source}' to '{target}' at {time_ns / 1e9:.3f} s: {error}"
+            raise self._kind(target, source, time_ns)(sentence) from error
         return to_pose(found.transform)
+
+    def _kind(self, target: str, source: str, time_ns: int) -> type[TransformError]:
+        """Of the error of a failed lookup: TooEarly where what it lacks may still arrive."""
+        try:
+            newest = self._core.get_latest_common_time(target, source)
+        except TransformException:  # nothing connects the frames so far, or since a recording started again
+            return TooEarly
+        return TooEarly if time_ns > newest.nanoseconds else TransformError

@@ -1,0 +1,35 @@
+"""What a running node knows about itself: latencies, rate, drops and warnings of a period."""
+
+from __future__ import annotations
+
+import pytest
+
+from camtrack_core.monitor import Monitor, StageTimer
+
+
+def test_stage_timer_remembers_what_succeeded():
+    times = iter([0.0, 1.0, 10.0, 12.0, 20.0])
+    timer = StageTimer(clock=lambda: next(times))
+    for _ in range(2):
+        with timer:
+            pass
+    with pytest.raises(ValueError), timer:
+        raise ValueError
+    assert list(timer.durations) == [1.0, 2.0]
+    assert timer.percentile(50) == 1.5 and timer.percentile(100) == 2.0
+
+
+def test_monitor_reports_a_period():
+    now = 100.0
+    monitor = Monitor(clock=lambda: now)
+    monitor.processed = 10
+    monitor.drop("late")
+    monitor.event("something happened")
+    monitor.warnings["camera"] = "no image"
+    now = 102.0
+    report = monitor.report()
+    assert report.rate == 5.0 and report.values["drops.late"] == "1"
+    assert report.warnings == ("no image", "something happened", "dropped 1 in the last 2 s")
+    now = 103.0
+    report = monitor.report()
+    assert report.rate == 0.0 and report.warnings == ("no image",) and report.values["processed"] == "10"
