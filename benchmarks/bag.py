@@ -18,9 +18,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from camtrack.bag import BagOptions, write_bag
+from camtrack.bags.write import BagOptions, write_bag
 from camtrack_core.datasets.frames import Frame
-from camtrack_core.datasets.rosbag import BagSequence
+from camtrack_core.datasets.rosbag.bag import BagSequence
 
 RATE = 30  # frames a second
 

@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
-from camtrack_core.boxes import Floats
 from camtrack_core.datasets.drive import Drive, DriveConfig
+from camtrack_core.geometry.boxes import Floats
 
 FRAMES = range(0, 300, 10)
 

@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from camtrack_core.boxes import Boxes2D
 from camtrack_core.datasets.frames import Frame, Sequence
 from camtrack_core.datasets.sources import open_labelled
 from camtrack_core.errors import CamtrackError
 from camtrack_core.evaluation.detection import ImageTruth, average_precision
 from camtrack_core.evaluation.tracking import EvaluationFrame, evaluation_frame, score_tracks
-from camtrack_core.tracks import Tracks2D
+from camtrack_core.geometry.boxes import Boxes2D
+from camtrack_core.geometry.tracks import Tracks2D
 from gcnet_tracker.tracker import DEMO_MODEL, Detector, GCNetModel, Tracker
 from pkf_filter import Tracker as Filter
 

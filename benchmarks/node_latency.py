@@ -36,9 +36,9 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
 from camtrack_core.datasets.sources import open_source
-from camtrack_core.ros.cdr import unpack_stamp
-from camtrack_core.ros.image import fill_image
-from camtrack_core.ros.qos import DIAGNOSTICS, RESULTS, SENSOR_DATA
+from camtrack_core.ros.lifecycle.qos import DIAGNOSTICS, RESULTS, SENSOR_DATA
+from camtrack_core.ros.messages.cdr import unpack_stamp
+from camtrack_core.ros.messages.image import fill_image
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,7 +62,7 @@ class Subject:
 
 SUBJECTS = {
     "gcnet": Subject(
-        (("gcnet_tracker.node",), ("pkf_filter.node", "-r", "detections:=gcnet_tracker/tracks")), "gcnet_tracker",
+        (("gcnet_tracker.node",), ("pkf_filter.ros.node", "-r", "detections:=gcnet_tracker/tracks")), "gcnet_tracker",
         Detection2DArray, "inference",
     ),
     "time3d": Subject(

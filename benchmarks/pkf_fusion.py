@@ -19,13 +19,13 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 
-from camtrack_core.boxes import Boxes3D, Detections3D
-from camtrack_core.camera import Pose
-from camtrack_core.ros import messages3d
-from camtrack_core.ros.qos import RESULTS, TRANSFORMS
-from camtrack_core.ros.stamps import fill_stamp
-from camtrack_core.ros.transforms import to_transform
-from pkf_filter.node import PkfNode
+from camtrack_core.geometry.boxes import Boxes3D, Detections3D
+from camtrack_core.geometry.camera import Pose
+from camtrack_core.ros.lifecycle.qos import RESULTS, TRANSFORMS
+from camtrack_core.ros.messages import detections3d as messages3d
+from camtrack_core.ros.messages.stamps import fill_stamp
+from camtrack_core.ros.tf.transforms import to_transform
+from pkf_filter.ros.node import PkfNode
 
 SECOND = 1_000_000_000
 PERIOD = SECOND // 10

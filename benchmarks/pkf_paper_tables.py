@@ -3,12 +3,11 @@
     python benchmarks/pkf_paper_tables.py [--data FOLDER] [--seeds 200] [--patience 5]
 
 Table VII is on MOT17 and DanceTrack in the paper and on the recordings of benchmarks/pkf_tracking.py here, with the
-paper's tracker as `pkf_filter.paper` has it: rows compare within a column, not with the paper's. "Without check" means
-that all pairs of boxes that touch are weighed, however little; the paper then lists permanents where we have dynamic
-programming, hence its times. Table VIII is one run in the paper and a mean over seeds here; its JPDAF is the paper's,
-which takes no track as missed. The paper does not say which score the check ranks where points have no IoU: here it is
-the likelihood. Table IX: n x n uniform random numbers, where every row and every column is paired.
-"""
+paper's tracker as `pkf_filter.baselines.paper` has it: rows compare within a column, not with the paper's. "Without
+check" means that all pairs of boxes that touch are weighed, however little; the paper then lists permanents where we
+have dynamic programming, hence its times. Table VIII is one run in the paper and a mean over seeds here; its JPDAF is
+the paper's, which takes no track as missed. The paper does not say which score the check ranks where points have no
+IoU: here it is the likelihood. Table IX: n x n uniform random numbers, where every row and every column is paired."""
 
 from __future__ import annotations
 
@@ -27,11 +26,12 @@ from rich.console import Console
 from rich.table import Table
 from simulation import LOST, errors, none_missed, standard_error
 
-from camtrack_core.boxes import Floats as Array
-from pkf_filter import association_weights, estimators
-from pkf_filter.estimators import Estimator, Hypotheses
-from pkf_filter.paper import PaperConfig, PaperTracker, ambiguous, matched
-from pkf_filter.update import pkf_update
+from camtrack_core.geometry.boxes import Floats as Array
+from pkf_filter import association_weights
+from pkf_filter.baselines.paper import PaperConfig, PaperTracker, ambiguous, matched
+from pkf_filter.filtering import estimators
+from pkf_filter.filtering.estimators import Estimator, Hypotheses
+from pkf_filter.filtering.update import pkf_update
 
 NEVER, ALWAYS = 2.0, 0.0  # thresholds of the check at which nothing, and everything, is ambiguous
 TRACKERS = {

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from camtrack_core.boxes import Boxes2D
 from camtrack_core.evaluation.tracking import EvaluationFrame, TrackTruth, score_tracks
-from camtrack_core.tracks import Tracks2D
+from camtrack_core.geometry.boxes import Boxes2D
+from camtrack_core.geometry.tracks import Tracks2D
 from pkf_filter import FilterConfig, Tracker
-from pkf_filter.paper import PaperTracker
-from pkf_filter.update import SPREADS
+from pkf_filter.baselines.paper import PaperTracker
+from pkf_filter.filtering.update import SPREADS
 
 ROOT = Path(__file__).resolve().parents[1]
 SECOND = 1_000_000_000

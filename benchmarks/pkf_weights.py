@@ -35,9 +35,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pkf_filter import association_weights
-from pkf_filter.assignment import scale_by_best_event
-from pkf_filter.exact import frontier_order, frontier_weights
-from pkf_filter.programmes import scratch_size
+from pkf_filter.association.best_event import scale_by_best_event
+from pkf_filter.association.frontier import frontier_order, frontier_weights
+from pkf_filter.association.solvers import scratch_size
 
 Array = NDArray[np.float64]
 PATIENCE = 2.0  # seconds for one cell of the table

@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from camtrack_core.boxes import Boxes3D, Detections3D
-from camtrack_core.camera import OPTICAL_IN_VEHICLE, Pose
-from camtrack_core.datasets.kitti_rows import KittiObjects, from_camera, read_objects
-from camtrack_core.evaluation.kitti3d import score_tracks_3d
-from camtrack_core.tracks import Tracks3D
+from camtrack_core.datasets.kitti.rows import KittiObjects, from_camera, read_objects
+from camtrack_core.evaluation.kitti.kitti3d import score_tracks_3d
+from camtrack_core.geometry.boxes import Boxes3D, Detections3D
+from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Pose
+from camtrack_core.geometry.tracks import Tracks3D
 from pkf_filter import SensorModel, WorldConfig, WorldTracker
-from pkf_filter.update import SPREADS
+from pkf_filter.filtering.update import SPREADS
 
 ROOT = Path(__file__).resolve().parents[1]
 SECOND = 1_000_000_000

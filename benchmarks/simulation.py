@@ -23,10 +23,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from camtrack_core.boxes import Floats as Array
-from pkf_filter import association_weights, estimators
-from pkf_filter.estimators import Estimator, Hypotheses, gaussian_hypotheses
-from pkf_filter.update import pkf_update
+from camtrack_core.geometry.boxes import Floats as Array
+from pkf_filter import association_weights
+from pkf_filter.filtering import estimators
+from pkf_filter.filtering.estimators import Estimator, Hypotheses, gaussian_hypotheses
+from pkf_filter.filtering.update import pkf_update
 
 FRAMES = 420
 LOST = 5.0

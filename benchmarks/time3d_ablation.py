@@ -25,11 +25,11 @@ from rich.progress import track
 from rich.table import Table
 from time3d_scores import Collected, counted, judged, official, placed, rows_of
 
-from camtrack_core.boxes import Boxes3D, Floats, Integers
-from camtrack_core.camera import Pose
 from camtrack_core.datasets.frames import Frame, Sequence
 from camtrack_core.datasets.sources import open_labelled
 from camtrack_core.errors import CamtrackError
+from camtrack_core.geometry.boxes import Boxes3D, Floats, Integers
+from camtrack_core.geometry.camera import Pose
 from time3d_tracker import clips
 from time3d_tracker.cli import RunConfig, read_config
 from time3d_tracker.export import export

@@ -24,9 +24,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from camtrack_core.boxes import Floats
 from camtrack_core.datasets.sources import open_source
 from camtrack_core.errors import CamtrackError
+from camtrack_core.geometry.boxes import Floats
 from time3d_tracker import level
 from time3d_tracker.clips import Clip, from_sequence
 from time3d_tracker.config import OUTPUTS, TrainingConfig

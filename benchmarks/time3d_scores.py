@@ -28,17 +28,17 @@ from rich.progress import track
 from rich.table import Table
 from scipy.optimize import linear_sum_assignment
 
-from camtrack_core.boxes import Boxes2D, Boxes3D, Detections3D, Floats, Integers
-from camtrack_core.camera import Pose
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import open_labelled
 from camtrack_core.errors import CamtrackError
-from camtrack_core.evaluation.nuscenes_devkit import devkit_python
-from camtrack_core.tracks import Tracks3D
+from camtrack_core.evaluation.nuscenes.devkit import devkit_python
+from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D, Floats, Integers
+from camtrack_core.geometry.camera import Pose
+from camtrack_core.geometry.tracks import Tracks3D
 from gcnet_tracker.tracker import GCNetModel
 from gcnet_tracker.tracker import Tracker as ImageTracker
-from pkf_filter.world_config import SensorModel, WorldConfig
-from pkf_filter.world_tracker import WorldTracker
+from pkf_filter.space.config import SensorModel, WorldConfig
+from pkf_filter.space.tracker import WorldTracker
 from time3d_tracker.level import camera_height
 from time3d_tracker.model import DEMO_MODEL, Time3DModel
 from time3d_tracker.tracker import Result, Tracker

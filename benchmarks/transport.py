@@ -23,9 +23,9 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Bool
 
-from camtrack_core.ros.image import fill_image, to_bgr
-from camtrack_core.ros.qos import LATCHED, SENSOR_DATA
-from camtrack_core.ros.stamps import fill_stamp, to_nanoseconds
+from camtrack_core.ros.lifecycle.qos import LATCHED, SENSOR_DATA
+from camtrack_core.ros.messages.image import fill_image, to_bgr
+from camtrack_core.ros.messages.stamps import fill_stamp, to_nanoseconds
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = ("FASTRTPS_", "FASTDDS_", "MALLOC_")  # beginnings of the variables in question

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.boxes import Boxes2D
 from camtrack_core.errors import CamtrackError
+from camtrack_core.geometry.boxes import Boxes2D
 
 Detector = Callable[[NDArray[np.uint8]], Boxes2D]
 
@@ -36,7 +36,7 @@ def gcnet(path: Path) -> Detector:
 
 def teacher(path: Path) -> Detector:
     """The vehicles that a COCO teacher finds in the whole image."""
-    from camtrack_core.datasets.teacher import COCO_VEHICLES, Yolox
+    from camtrack_core.labelling.teacher import COCO_VEHICLES, Yolox
 
     yolox = Yolox(path)
     return lambda image: _of_classes(yolox(image), COCO_VEHICLES)
@@ -44,7 +44,7 @@ def teacher(path: Path) -> Detector:
 
 def tiled_teacher(path: Path) -> Detector:
     """The vehicles that a COCO teacher finds in the whole image and in its tiles."""
-    from camtrack_core.datasets.teacher import COCO_VEHICLES, Yolox, detect_with_tiles
+    from camtrack_core.labelling.teacher import COCO_VEHICLES, Yolox, detect_with_tiles
 
     yolox = Yolox(path)
     return lambda image: _of_classes(detect_with_tiles(yolox, image), COCO_VEHICLES)

@@ -14,7 +14,7 @@ from rich.console import Console
 from camtrack_core.commands import AsJson, conclude, print_json
 from camtrack_core.errors import CamtrackError
 from gcnet_tracker.cli import app as gcnet
-from pkf_filter.cli import app as pkf
+from pkf_filter.calibration.cli import app as pkf
 from time3d_tracker.cli import app as time3d
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Camera-only detection and tracking.")
@@ -47,7 +47,7 @@ def demo(
 
     Example: camtrack demo --input clip.mp4 --out result
     """
-    from camtrack.demo import Demo, run_demo
+    from camtrack.demo.run import Demo, run_demo
 
     settings = Demo(input, out, seed, seconds, rate, model, model_3d, device, view)
     outcome = run_demo(settings, Console(stderr=as_json))
@@ -66,7 +66,7 @@ def launch(
 
     Example: camtrack launch launch/tracking.launch.xml source:=clip.mp4 record:=result
     """
-    from camtrack.launch_runner import run_launch_file
+    from camtrack.launch.runner import run_launch_file
 
     done = run_launch_file(file, context.args, sys.stderr if as_json else sys.stdout)
     if as_json:
@@ -93,8 +93,8 @@ def replay(
 
     Example: camtrack replay 'data/nuscenes?scene=scene-0103&camera=CAM_FRONT' --tf --clock
     """
+    from camtrack.nodes.replay import replay as run
     from camtrack.replay import check_source
-    from camtrack.replay_node import replay as run
 
     check_source(source)
     parameters = {
@@ -122,7 +122,7 @@ def bag(
     """
     from rich.progress import Progress
 
-    from camtrack.bag import BagOptions, write_bag
+    from camtrack.bags.write import BagOptions, write_bag
     from camtrack_core.datasets.sources import open_cameras
 
     cameras = open_cameras(source)
@@ -148,7 +148,7 @@ def results(
 
     Example: camtrack results run_bag 'data/nuscenes?scene=scene-0103' --topic /camera/pkf_filter/tracks --out run
     """
-    from camtrack.results import write_results
+    from camtrack.bags.results import write_results
 
     written = write_results(bag, source, out, topic)
     sentence = f"{written.file}: {written.answered} of {written.frames} frames answered on {written.topic}"
@@ -180,7 +180,7 @@ def track(
 
     Example: camtrack track data/uadetrac --method stack --out tracks
     """
-    from camtrack.offline_command import make_run, run_track
+    from camtrack.offline.command import make_run, run_track
 
     raise typer.Exit(run_track(source, out, make_run(method, model, device), jobs, ray, as_json))
 
@@ -214,7 +214,7 @@ def evaluate(
 
     Example: camtrack evaluate tracks --truth data/uadetrac
     """
-    from camtrack import evaluate_command as command
+    from camtrack.evaluation import command
 
     given = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
     rules = command.Rules(kind, min_height, min_visible)
@@ -249,8 +249,8 @@ def report(
 
     Example: camtrack report runs/before runs/after --truth data/uadetrac --out report.html
     """
-    from camtrack.evaluate import Rules
-    from camtrack.report import summary, write_report
+    from camtrack.evaluation.run import Rules
+    from camtrack.report.page import summary, write_report
 
     reported = write_report(runs, truth, out, Rules(kind, min_height, min_visible), images)
     conclude({"report": out, "runs": summary(reported)}, str(out), as_json)

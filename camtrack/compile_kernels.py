@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 from camtrack_core.datasets.drive import Drive, DriveConfig
-from pkf_filter.warm_up import warm_up_in_image, warm_up_in_space
-from pkf_filter.world_config import ClassGroup, WorldConfig
+from pkf_filter.ros.precompile import warm_up_in_image, warm_up_in_space
+from pkf_filter.space.config import ClassGroup, WorldConfig
 
 
 def main() -> None:

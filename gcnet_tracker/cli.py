@@ -43,7 +43,7 @@ def label(
 
     Example: camtrack gcnet label roadside.mp4 --teacher yolox_nano.onnx --out roadside.txt.gz
     """
-    from camtrack_core.datasets.teacher import label_video
+    from camtrack_core.labelling.teacher import label_video
 
     labels = label_video(video, teacher, out)
     count = sum(map(len, labels.frames)) / len(labels.frames)

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.boxes import Floats
 from camtrack_core.datasets.frames import Labels, Sequence
 from camtrack_core.errors import DataError
+from camtrack_core.geometry.boxes import Floats
 
 MAX_WIDTH = 1280  # wider recordings are shrunk: no training resolution needs more
 JPEG_QUALITY = 95

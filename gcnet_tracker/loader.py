@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from camtrack_core.boxes import Floats, Integers
-from gcnet_tracker import augmentation, targets
+from camtrack_core.geometry.boxes import Floats, Integers
+from camtrack_core.training import augmentation
+from gcnet_tracker import targets
 from gcnet_tracker.clips import Clip
 from gcnet_tracker.config import NetworkConfig
 

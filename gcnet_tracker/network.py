@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gcnet_tracker.backbone_base import Backbone
-from gcnet_tracker.backbones import BACKBONES
+from camtrack_core.networks.backbone_base import Backbone
+from camtrack_core.networks.backbones import BACKBONES
 from gcnet_tracker.config import NetworkConfig
 from gcnet_tracker.correlation import GlobalCorrelation
 from gcnet_tracker.position import EMBEDDINGS

@@ -13,12 +13,12 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from camtrack_core.config import ImageNodeParameters
-from camtrack_core.drawing import draw_tracks
-from camtrack_core.ros import image as images
-from camtrack_core.ros import messages
-from camtrack_core.ros.image_input import ImageInput
-from camtrack_core.ros.node import CamtrackNode, run
-from camtrack_core.ros.qos import RESULTS, SENSOR_DATA
+from camtrack_core.drawing.image import draw_tracks
+from camtrack_core.ros.lifecycle.image_input import ImageInput
+from camtrack_core.ros.lifecycle.node import CamtrackNode, run
+from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
+from camtrack_core.ros.messages import detections2d as messages
+from camtrack_core.ros.messages import image as images
 from gcnet_tracker.config import TrackerConfig
 from gcnet_tracker.tracker import DEMO_MODEL, GCNetModel, Tracker
 

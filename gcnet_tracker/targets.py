@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.boxes import Floats, Integers
+from camtrack_core.geometry.boxes import Floats, Integers
 from gcnet_tracker.config import STRIDE
 
 IOU_THRESHOLD = 0.3  # of Eq. 8

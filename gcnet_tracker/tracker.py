@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.boxes import Boxes2D, Floats, clip, iou
 from camtrack_core.errors import ModelError
+from camtrack_core.geometry.boxes import Boxes2D, Floats, clip, iou
+from camtrack_core.geometry.tracks import Tracks2D
 from camtrack_core.runtime import Device, Session, expect_names, open_session
-from camtrack_core.tracks import Tracks2D
 from gcnet_tracker.config import INPUTS, OUTPUTS, SLOTS, TrackerConfig
 
 PADDING = 114  # grey level below and right of the picture, as in training

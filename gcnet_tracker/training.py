@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, distributed, nn
 
-from camtrack_core.boxes import Floats
 from camtrack_core.config import Parameters
 from camtrack_core.errors import ModelError
+from camtrack_core.geometry.boxes import Floats
 from gcnet_tracker import losses
 from gcnet_tracker.clips import Clip
 from gcnet_tracker.config import NetworkConfig, TrainingConfig

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gcnet_tracker.backbone_base import Backbone
-from gcnet_tracker.backbones import BACKBONES
+from camtrack_core.networks.backbone_base import Backbone
+from camtrack_core.networks.backbones import BACKBONES
+from camtrack_core.networks.dla import DLA34, UPSAMPLING, conv
 from time3d_tracker.config import NetworkConfig
-from time3d_tracker.dla import DLA34, UPSAMPLING, conv
 
 
 class Pyramid(nn.Module):

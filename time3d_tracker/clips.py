@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.boxes import Boxes3D, Floats, Integers
-from camtrack_core.camera import Pose
 from camtrack_core.datasets.frames import Labels, Sequence
 from camtrack_core.errors import DataError
+from camtrack_core.geometry.boxes import Boxes3D, Floats, Integers
+from camtrack_core.geometry.camera import Pose
 from gcnet_tracker.clips import ALIASES, JPEG_QUALITY, MAX_WIDTH
 from time3d_tracker.config import ATTRIBUTES
 from time3d_tracker.level import camera_height

@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from camtrack_core.boxes import MOTIONS
 from camtrack_core.config import Parameters
-from gcnet_tracker.augmentation import VIEW_SCALES
+from camtrack_core.geometry.boxes import MOTIONS
+from camtrack_core.training.augmentation import VIEW_SCALES
 
 MEMORY = 5  # past frames that the temporal flow looks at (paper Sec. 4.2)
 KEYPOINTS = 9  # eight corners and the centre

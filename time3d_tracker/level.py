@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from camtrack_core.boxes import Boxes3D, Floats
-from camtrack_core.camera import OPTICAL_IN_VEHICLE, Pose
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.errors import DataError
+from camtrack_core.geometry.boxes import Boxes3D, Floats
+from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Pose
 
 LEAST_HEIGHT = 0.5  # metres over ground; a vehicle frame that is closer to the camera does not lie on the ground
 STEEPEST = np.sin(np.radians(80))  # a camera that looks straight down has no level frame

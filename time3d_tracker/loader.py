@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from camtrack_core.boxes import Floats, Integers
 from camtrack_core.datasets.frames import Labels
-from gcnet_tracker import augmentation
+from camtrack_core.geometry.boxes import Floats, Integers
+from camtrack_core.training import augmentation
 from gcnet_tracker.loader import Shard
 from time3d_tracker import targets
 from time3d_tracker.clips import Clip

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.boxes import Floats, Integers
-from camtrack_core.camera import Pose
 from camtrack_core.errors import ModelError
+from camtrack_core.geometry.boxes import Floats, Integers
+from camtrack_core.geometry.camera import Pose
 from camtrack_core.runtime import Device, Session, expect_names, open_session
 from time3d_tracker import level
 from time3d_tracker.config import INPUTS, MEMORY, OUTPUTS

@@ -20,18 +20,18 @@ from std_msgs.msg import Header
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection3DArray
 
-from camtrack_core.camera import Camera, Pose
 from camtrack_core.config import ImageNodeParameters
-from camtrack_core.drawing3d import draw_tracks_3d
+from camtrack_core.drawing.space import draw_tracks_3d
 from camtrack_core.errors import ConfigurationError
-from camtrack_core.ros import image as images
-from camtrack_core.ros import messages3d
-from camtrack_core.ros.camera_info import distortion, read_camera
-from camtrack_core.ros.image_input import ImageInput
-from camtrack_core.ros.node import CamtrackNode, run
-from camtrack_core.ros.qos import RESULTS, SENSOR_DATA
-from camtrack_core.ros.transform_listener import TransformListener
-from camtrack_core.ros.transforms import TooEarly, TransformError
+from camtrack_core.geometry.camera import Camera, Pose
+from camtrack_core.ros.lifecycle.image_input import ImageInput
+from camtrack_core.ros.lifecycle.node import CamtrackNode, run
+from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
+from camtrack_core.ros.messages import detections3d as messages3d
+from camtrack_core.ros.messages import image as images
+from camtrack_core.ros.messages.camera_info import distortion, read_camera
+from camtrack_core.ros.tf.transform_listener import TransformListener
+from camtrack_core.ros.tf.transforms import TooEarly, TransformError
 from camtrack_core.runtime import Device
 from time3d_tracker.batch import Batch
 from time3d_tracker.config import TrackerConfig

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.boxes import Boxes3D, Floats, Integers
-from camtrack_core.camera import Pose
 from camtrack_core.datasets.frames import Labels
-from gcnet_tracker.augmentation import View
+from camtrack_core.geometry.boxes import Boxes3D, Floats, Integers
+from camtrack_core.geometry.camera import Pose
+from camtrack_core.training.augmentation import View
 from gcnet_tracker.targets import deviations
 from time3d_tracker import level
 from time3d_tracker.config import KEYPOINTS, NetworkConfig
@@ -98,7 +98,7 @@ def build(
     """Targets of a view of one frame.
 
     Args:
-        labels: as the view shows them (`gcnet_tracker.augmentation.see`).
+        labels: as the view shows them (`camtrack_core.training.augmentation.see`).
         boxes: (N) in the fixed frame, same rows.
         attributes: (N,) motion.
         ignored: (M, 4) regions, pixels of the view.

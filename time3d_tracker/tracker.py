@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from camtrack_core.boxes import Boxes3D, Detections3D, Floats, Integers
-from camtrack_core.camera import Pose, check_intrinsics
-from camtrack_core.tracks import Tracks3D
+from camtrack_core.geometry.boxes import Boxes3D, Detections3D, Floats, Integers
+from camtrack_core.geometry.camera import Pose, check_intrinsics
+from camtrack_core.geometry.tracks import Tracks3D
 from time3d_tracker import level
 from time3d_tracker.config import MEMORY, TrackerConfig
 from time3d_tracker.model import Outputs, Query, Remembered, Time3DModel

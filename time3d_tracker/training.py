@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from camtrack_core.boxes import Floats
 from camtrack_core.errors import ModelError
+from camtrack_core.geometry.boxes import Floats
 from gcnet_tracker.training import (
     GRADIENT_LIMIT,
     PRECISIONS,

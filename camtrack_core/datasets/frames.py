@@ -9,8 +9,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.boxes import ArraySet, Boxes3D, Floats, Integers
-from camtrack_core.camera import Camera, Pose
+from camtrack_core.geometry.boxes import ArraySet, Boxes3D, Floats, Integers
+from camtrack_core.geometry.camera import Camera, Pose
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,11 @@ from pathlib import Path
 
 import numpy as np
 
-from camtrack_core.boxes import Floats
 from camtrack_core.datasets.frames import Frame, Labels
 from camtrack_core.datasets.video import Video
 from camtrack_core.errors import DataError
-from camtrack_core.tracks import Tracks2D
+from camtrack_core.geometry.boxes import Floats
+from camtrack_core.geometry.tracks import Tracks2D
 
 TITLE = "# camtrack labels 1"
 COLUMNS = "# frame,id,x1,y1,x2,y2,class,score"

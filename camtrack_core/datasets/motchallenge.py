@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from camtrack_core.boxes import Boxes2D, Floats, clip
 from camtrack_core.datasets.frames import Frame, Labels, Truth
 from camtrack_core.datasets.video import DEFAULT_FRAME_RATE, IMAGE_SUFFIXES, read_image, stamp_ns
 from camtrack_core.errors import DataError
+from camtrack_core.geometry.boxes import Boxes2D, Floats, clip
 
 # What is to be found, what may be tracked or not, and what is annotated for no more than completeness.
 CLASS_NAMES = ("pedestrian", "distractor", "other")

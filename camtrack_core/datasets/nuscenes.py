@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.boxes import Boxes3D, Floats
-from camtrack_core.camera import Camera, Pose
 from camtrack_core.datasets.frames import Frame, Labels, Truth
 from camtrack_core.datasets.projected import project_boxes
 from camtrack_core.datasets.video import read_image
 from camtrack_core.errors import ConfigurationError, DataError
+from camtrack_core.geometry.boxes import Boxes3D, Floats
+from camtrack_core.geometry.camera import Camera, Pose
 
 # The ten classes of the detection task, and what belongs to each; all else is not labelled.
 CATEGORIES = {

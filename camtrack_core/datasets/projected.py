@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.boxes import Boxes3D, Floats, area, clip
-from camtrack_core.camera import NEAR_PLANE, Camera, Pose
+from camtrack_core.geometry.boxes import Boxes3D, Floats, area, clip
+from camtrack_core.geometry.camera import NEAR_PLANE, Camera, Pose
 
 # Pairs of the eight corners of Boxes3D.corners that an edge joins.
 EDGES = np.array([(0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7)])

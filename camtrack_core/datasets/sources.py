@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
-from camtrack_core.datasets import kitti, motchallenge, nuscenes, rosbag, uadetrac
+from camtrack_core.datasets import motchallenge, nuscenes, uadetrac
 from camtrack_core.datasets.frames import Sequence
+from camtrack_core.datasets.kitti import sequences as kitti
 from camtrack_core.datasets.labelled import LabelledVideo
+from camtrack_core.datasets.rosbag import bag as rosbag
 from camtrack_core.datasets.video import VIDEO_SUFFIXES, FrameFolder, Video
 from camtrack_core.errors import ConfigurationError, DataError
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from camtrack_core.boxes import Floats, area, clip
 from camtrack_core.datasets.frames import Frame, Labels, Truth
 from camtrack_core.datasets.video import read_image, stamp_ns
 from camtrack_core.errors import DataError
+from camtrack_core.geometry.boxes import Floats, area, clip
 
 CLASS_NAMES = ("car", "bus", "van", "others")
 FRAME_RATE = 25.0

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from camtrack_core.boxes import ArraySet, Floats, Integers, iou
 from camtrack_core.datasets.frames import Truth
 from camtrack_core.evaluation.tracking import EPSILON, MATCH_IOU, EvaluationFrame, counted
-from camtrack_core.tracks import Tracks2D
+from camtrack_core.geometry.boxes import ArraySet, Floats, Integers, iou
+from camtrack_core.geometry.tracks import Tracks2D
 
 NOBODY = -1
 KEPT = 1000.0  # added to the IoU of a pair that was matched in the frame before

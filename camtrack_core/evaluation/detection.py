@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.boxes import Boxes2D, Floats, Integers, coverage, iou
 from camtrack_core.errors import DataError
+from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers, coverage, iou
 
 IGNORE_IOU = 0.3  # a detection with this much IoU with an ignored region,
 IGNORE_COVERAGE = 0.7  # or with this share of itself inside one, is not counted

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from camtrack_core.errors import DataError
-from camtrack_core.tracks import Tracks2D
+from camtrack_core.geometry.tracks import Tracks2D
 
 
 def write_mot(path: str | Path, frames: Sequence[Tracks2D]) -> None:

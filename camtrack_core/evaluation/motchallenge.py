@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from camtrack_core.boxes import iou
 from camtrack_core.datasets.frames import Truth
 from camtrack_core.datasets.motchallenge import DISTRACTOR, PEDESTRIAN
 from camtrack_core.errors import DataError
 from camtrack_core.evaluation.tracking import EPSILON, MATCH_IOU, EvaluationFrame, TrackTruth
-from camtrack_core.tracks import Tracks2D
+from camtrack_core.geometry.boxes import iou
+from camtrack_core.geometry.tracks import Tracks2D
 
 
 def evaluation_frame(truth: Truth, tracks: Tracks2D) -> EvaluationFrame:

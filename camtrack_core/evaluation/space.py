@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from camtrack_core.boxes import Floats, Integers
 from camtrack_core.evaluation.tracking import TrackingScores, as_trackeval, score_trackeval
+from camtrack_core.geometry.boxes import Floats, Integers
 
 MATCH_DISTANCE = 2.0  # metres
 

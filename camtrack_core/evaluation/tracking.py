@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from camtrack_core.boxes import ArraySet, Floats, Integers, coverage, iou
 from camtrack_core.datasets.frames import Frame, Truth
 from camtrack_core.errors import DataError
-from camtrack_core.tracks import Tracks2D
+from camtrack_core.geometry.boxes import ArraySet, Floats, Integers, coverage, iou
+from camtrack_core.geometry.tracks import Tracks2D
 
 MATCH_IOU = 0.5
 IGNORE_COVERAGE = 0.5  # share of an unmatched box inside an ignored region that takes it out

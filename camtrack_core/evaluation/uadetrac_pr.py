@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from camtrack_core.boxes import Floats
 from camtrack_core.errors import DataError
 from camtrack_core.evaluation.tracking import TrackingScores
+from camtrack_core.geometry.boxes import Floats
 
 COLUMNS = ("Rcll", "Prcn", "FAR", "MT", "PT", "ML", "FP", "FN", "IDs", "FM", "MOTA", "MOTP", "MOTAL")
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.boxes import Boxes2D, Boxes3D, Floats, clip
-from camtrack_core.camera import Camera, Pose
 from camtrack_core.datasets.nuscenes import rotation_matrix
 from camtrack_core.datasets.video import read_image
 from camtrack_core.errors import DataError
 from camtrack_core.evaluation.detection import DetectionScores, ImageTruth, average_precision
+from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Floats, clip
+from camtrack_core.geometry.camera import Camera, Pose
 
 MIN_DEPTH = 0.3  # metres; boxes that reach closer have no sound image
 MIN_SIDE = 2.0  # pixels; less is not even ignored

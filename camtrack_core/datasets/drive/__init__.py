@@ -16,8 +16,6 @@ from typing import Literal
 import numpy as np
 import pydantic
 
-from camtrack_core.boxes import Boxes3D, Floats, Integers, clip
-from camtrack_core.camera import OPTICAL_IN_VEHICLE, Camera, Pose
 from camtrack_core.datasets.drive import raster, scenery, shadow
 from camtrack_core.datasets.drive.light import draw_light, noise_tile
 from camtrack_core.datasets.drive.mesh import rotation
@@ -27,6 +25,8 @@ from camtrack_core.datasets.drive.shade import shade
 from camtrack_core.datasets.drive.street import MOTORWAY, centre, draw_street, heading
 from camtrack_core.datasets.drive.traffic import WARM_UP, simulate
 from camtrack_core.datasets.frames import Frame, Labels
+from camtrack_core.geometry.boxes import Boxes3D, Floats, Integers, clip
+from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Camera, Pose
 
 START_NS = 1_000_000_000
 SUPERSAMPLING = 1.25

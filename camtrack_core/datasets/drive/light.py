@@ -7,8 +7,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from camtrack_core.boxes import Floats
 from camtrack_core.datasets.drive.raster import Vector, vector
+from camtrack_core.geometry.boxes import Floats
 
 TILE = 256  # texels along a side of the noise
 

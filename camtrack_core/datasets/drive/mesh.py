@@ -12,7 +12,7 @@ from enum import IntEnum, auto
 
 import numpy as np
 
-from camtrack_core.boxes import Floats, Integers
+from camtrack_core.geometry.boxes import Floats, Integers
 
 Point = Sequence[float] | Floats  # x, y, z in metres
 

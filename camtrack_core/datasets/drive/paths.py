@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from camtrack_core.boxes import Floats
 from camtrack_core.datasets.drive.street import Street, centre, heading
+from camtrack_core.geometry.boxes import Floats
 
 POINT_GAP = 1.0  # metres between a path's points
 MAIN, CROSS = 0, 1  # phases of a signal: the main road's and the crossing road's

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from camtrack_core.boxes import Floats
 from camtrack_core.datasets.drive.mesh import Mesh, Slot, ball, box, disc, join, rotation, tube
+from camtrack_core.geometry.boxes import Floats
 
 POSES = 8  # of a full cycle
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from camtrack_core.boxes import Floats
 from camtrack_core.datasets.drive.mesh import Mesh
 from camtrack_core.datasets.drive.paths import Network, Path
 from camtrack_core.datasets.drive.people import POSES, cyclist, pedestrian
@@ -15,6 +14,7 @@ from camtrack_core.datasets.drive.scenery import palette
 from camtrack_core.datasets.drive.street import CITY, MOTORWAY, SUBURB, Street, centre
 from camtrack_core.datasets.drive.traffic import CYCLE, DRIVER, PARKED, WALKER, Fleet
 from camtrack_core.datasets.drive.vehicles import BUS, CARS, VANS, body_colour, truck, vehicle
+from camtrack_core.geometry.boxes import Floats
 
 CLASS_NAMES = ("car", "van", "truck", "bus", "pedestrian", "cyclist")
 CAR, VAN, TRUCK, BUS_CLASS, PEDESTRIAN, CYCLIST = range(6)

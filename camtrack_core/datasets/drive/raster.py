@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from camtrack_core.boxes import Floats, Integers
-from camtrack_core.camera import NEAR_PLANE
 from camtrack_core.datasets.drive.compiled import fast, inlined
 from camtrack_core.datasets.drive.mesh import Mesh, Slot
+from camtrack_core.geometry.boxes import Floats, Integers
+from camtrack_core.geometry.camera import NEAR_PLANE
 
 NEAR = np.float64(NEAR_PLANE)
 LEAF = int(Slot.LEAF)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from camtrack_core.boxes import Floats
 from camtrack_core.datasets.drive.mesh import Mesh, Slot, box, join, shape, tube
 from camtrack_core.datasets.drive.street import CITY, MOTORWAY, SUBURB, Street, centre, heading
+from camtrack_core.geometry.boxes import Floats
 
 TREES = 4  # different tree models
 DISTANT = "_distant"  # ends the name of a model's coarse twin, drawn from afar

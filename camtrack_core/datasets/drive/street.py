@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from camtrack_core.boxes import Floats
 from camtrack_core.datasets.drive.compiled import compiled
+from camtrack_core.geometry.boxes import Floats
 
 CITY, SUBURB, MOTORWAY = 0, 1, 2
 

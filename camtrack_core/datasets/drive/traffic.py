@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from camtrack_core.boxes import Floats, Integers
 from camtrack_core.datasets.drive.compiled import compiled
 from camtrack_core.datasets.drive.paths import MAIN, POINT_GAP, Path, StopLine
+from camtrack_core.geometry.boxes import Floats, Integers
 
 STEP = 0.05  # seconds
 WARM_UP = 14.0  # seconds before the first frame, in which queues form

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from camtrack_core.boxes import Floats
 from camtrack_core.datasets.drive.mesh import Mesh, Slot, box, disc, fitted, join, quads, shape, split, tube
+from camtrack_core.geometry.boxes import Floats
 
 Curve = tuple[tuple[float, float], ...]  # points (place along the length from 0 rear to 1 front, value)
 

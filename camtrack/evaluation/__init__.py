@@ -1,0 +1,1 @@
+"""`camtrack evaluate`: which score a recording gets, by which rules."""

@@ -1,0 +1,123 @@
+"""What `camtrack evaluate` prints: tables, or JSON."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from camtrack.evaluation.nuscenes import evaluate_submissions, submissions
+from camtrack.evaluation.run import (
+    Evaluation,
+    Rules,
+    evaluate_along,
+    evaluate_detections,
+    evaluate_tracks,
+    read_splits,
+)
+from camtrack_core.commands import print_json
+from camtrack_core.errors import ConfigurationError
+from camtrack_core.evaluation.nuscenes.devkit import Task
+
+__all__ = ["Rules", "check_options", "run_along", "run_detections", "run_official", "run_tracks", "submissions"]
+# Options that apply to each kind of predictions, of those that not all have.
+OPTIONS = {
+    "submissions of nuScenes": {"detections", "eval_set"},
+    "tracks along --pr-curve": {"pr_curve", "kind", "min_height", "min_visible"},
+    "--detections": {"detections", "iou", "split"},
+    "tracks": {"kind", "min_height", "min_visible"},
+}
+WIDEST = 1000  # columns that a table may need
+SHARES = {
+    "HOTA": "hota", "DetA": "det_a", "AssA": "ass_a", "MOTA": "mota", "IDF1": "idf1", "Rcll": "recall",
+    "Prcn": "precision", "MOTP": "motp",
+}  # fmt: skip
+COUNTS = {
+    "IDs": "id_switches", "Frag": "fragmentations", "FN": "misses", "FP": "false_positives", "MT": "mostly_tracked",
+    "ML": "mostly_lost",
+}  # fmt: skip
+
+
+def check_options(kind: str, given: set[str]) -> None:
+    """Raises ConfigurationError where one of the parameters given does not apply to a kind of predictions."""
+    wrong = sorted(given & set().union(*OPTIONS.values()) - OPTIONS[kind])
+    if wrong:
+        raise ConfigurationError(f"--{wrong[0].replace('_', '-')} does not apply to {kind}")
+
+
+def run_official(files: list[Path], truth: list[str], task: Task, eval_set: str, as_json: bool) -> None:
+    """nuScenes' scores of submissions."""
+    console = Console(stderr=True)
+    found = evaluate_submissions(files, truth, task, eval_set, lambda text: console.print(text, highlight=False))
+    if as_json:
+        print_json(asdict(found))
+        return
+    console = Console()
+    names = list(next(iter(found.classes.values()), {}))
+    table = Table("class", *names)
+    for name, scores in found.classes.items():
+        table.add_row(name, *("" if math.isnan(value) else _text(value) for value in scores.values()))
+    _print_whole(console, table)
+    console.print(", ".join(f"{name} {_text(value)}" for name, value in found.scores.items()), highlight=False)
+    missing = f", {found.missing} of them not in the submission and taken as empty" if found.missing else ""
+    left_out = f"; {found.left_out} submitted key frames of other scenes left out" if found.left_out else ""
+    console.print(f"{found.samples} key frames of {found.eval_set}{missing}{left_out}", highlight=False)
+
+
+def run_tracks(predictions: Path, truth: list[str], rules: Rules, as_json: bool) -> None:
+    """Scores of tracks."""
+    evaluation = evaluate_tracks(predictions, truth, rules)
+    if as_json:
+        print_json(asdict(evaluation))
+        return
+    console = Console()
+    _print_whole(console, _table(evaluation))
+    if evaluation.spatial is not None:
+        console.print("in space: " + ", ".join(f"{name} {_text(v)}" for name, v in asdict(evaluation.spatial).items()))
+
+
+def run_detections(predictions: Path, truth: list[str], iou: float, splits: list[str], as_json: bool) -> None:
+    """Average precision of detections."""
+    if not 0 < iou <= 1:
+        raise ConfigurationError(f"--iou: expected a fraction above 0, got {iou}")
+    results = evaluate_detections(predictions, truth, iou, read_splits(splits))
+    if as_json:
+        print_json({name: {"ap": ap, "objects": count} for name, (ap, count) in results.items()})
+        return
+    table = Table("sequences", "objects", f"AP at IoU {iou:g}")
+    for name, (ap, count) in results.items():
+        table.add_row(name, str(count), f"{ap:.4f}")
+    Console().print(table)
+
+
+def run_along(predictions: Path, truth: list[str], curve: Path, rules: Rules, as_json: bool) -> None:
+    """UA-DETRAC's PR scores."""
+    scores = evaluate_along(predictions, truth, curve, rules)
+    if as_json:
+        print_json(scores)
+        return
+    table = Table(*scores)
+    table.add_row(*(f"{value:.2f}" for value in scores.values()))
+    Console().print(table)
+
+
+def _table(evaluation: Evaluation) -> Table:
+    table = Table("sequence", *SHARES, *COUNTS)
+    rows = [*evaluation.sequences.items(), ("combined", evaluation.combined)]
+    for name, scores in rows if len(evaluation.sequences) > 1 else rows[:1]:
+        values = [f"{getattr(scores, share):.4f}" for share in SHARES.values()]
+        table.add_row(name, *values, *(str(getattr(scores, count)) for count in COUNTS.values()))
+    return table
+
+
+def _print_whole(console: Console, table: Table) -> None:
+    """On narrow terminals lines are broken rather than names cut."""
+    console.width = max(console.width, console.measure(table, options=console.options.update(width=WIDEST)).maximum)
+    console.print(table)
+
+
+def _text(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4f}"

@@ -1,0 +1,1 @@
+"""Launch files without a ROS installation: what they say, and processes that follow."""

@@ -1,0 +1,160 @@
+"""Runs a launch file's processes together, for machines without `ros2 launch`.
+
+    python -m camtrack.launch.runner FILE.launch.xml [ARGUMENT:=VALUE ...]
+
+Exit code: that of the first process that failed, else 0. SIGINT, SIGTERM or the end of a required process
+ends all of them with everything they started: SIGINT first, SIGTERM after 5 s, SIGKILL after 5 s more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TextIO
+
+from camtrack.launch.file import LaunchError, Process, declared_arguments, prefixes, read_launch_file
+
+GRACE = 5.0  # seconds between two signals of growing weight
+
+
+class Runner:
+    """Processes that live and end together.
+
+    Attributes:
+        exit_code: of the first process that failed; 0 until one does.
+        ended: names and exit codes of the processes, in the order in which they ended.
+    """
+
+    def __init__(self, output: TextIO) -> None:
+        self.exit_code = 0
+        self.ended: list[tuple[str, int]] = []
+        self._output = output
+        self._stop = asyncio.Event()
+
+    async def run(self, processes: Sequence[Process]) -> None:
+        """Run all of them until they have ended."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._stop.set)
+        await asyncio.gather(*(self._keep(process) for process in processes))
+
+    async def _keep(self, process: Process) -> None:
+        """Run a process, again and again if it respawns."""
+        while not self._stop.is_set():
+            await self._run_once(process)
+            if process.required:
+                self._stop.set()
+            if process.respawn_delay is None:
+                return
+            await self._pause(process.respawn_delay)
+
+    async def _run_once(self, process: Process) -> None:
+        search = {"AMENT_PREFIX_PATH": ":".join(map(str, prefixes()))}
+        try:
+            # A session of its own: a terminal's Ctrl-C reaches the processes through us only, once.
+            child = await asyncio.create_subprocess_exec(
+                *process.command,
+                env={**search, **os.environ, **process.environment},
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._say(process.name, f"cannot start {process.command[0]}: {error.strerror}")
+            self.exit_code = self.exit_code or 127
+            self.ended.append((process.name, 127))
+            return
+        assert child.stdout is not None
+        output = asyncio.create_task(self._show(process.name, child.stdout))
+        ended = asyncio.create_task(child.wait())
+        stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({ended, stop}, return_when=asyncio.FIRST_COMPLETED)
+        asked = not ended.done()
+        if asked:
+            await _end(child.pid, ended)
+        stop.cancel()
+        code = await ended
+        _signal_group(child.pid, signal.SIGKILL)  # what it left behind
+        await output
+        self._note(process.name, code, asked)
+
+    def _note(self, name: str, code: int, asked: bool) -> None:
+        """Remember the first failure. Dying of a signal that we sent is none, being deaf to them is."""
+        self.ended.append((name, code))
+        if code == 0 or (asked and code in (-signal.SIGINT, -signal.SIGTERM, 130)):
+            self._say(name, "ended")
+            return
+        self._say(name, f"failed with exit code {code}")
+        self.exit_code = self.exit_code or (code if code > 0 else 128 - code)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait so long, or until all is to end."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
+
+    async def _show(self, name: str, stream: asyncio.StreamReader) -> None:
+        """Print a process's output line by line, however long the lines are."""
+        rest = b""
+        while chunk := await stream.read(65536):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self._say(name, line.decode(errors="replace"))
+        if rest:
+            self._say(name, rest.decode(errors="replace"))
+
+    def _say(self, name: str, text: str) -> None:
+        print(f"[{name}] {text}", file=self._output, flush=True)
+
+
+async def _end(group: int, ended: asyncio.Task[int]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        _signal_group(group, number)
+        await asyncio.wait({ended}, timeout=GRACE)
+        if ended.done():
+            return
+
+
+def _signal_group(group: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, number)
+
+
+def run_launch_file(path: str, arguments: Sequence[str], output: TextIO) -> Runner:
+    """Run a launch file with NAME:=VALUE arguments; what its processes print goes to `output`. Raises LaunchError."""
+    for argument in arguments:
+        if ":=" not in argument:
+            raise LaunchError(f"expected arguments as NAME:=VALUE, got '{argument}'")
+    processes = read_launch_file(path, dict(argument.split(":=", 1) for argument in arguments))
+
+    async def run() -> Runner:
+        runner = Runner(output)
+        await runner.run(processes)
+        return runner
+
+    return asyncio.run(run())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(__doc__)
+        return 0 if arguments else 2
+    try:
+        if arguments[1:] in (["-s"], ["--show-args"]):
+            for name, default, description in declared_arguments(arguments[0]):
+                print(f"{name:16} {description} (default: {'none' if default is None else repr(default)})")
+            return 0
+        return run_launch_file(arguments[0], arguments[1:], sys.stdout).exit_code
+    except LaunchError as error:
+        print(f"[launch] {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Nodes beside the trackers: replay and the recorders."""

@@ -1,0 +1,75 @@
+"""Records what is tracked: an annotated video and the tracks as text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2DArray
+
+from camtrack.recording.files import NO_IMAGE, Image, Joined, Joiner, NamedTracks, Recording
+from camtrack_core.config import ImageNodeParameters
+from camtrack_core.ros.lifecycle import qos
+from camtrack_core.ros.lifecycle.image_input import ImageInput
+from camtrack_core.ros.lifecycle.node import CamtrackNode, run
+from camtrack_core.ros.messages.cdr import unpack
+from camtrack_core.ros.messages.detections2d import class_names, to_tracks
+from camtrack_core.ros.messages.image import measurement_time
+
+
+class RecorderParameters(ImageNodeParameters):
+    """What a recorder can be told."""
+
+    folder: str = Field("recording", description="where tracks.mp4, tracks.txt and tracks.jsonl go")
+    capacity: int = Field(32, ge=1, description="images that may wait for their tracks")
+
+
+class RecorderNode(CamtrackNode[RecorderParameters]):
+    """Subscribes to `image` and `tracks`, joins them by stamp and writes a Recording."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("recorder", RecorderParameters, **options)
+        self._recording: Recording | None = None
+
+    def configure(self, parameters: RecorderParameters) -> None:
+        self._joiner: Joiner[NamedTracks] = Joiner(parameters.capacity)
+        self._recording = Recording(Path(parameters.folder))
+        ImageInput(self, "image", self._on_image, parameters)
+        self.subscribe_serialised(Detection2DArray, "tracks", self._on_tracks, qos.RESULTS)
+
+    def cleanup(self) -> None:
+        if self._recording is None:
+            return
+        recording = self._recording
+        try:
+            self._write(self._joiner.flush())
+        finally:  # whatever fails: without its end the video cannot be played
+            self._recording = None
+            recording.close()
+        self.get_logger().info(f"recorded {recording.frames} images in {Path(self.parameters.folder).resolve()}")
+
+    def reset(self) -> None:
+        self._write(self._joiner.flush())
+
+    def _on_image(self, image: Image, time_ns: int, header: Header) -> None:
+        self._write(self._joiner.add_image(time_ns, image))
+
+    def _on_tracks(self, data: bytes) -> None:
+        detections = unpack(data)
+        names = class_names(detections)
+        tracks = NamedTracks(to_tracks(detections, names), names)
+        self._write(self._joiner.add_tracks(measurement_time(detections), tracks))
+
+    def _write(self, complete: list[Joined[NamedTracks]]) -> None:
+        assert self._recording is not None
+        for time_ns, image, tracks in complete:
+            if image is None:
+                self.drop(*NO_IMAGE)
+            with self.monitor.stage("write"):
+                self._recording.write(time_ns, image, tracks)
+
+
+def main() -> int:
+    return run(RecorderNode)

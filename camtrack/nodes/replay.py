@@ -1,0 +1,309 @@
+"""Plays a recording or a generated drive as a camera would: images, calibration, if wanted tf and /clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from math import inf
+from typing import Any, Literal
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
+from pydantic import Field
+from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Bool, Header
+from tf2_msgs.msg import TFMessage
+from vision_msgs.msg import Detection2DArray, Detection3DArray
+
+from camtrack.replay import Pacer, excerpt, read_ahead
+from camtrack_core.config import NodeParameters
+from camtrack_core.datasets.frames import Frame
+from camtrack_core.datasets.sources import open_source
+from camtrack_core.errors import CamtrackError, DataError
+from camtrack_core.ros.lifecycle import qos
+from camtrack_core.ros.lifecycle.node import SUBSCRIBERS, CamtrackNode, found_subscribers, run
+from camtrack_core.ros.messages.cdr import unpack_stamp
+from camtrack_core.ros.messages.image import fill_compressed, fill_image
+from camtrack_core.ros.messages.stamps import fill_stamp
+from camtrack_core.ros.tf.transforms import to_transform
+
+READ_AHEAD_BYTES = 256 * 2**20
+MEETING = 10.0  # seconds that nodes which are up get to find each other; on a busy machine it has taken 3
+LINGER = 1.0  # seconds that the end of the recording gives those who still work on its last frames
+SENDINGS = 3  # of an image whose result does not come: images travel best effort and may be lost
+POLL = 0.02  # seconds between two looks at what a replay waits for
+
+
+class ReplayParameters(NodeParameters):
+    """What a replay can be told."""
+
+    source: str = Field(description="video file, folder of frames, UA-DETRAC sequence or drive:SEED")
+    rate: float = Field(1.0, ge=0, description="factor on the recorded speed; 0: wait for each result")
+    loop: bool = Field(False, description="start again at the end; the stamps then jump back")
+    start: float = Field(0.0, ge=0, description="begin so far into the recording, seconds")
+    duration: float = Field(inf, gt=0, description="play this much of the recording, seconds")
+    compressed: bool = Field(False, description="publish JPEG on `image/compressed` instead of `image`")
+    publish_clock: bool = Field(False, description="publish the stamps on /clock")
+    publish_tf: bool = Field(False, description="publish the poses of vehicle and camera, where known")
+    frame_id: str = Field("camera", description="frame of the images, optical axes")
+    vehicle_frame: str = Field("base_link", description="frame of the vehicle")
+    fixed_frame: str = Field("map", description="frame that the poses are given in")
+    wait_for_subscribers: int = Field(1, ge=0, description="start when so many listen to the images")
+    wait_for_results: bool = Field(False, description="start when somebody publishes `results`, too")
+    result_type: Literal["Detection2DArray", "Detection3DArray"] = Field(
+        "Detection2DArray", description="of the topic `results`"
+    )
+    subscriber_timeout: float = Field(300.0, gt=0, description="start without them after so long, seconds")
+    result_timeout: float = Field(
+        5.0, gt=0, description="with rate 0: send an image again, in the end give its result up, after this, seconds"
+    )
+
+
+@dataclass(frozen=True)
+class Shot:
+    """The messages of one frame."""
+
+    time_ns: int
+    image: Image | CompressedImage
+    camera_info: CameraInfo
+    transforms: TFMessage
+
+
+class ReplayNode(CamtrackNode[ReplayParameters]):
+    """Publishes `image` or `image/compressed`, `camera_info`, `/tf`, `/clock`, and `~/finished` at the end.
+
+    With rate 0 every frame waits until a result with its stamp has come back on `results`, and is sent again if none
+    does: a tracker that had seen it counts the second one as a drop.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("replay", ReplayParameters, **options)
+
+    def configure(self, parameters: ReplayParameters) -> None:
+        self._sequence = open_source(parameters.source)
+        topic = self.resolve_topic_name("image")
+        if parameters.compressed:
+            self._images = self.advertise(CompressedImage, f"{topic}/compressed", qos.SENSOR_DATA)
+        else:
+            self._images = self.advertise(Image, topic, qos.SENSOR_DATA)
+        self._camera_info = self.advertise(CameraInfo, "camera_info", qos.SENSOR_DATA)
+        self._finished = self.advertise(Bool, "~/finished", qos.LATCHED)
+        if parameters.publish_clock:
+            self._sim_clock = self.advertise(Clock, "/clock", qos.CLOCK)
+        if parameters.publish_tf:
+            self._tf = self.advertise(TFMessage, "/tf", qos.TRANSFORMS)
+        if parameters.rate == 0:
+            kind = {"Detection2DArray": Detection2DArray, "Detection3DArray": Detection3DArray}[parameters.result_type]
+            self.subscribe_serialised(kind, "results", self._on_result, qos.RESULTS)
+        if parameters.wait_for_results:
+            self._found: dict[str, dict[str, str]] = {}  # subscribers of each topic, by the name of its publisher
+            self.subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.DIAGNOSTICS)
+        self._result_ns = 0
+
+    def activate(self) -> None:
+        self._steps = self._play()
+        self._timer = self.repeat(POLL, self._resume)
+
+    def deactivate(self) -> None:
+        self._steps.close()
+        self.destroy_timer(self._timer)
+
+    def _on_result(self, data: bytes) -> None:
+        self._result_ns = unpack_stamp(data)
+        self._resume_in(0.0)
+
+    def _resume_in(self, seconds: float) -> None:
+        self._timer.timer_period_ns = max(1, round(seconds * 1e9))
+        self._timer.reset()
+
+    def _resume(self) -> None:
+        """Go on with the replay until it has to wait again."""
+        if self.exit_code is not None:
+            return
+        try:
+            delay = next(self._steps, None)
+        except CamtrackError as error:
+            self.get_logger().error(f"the replay ends: {error}")
+            self._finished.publish(Bool(data=True))
+            self.finish(1)
+            return
+        if delay is None:
+            self.finish(0)
+        else:
+            self._resume_in(delay)
+
+    def _play(self) -> Generator[float, None, None]:
+        """The whole replay; yields the seconds that it wants to wait."""
+        yield from self._wait_for_listeners()
+        yield from self._play_once()
+        while self.parameters.loop:
+            yield from self._play_once()
+        self.get_logger().info(f"end of {self._sequence.name}: {self.monitor.processed} frames")
+        self._finished.publish(Bool(data=True))
+        yield LINGER
+
+    def _wait_for_listeners(self) -> Iterator[float]:
+        """Wait until all nodes that work on the images are up: what they miss of the beginning is lost."""
+        parameters, results = self.parameters, self.resolve_topic_name("results")
+        listeners = f"{parameters.wait_for_subscribers} subscribers of {self._images.topic_name}"
+        self.get_logger().info(f"waiting for {listeners}")
+        yield from self._wait_for(
+            lambda: self._images.get_subscription_count() >= parameters.wait_for_subscribers,
+            parameters.subscriber_timeout,
+            f"expected {listeners}",
+        )
+        if parameters.wait_for_results:
+            yield from self._wait_for(
+                lambda: self.count_publishers(results) > 0,
+                parameters.subscriber_timeout,
+                f"expected a publisher of {results}",
+            )
+            yield from self._wait_for(self._have_met, MEETING, "expected all nodes to find their subscribers")
+
+    def _have_met(self) -> bool:
+        """Whether we and all who work on the images and report so have found every subscriber."""
+        at_work = _names(self.get_subscriptions_info_by_topic(self._images.topic_name))
+        at_work |= _names(self.get_publishers_info_by_topic(self.resolve_topic_name("results")))
+        reporting = at_work & _names(self.get_publishers_info_by_topic("/diagnostics"))
+        if not reporting <= self._found.keys():
+            return False
+        reports = [found_subscribers(self._told), *(self._found[name] for name in reporting)]
+        return all(
+            int(count) >= self.count_subscribers(key.removeprefix(SUBSCRIBERS))
+            for report in reports
+            for key, count in report.items()
+        )
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            self._found[status.name] = {v.key: v.value for v in status.values if v.key.startswith(SUBSCRIBERS)}
+
+    def _play_once(self) -> Iterator[float]:
+        pacer = Pacer(self.parameters.rate)
+        shots = self._shots()
+        try:
+            for shot in shots:
+                if self.parameters.rate == 0:
+                    self.monitor.processed += 1
+                    yield from self._publish_until_answered(shot)
+                else:
+                    yield pacer.delay(shot.time_ns)
+                    self._publish(shot)
+                    self.monitor.processed += 1
+                    self.monitor.facts["behind_s"] = f"{pacer.behind:.1f}"
+        finally:
+            shots.close()
+
+    def _publish_until_answered(self, shot: Shot) -> Iterator[float]:
+        for _ in range(SENDINGS):
+            self._publish(shot)
+            yield from self._wait_for(
+                lambda: self._result_ns == shot.time_ns,
+                self.parameters.result_timeout,
+                f"expected a result for {shot.time_ns / 1e9:.3f} s on {self.resolve_topic_name('results')}",
+            )
+            if self._result_ns == shot.time_ns:
+                return
+
+    def _wait_for(self, condition: Callable[[], bool], seconds: float, sentence: str) -> Iterator[float]:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                self.drop("waited in vain", f"{sentence}, waited {seconds:g} s")
+                return
+            yield POLL
+
+    def _shots(self) -> Generator[Shot, None, None]:
+        """The messages of the frames to be played, made ahead of their time within bounded memory."""
+        frames = excerpt(self._sequence, self.parameters.start, self.parameters.duration)
+        first = next(frames, None)
+        if first is None:
+            start = self.parameters.start
+            raise DataError(f"{self.parameters.source}: expected frames from {start:g} s on, got none")
+        capacity = max(2, READ_AHEAD_BYTES // first.image.nbytes)
+        return read_ahead(map(self._shoot, chain([first], frames)), capacity)
+
+    def _shoot(self, frame: Frame) -> Shot:
+        header = Header(frame_id=self.parameters.frame_id)
+        fill_stamp(header.stamp, frame.time_ns)
+        image = (
+            fill_compressed(CompressedImage(header=header), frame.image)
+            if self.parameters.compressed
+            else fill_image(Image(header=header), frame.image)
+        )
+        transforms = TFMessage(transforms=list(self._poses(frame, header.stamp)))
+        return Shot(frame.time_ns, image, _camera_info(frame, header), transforms)
+
+    def _poses(self, frame: Frame, stamp: Time) -> Iterable[Any]:
+        """Fixed frame to vehicle to camera, as far as the frame knows."""
+        names = self.parameters
+        camera, vehicle = frame.camera_pose, frame.ego_pose
+        if vehicle is not None:
+            yield to_transform(vehicle, names.fixed_frame, names.vehicle_frame, stamp)
+        if camera is not None and vehicle is not None:
+            yield to_transform(vehicle.inverse() @ camera, names.vehicle_frame, names.frame_id, stamp)
+        elif camera is not None:
+            yield to_transform(camera, names.fixed_frame, names.frame_id, stamp)
+
+    def _publish(self, shot: Shot) -> None:
+        with self.monitor.stage("publish"):
+            # Who receives the image finds its time, place and calibration already there.
+            if self.parameters.publish_clock:
+                self._sim_clock.publish(Clock(clock=shot.image.header.stamp))
+            if self.parameters.publish_tf:
+                self._tf.publish(shot.transforms)
+            self._camera_info.publish(shot.camera_info)
+            self._images.publish(shot.image)
+
+
+def _names(endpoints: Iterable[Any]) -> set[str]:
+    """Full names of the nodes that endpoints belong to."""
+    return {qos.node_name(endpoint) for endpoint in endpoints}
+
+
+def _camera_info(frame: Frame, header: Header) -> CameraInfo:
+    """Calibration of a frame; zero intrinsics mean "uncalibrated" in ROS."""
+    height, width = frame.image.shape[:2]
+    info = CameraInfo(header=header, height=height, width=width, distortion_model="plumb_bob", d=[0.0] * 5)
+    if frame.camera is not None:
+        k = frame.camera.intrinsics
+        info.k = [float(value) for value in k.ravel()]
+        info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+        info.p = [float(value) for row in k for value in (*row, 0.0)]
+    return info
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a replay came to.
+
+    Attributes:
+        exit_code: of the process.
+        frames: number of those that were published.
+        drops: number of waits in vain and other drops, by cause.
+    """
+
+    exit_code: int
+    frames: int
+    drops: dict[str, int]
+
+
+def replay(namespace: str, parameters: Mapping[str, object]) -> Played:
+    """Run the node with these parameters until it ends."""
+    overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+    nodes: list[ReplayNode] = []
+
+    def make() -> ReplayNode:
+        nodes.append(ReplayNode(namespace=namespace, parameter_overrides=overrides))
+        return nodes[0]
+
+    exit_code = run(make)
+    return Played(exit_code, nodes[0].monitor.processed, dict(nodes[0].monitor.drops))
+
+
+def main() -> int:
+    return run(ReplayNode)

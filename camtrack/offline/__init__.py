@@ -1,0 +1,1 @@
+"""`camtrack track`: recordings to files of tracks, without ROS."""

@@ -1,0 +1,59 @@
+"""`camtrack track`: the offline run with a progress bar, and what it says at the end."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import get_args
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from camtrack.offline.methods import Method, Run, demo_model
+from camtrack.offline.run import track_sources
+from camtrack.offline.task import Result
+from camtrack_core.commands import print_json
+from camtrack_core.datasets.sources import list_sources
+from camtrack_core.errors import ConfigurationError
+from camtrack_core.runtime import Device
+
+
+def make_run(method: Method, model: Path | None, device: str) -> Run:
+    """A run with the weights that come with the method unless others are named. Raises ConfigurationError."""
+    if device not in get_args(Device):
+        raise ConfigurationError(f"--device: expected one of {', '.join(get_args(Device))}, got {device}")
+    if model is None and method != "pkf" and not demo_model(method).is_file():
+        raise ConfigurationError(f"no weights come with --method {method} here; name an exported model with --model")
+    return Run(method, model or demo_model(method), device)  # type: ignore[arg-type]
+
+
+def run_track(sources: list[str], out: Path, run: Run, jobs: int, cluster: str, as_json: bool) -> int:
+    """Runs it; returns the exit code, 2 where a sequence failed. Raises CamtrackError for what a user can mend."""
+    specs = [spec for source in sources for spec in list_sources(source)]
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(f"{len(specs)} sequences" if len(specs) > 1 else "frames", total=None)
+        results = track_sources(
+            specs, out, run, jobs, lambda done, total: progress.update(task, completed=done, total=total), cluster
+        )
+    if as_json:
+        print_json([asdict(result) for result in results])
+    elif not all(result.error for result in results):
+        Console().print(_table(results))
+    failed = [result for result in results if result.error]
+    for result in failed:
+        console.print(f"[red]error:[/] {result.name}: {result.error}", highlight=False, soft_wrap=True)
+    return 2 if failed else 0
+
+
+def _table(results: list[Result]) -> Table:
+    table = Table("sequence", "frames", "tracks", "frames/s")
+    for result in results:
+        if result.kept:
+            table.add_row(result.name, "", "", "done before")
+        elif not result.error:
+            rate = result.frames / max(result.seconds, 1e-9)
+            table.add_row(result.name, str(result.frames), str(result.tracks), f"{rate:.1f}")
+    return table

@@ -1,0 +1,221 @@
+"""The trackers that an offline run can use, fed with recordings, and the form that their tracks are written in."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from camtrack_core.datasets.frames import Frame, Sequence
+from camtrack_core.datasets.kitti import sequences as kitti
+from camtrack_core.datasets.motchallenge import MotChallengeSequence
+from camtrack_core.datasets.nuscenes import NuScenesSequence
+from camtrack_core.datasets.video import stamp_ns
+from camtrack_core.errors import DataError
+from camtrack_core.evaluation.kitti.text import write_kitti
+from camtrack_core.evaluation.mot_text import write_mot
+from camtrack_core.evaluation.nuscenes.submission import SubmittedBoxes, write_submission
+from camtrack_core.geometry.boxes import Boxes2D, Boxes3D
+from camtrack_core.geometry.camera import Pose
+from camtrack_core.geometry.tracks import Tracks2D
+from camtrack_core.runtime import Device
+
+if TYPE_CHECKING:
+    from time3d_tracker.tracker import Result as SpatialTracks
+
+Method = Literal["gcnet", "time3d", "pkf", "stack"]
+# nuScenes' names of classes and of the motion (moving, stopped, parked), by those of Time3D.
+SUBMITTED = {"cyclist": "bicycle"}
+VEHICLE = ("vehicle.moving", "vehicle.stopped", "vehicle.parked")
+ATTRIBUTES = {
+    "pedestrian": ("pedestrian.moving", "pedestrian.standing", "pedestrian.standing"),
+    "cyclist": ("cycle.with_rider", "cycle.with_rider", "cycle.without_rider"),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is made of.
+
+    Attributes:
+        method: gcnet, GCNet's own tracks; stack, those through PKF, as the nodes do; pkf, PKF on the public
+            detections that come with a recording; time3d, Time3D's tracks in space.
+        model: exported GCNet or Time3D.
+        device: what runs it.
+    """
+
+    method: Method
+    model: Path
+    device: Device = "auto"
+
+    def suffix(self, sequence: Sequence) -> str:
+        """Of the file with the tracks of a sequence."""
+        return ".json" if self.method == "time3d" and isinstance(sequence, NuScenesSequence) else ".txt"
+
+    def settings(self) -> dict[str, str]:
+        """What must be equal for two results to belong to one run. Raises DataError where there is no model."""
+        if self.method == "pkf":
+            return {"method": self.method}
+        try:
+            digest = hashlib.sha256(self.model.read_bytes()).hexdigest()[:16]
+        except OSError as error:
+            raise DataError(f"cannot read the model {self.model}: {error.strerror}") from error
+        return {"method": self.method, "model": self.model.name, "model_sha256": digest, "device": self.device}
+
+
+def demo_model(method: Method) -> Path:
+    """The weights that come with this project for a method."""
+    if method == "time3d":
+        from time3d_tracker.model import DEMO_MODEL
+
+        return DEMO_MODEL
+    from gcnet_tracker.tracker import DEMO_MODEL as GCNET
+
+    return GCNET
+
+
+class Engine:
+    """Makes the tracks of one sequence after the other; the model is loaded once.
+
+    Attributes:
+        seconds: that the trackers took for each frame of the sequence so far, without reading it.
+        class_names: of the model, which class_ids of the tracks index; empty for PKF alone.
+
+    Raises ModelError for a model that cannot be used.
+    """
+
+    def __init__(self, run: Run, threads: int = 0) -> None:
+        self._run = run
+        self._model: Any = None
+        self.seconds: list[float] = []
+        if run.method == "time3d":
+            from time3d_tracker.model import Time3DModel
+
+            self._model = Time3DModel(run.model, run.device, threads)
+        elif run.method != "pkf":
+            from gcnet_tracker.tracker import GCNetModel
+
+            self._model = GCNetModel(run.model, run.device, threads)
+        if run.method in ("pkf", "stack"):
+            from pkf_filter.ros.precompile import warm_up_in_image
+
+            warm_up_in_image()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        names: tuple[str, ...] = () if self._model is None else self._model.class_names
+        return names
+
+    def tracks(self, sequence: Sequence) -> Iterator[Tracks2D | SpatialTracks]:
+        """The tracks after every frame, from trackers that know nothing yet; `seconds` grows with them.
+
+        Raises:
+            DataError: a frame is broken, for PKF alone the recording has no public detections, for Time3D no camera.
+        """
+        self.seconds = []
+        steps: dict[str, Callable[[Sequence], Callable[[Any], Any]]] = {
+            "gcnet": self._gcnet, "pkf": self._pkf, "stack": self._stack, "time3d": self._time3d,
+        }  # fmt: skip
+        step = steps[self._run.method](sequence)
+        for item in _public_detections(sequence) if self._run.method == "pkf" else sequence:
+            started = time.perf_counter()
+            found = step(item)
+            self.seconds.append(time.perf_counter() - started)
+            yield found
+
+    def _gcnet(self, sequence: Sequence) -> Callable[[Frame], Tracks2D]:
+        from gcnet_tracker.tracker import Tracker
+
+        tracker = Tracker(self._model)
+        return lambda frame: tracker.step(frame.image)
+
+    def _stack(self, sequence: Sequence) -> Callable[[Frame], Tracks2D]:
+        from pkf_filter.image.tracker import Tracker as Filter
+
+        gcnet, pkf = self._gcnet(sequence), Filter()
+
+        def step(frame: Frame) -> Tracks2D:
+            found = gcnet(frame)
+            return pkf.step(frame.time_ns, Boxes2D(found.xyxy, found.scores, found.class_ids))
+
+        return step
+
+    def _pkf(self, sequence: Sequence) -> Callable[[tuple[int, Boxes2D]], Tracks2D]:
+        from pkf_filter.image.tracker import Tracker as Filter
+
+        pkf = Filter()
+        return lambda item: pkf.step(*item)
+
+    def _time3d(self, sequence: Sequence) -> Callable[[Frame], SpatialTracks]:
+        from time3d_tracker.level import camera_height
+        from time3d_tracker.tracker import Tracker
+
+        tracker = Tracker(self._model)
+
+        def step(frame: Frame) -> SpatialTracks:
+            if frame.camera is None:
+                raise DataError(f"{sequence.name}: expected a recording with a calibrated camera, found none")
+            height = camera_height(frame)
+            return tracker.step(frame.image, frame.time_ns, frame.camera.intrinsics, frame.camera_pose, height)
+
+        return step
+
+    # --- What is written
+
+    def write(self, path: Path, sequence: Sequence, frames: list[Any]) -> None:
+        """Writes what `tracks` gave: MOTChallenge text; of tracks in space a nuScenes submission or KITTI's text.
+
+        Raises OSError.
+        """
+        if self._run.method != "time3d":
+            write_mot(path, frames)
+            return
+        names = self.class_names
+        if isinstance(sequence, NuScenesSequence):
+            keys = [(key, found) for key, found in zip(sequence.keys(), frames, strict=True) if key is not None]
+            write_submission(path, {token: _submitted(found, pose, names) for (token, pose), found in keys})
+            return
+        mounting = sequence.mounting() if isinstance(sequence, kitti.KittiSequence) else None
+        place = kitti.TO_VEHICLE if mounting is None else mounting
+        write_kitti(path, [(f.tracks, moved(f.tracks.boxes, place @ f.upright), f.xyxy) for f in frames], names)
+
+
+def ids_of(frame: Tracks2D | SpatialTracks) -> list[int]:
+    """Ids of the tracks in a frame, in the image or in space."""
+    ids: list[int] = (frame if isinstance(frame, Tracks2D) else frame.tracks).ids.tolist()
+    return ids
+
+
+def moved(boxes: Boxes3D, pose: Pose) -> Boxes3D:
+    """Boxes (up axis z) in the parent frame of a pose, where they stay upright."""
+    flat = np.zeros(len(boxes))
+    heading = np.stack([np.cos(boxes.yaw), np.sin(boxes.yaw), flat], 1) @ pose.rotation.T
+    velocity = boxes.velocity @ pose.rotation.T
+    return Boxes3D(pose.apply(boxes.centre), boxes.size, np.arctan2(heading[:, 1], heading[:, 0]), velocity)
+
+
+def _public_detections(sequence: Sequence) -> Iterator[tuple[int, Boxes2D]]:
+    """Time and detections of every frame. Raises DataError where a recording has none."""
+    if not isinstance(sequence, MotChallengeSequence):
+        raise DataError(f"{sequence.name}: expected a recording with public detections (det/det.txt), found none")
+    for index, found in enumerate(sequence.detections()):
+        scores = np.clip(found.scores, 0, 1)  # some public detectors give margins
+        yield stamp_ns(index, sequence.frame_rate), Boxes2D(found.xyxy, scores, found.class_ids)
+
+
+def _submitted(found: SpatialTracks, camera_pose: Pose, names: tuple[str, ...]) -> SubmittedBoxes:
+    tracks = found.tracks
+    own = [names[i] for i in tracks.class_ids]
+    attributes = [ATTRIBUTES.get(name, VEHICLE)[k] for name, k in zip(own, tracks.motions.argmax(1), strict=True)]
+    return SubmittedBoxes(
+        moved(tracks.boxes, camera_pose @ found.upright),
+        tracks.scores,
+        np.array([SUBMITTED.get(name, name) for name in own], np.str_),
+        tracks.ids.astype(np.str_),
+        np.array(attributes, np.str_),
+    )

@@ -1,0 +1,1 @@
+"""KITTI's tracking benchmark."""

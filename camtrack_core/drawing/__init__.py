@@ -1,0 +1,1 @@
+"""Boxes and tracks drawn into images and onto maps."""

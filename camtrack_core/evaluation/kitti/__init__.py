@@ -1,0 +1,1 @@
+"""KITTI's scores, and its text."""

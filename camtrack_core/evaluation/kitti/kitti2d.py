@@ -1,0 +1,45 @@
+"""KITTI's 2D tracking protocol: what counts as truth and as tracked for one class.
+
+Neighbouring classes and hardly visible objects are neither hit nor miss; DontCare regions and low boxes hide tracks
+that match nothing (A. Geiger, P. Lenz, R. Urtasun, CVPR 2012; as TrackEval has it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from camtrack_core.datasets.kitti.rows import DONT_CARE, KittiObjects
+from camtrack_core.evaluation.kitti.kitti3d import MAX_OCCLUSION, MAX_TRUNCATION, NEIGHBOURS
+from camtrack_core.evaluation.tracking import EvaluationFrame, TrackTruth
+from camtrack_core.geometry.tracks import Tracks2D
+
+MIN_TRACK_HEIGHT = 25.0  # pixels
+
+
+def evaluation_frames(truth: KittiObjects, tracks: Sequence[Tracks2D], kind: str) -> list[EvaluationFrame]:
+    """A sequence for one class, of which the tracks are; to be scored with MIN_TRACK_HEIGHT."""
+    objects = truth[np.isin(truth.kinds, [kind, NEIGHBOURS.get(kind, "")])]
+    regions = truth[truth.kinds == DONT_CARE]
+    scored = (objects.kinds == kind) & (objects.occlusion <= MAX_OCCLUSION) & (objects.truncation <= MAX_TRUNCATION)
+    frames = []
+    for number, found in enumerate(tracks):
+        rows = objects.frames == number
+        one_class = np.zeros(rows.sum(), np.int64)
+        frames.append(
+            EvaluationFrame(
+                TrackTruth(objects.ids[rows], objects.xyxy[rows], one_class, scored[rows]),
+                found,
+                regions.xyxy[regions.frames == number],
+            )
+        )
+    return frames
+
+
+def tracks_of(results: KittiObjects, kind: str, count: int) -> list[Tracks2D]:
+    """The tracks of a class, or of all if `kind` is empty, in each of `count` frames. Scores may be missing."""
+    rows = results[results.kinds == kind] if kind else results
+    scores = np.where(np.isfinite(rows.scores), rows.scores, 1.0)
+    tracks = Tracks2D(rows.ids, rows.xyxy, scores, np.zeros(len(rows), np.int64))
+    return [tracks[rows.frames == number] for number in range(count)]

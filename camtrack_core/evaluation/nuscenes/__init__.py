@@ -1,0 +1,1 @@
+"""nuScenes' scores, by the official devkit, and its submissions."""

@@ -1,0 +1,1 @@
+"""The vocabulary: boxes, cameras, tracks and what they have in common."""

@@ -1,0 +1,1 @@
+"""What the networks of both trackers are made of."""

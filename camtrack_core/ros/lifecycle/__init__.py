@@ -1,0 +1,1 @@
+"""What every node is made of: states, parameters, QoS, images in."""

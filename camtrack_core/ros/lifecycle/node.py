@@ -1,0 +1,373 @@
+"""The lifecycle node that all nodes of this project are made from.
+
+A node is a parameter model, a few hooks and a main function. The base validates the parameters, starts by
+itself (`autostart`), gates callbacks on the lifecycle, survives their exceptions, watches the order of stamps
+and the other ends of its topics, publishes diagnostics each second and ends cleanly on SIGINT and SIGTERM:
+
+    class Tracker(CamtrackNode[TrackerParameters]):
+        def __init__(self, **options):
+            super().__init__("tracker", TrackerParameters, **options)
+
+        def configure(self, parameters):  # raise a CamtrackError to refuse
+            self.tracker = make_tracker(parameters)
+            self.tracks = self.advertise(Detection2DArray, "~/tracks", RESULTS)
+            ImageInput(self, "image", self.on_image, parameters)  # camtrack_core.ros.lifecycle.image_input
+
+        def on_image(self, image, time_ns, header):
+            with self.monitor.stage("track"):
+                tracks = self.tracker.update(image, time_ns)
+            self.tracks.publish(messages.pack_tracks(tracks, NAMES, header))
+
+        def reset(self):  # time went backwards
+            self.tracker.reset()
+
+    def main():
+        return run(Tracker)
+
+Hooks: configure(parameters), activate(), deactivate(), cleanup(), reset(); all but configure may be left out.
+
+For use inside the hooks and callbacks:
+    subscribe(type, topic, callback, qos)  a subscription that is silent unless the node is active
+    subscribe_serialised(...)              the same, for callbacks that take the message as bytes
+    advertise(type, topic, qos)            a lifecycle publisher
+    repeat(seconds, callback)              a timer on the machine's clock, silent unless the node is active
+    accept(source, time_ns)                whether a stamp is usable; counts duplicates, resets on a jump back
+    drop(cause, sentence)                  count and report a measurement that cannot be used
+    warn(subject, sentence or None)        set or end a standing warning
+    finish(exit_code)                      end the process after this callback
+    monitor.stage(name), monitor.facts, monitor.processed   see camtrack_core.monitor
+
+rclpy's own Node keeps private attributes such as _clock, _logger and _parameters: choose other names.
+What configure creates is destroyed on cleanup. Parameters are read on configure; changing one later is
+refused.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any, Generic
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+
+from camtrack_core.config import P, parameter_names
+from camtrack_core.errors import CamtrackError
+from camtrack_core.monitor import Monitor
+from camtrack_core.ros.lifecycle.parameters import declare, read, strangers
+from camtrack_core.ros.lifecycle.qos import DIAGNOSTICS, deaf_to, unheard_by
+from camtrack_core.ros.messages.stamps import NANOSECONDS, REORDERING, Arrival, StampOrder
+
+DIAGNOSTIC_PERIOD = 1.0  # seconds
+SUBSCRIBERS = "subscribers."  # what the diagnostics say of a topic that the node publishes
+LOG_PERIOD = 10.0  # seconds between two log lines about one cause of drops
+WAKE_UP = 0.2  # seconds after which a waiting node looks whether a signal came
+
+
+class CamtrackNode(LifecycleNode, Generic[P]):
+    """Base of every node; see the module's text.
+
+    Attributes:
+        parameters: the validated parameters, from configure on.
+        monitor: what the diagnostics show.
+        active: whether the lifecycle state is active.
+        exit_code: set by finish(); None while the node wants to go on.
+    """
+
+    parameters: P
+
+    def __init__(self, name: str, model: type[P], **options: Any) -> None:
+        super().__init__(name, automatically_declare_parameters_from_overrides=True, **options)
+        self.monitor = Monitor()
+        self.active = False
+        self.exit_code: int | None = None
+        self._model = model
+        self._state = "unconfigured"
+        self._orders: dict[str, StampOrder] = {}
+        self._logged: dict[str, float] = {}
+        self._heard: list[Any] = []
+        self._told: list[Any] = []
+        self._repeated: list[Any] = []
+
+        declare(self, model)
+        self.add_on_set_parameters_callback(self._refuse_late_parameters)
+        # Not the ROS clock: with use_sim_time and nobody publishing /clock that one stands still.
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
+        self.create_timer(DIAGNOSTIC_PERIOD, self._diagnose, clock=self._steady)
+
+    # --- Hooks
+
+    def configure(self, parameters: P) -> None:
+        """Create what the node needs. Raise a CamtrackError to refuse."""
+        raise NotImplementedError
+
+    def activate(self) -> None:
+        """The node may publish from now on."""
+
+    def deactivate(self) -> None:
+        """The node must be quiet from now on."""
+
+    def cleanup(self) -> None:
+        """Release what configure made besides subscriptions, publishers and timers."""
+
+    def reset(self) -> None:
+        """Time went backwards: forget what was derived from earlier measurements."""
+
+    # --- For use by subclasses
+
+    def subscribe(self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> Any:
+        """A subscription whose callback runs only while the node is active; its exceptions become drops."""
+        return self._listen(kind, topic, callback, qos, raw=False)
+
+    def subscribe_serialised(self, kind: type, topic: str, callback: Callable[[bytes], None], qos: QoSProfile) -> Any:
+        """As subscribe, for callbacks that take the message's serialised form (`camtrack_core.ros.messages.cdr`)."""
+        return self._listen(kind, topic, callback, qos, raw=True)
+
+    def _listen(self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile, raw: bool) -> Any:
+        def lost(event: Any) -> None:
+            self.drop("lost in transport", f"messages on {topic} did not arrive", event.total_count_change)
+
+        events = SubscriptionEventCallbacks(message_lost=lost)
+        guarded = self._guarded(callback)
+        self._heard.append(self.create_subscription(kind, topic, guarded, qos, event_callbacks=events, raw=raw))
+        return self._heard[-1]
+
+    def advertise(self, kind: type, topic: str, qos: QoSProfile) -> Any:
+        """A publisher that is silent unless the node is active."""
+        self._told.append(self.create_lifecycle_publisher(kind, topic, qos))
+        return self._told[-1]
+
+    def repeat(self, seconds: float, callback: Callable[[], None]) -> Any:
+        """A timer that calls back at this period of the machine's clock while the node is active."""
+        self._repeated.append(self.create_timer(seconds, self._guarded(callback), clock=self._steady))
+        return self._repeated[-1]
+
+    def accept(self, source: str, time_ns: int, max_lag: float = 0.0) -> bool:
+        """Whether a stamp of this source is new, or overtaken by at most `max_lag` seconds.
+
+        A duplicate or later one is counted as a drop. One far back in time, as when a recording starts again,
+        resets the node and is accepted.
+        """
+        lag_ns = round(max_lag * NANOSECONDS)
+        order = self._orders.setdefault(source, StampOrder(max(lag_ns, REORDERING)))
+        arrival = order.judge(time_ns)
+        if arrival is Arrival.JUMP_BACK:
+            # The other sources will start again as well: that is the same jump, not another one.
+            self._orders = {source: order}
+            sentence = f"time on {source} went backwards to {time_ns / 1e9:.3f} s: starting afresh"
+            self.get_logger().warning(sentence)
+            self.monitor.event(sentence)
+            self.reset()
+        elif arrival is Arrival.DUPLICATE or (arrival is Arrival.LATE and order.newest - time_ns > lag_ns):
+            self.drop(arrival.value, f"expected a newer stamp on {source}, got {time_ns / 1e9:.3f} s")
+            return False
+        return True
+
+    def drop(self, cause: str, sentence: str, count: int = 1) -> None:
+        """Count a measurement that cannot be used; logged now and then, shown in the diagnostics."""
+        total = self.monitor.drop(cause, count)
+        now = time.monotonic()
+        if now - self._logged.get(cause, -LOG_PERIOD) >= LOG_PERIOD:
+            self._logged[cause] = now
+            self.get_logger().warning(f"dropped ({cause}, {total} so far): {sentence}")
+
+    def warn(self, subject: str, sentence: str | None) -> None:
+        """Set the standing warning about a subject, or end it with None. Logged when it begins and ends."""
+        if sentence is None:
+            if self.monitor.warnings.pop(subject, None):
+                self.get_logger().info(f"{subject}: all is well again")
+            return
+        if subject not in self.monitor.warnings:
+            self.get_logger().warning(sentence)
+        self.monitor.warnings[subject] = sentence
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Let run() end the process with this code."""
+        self.exit_code = exit_code
+
+    # --- Start and end
+
+    def start(self) -> bool:
+        """Configure and activate if `autostart` says so; False if that failed (the reason is logged)."""
+        if self.get_parameter("autostart").value is False:
+            return True
+        success = TransitionCallbackReturn.SUCCESS
+        return self.trigger_configure() == success and self.trigger_activate() == success
+
+    def close(self) -> None:
+        """Run the hooks that end the node, then destroy it."""
+        if self._state != "finalized":
+            self.trigger_shutdown()
+        self.destroy_node()
+
+    # --- Lifecycle
+
+    def on_configure(self, state: Any) -> TransitionCallbackReturn:
+        for sentence in strangers(self, self._model):
+            self.get_logger().warning(sentence)
+        if not self._attempt("configure", self._configure):
+            self._attempt("clean up", self._release)
+            return TransitionCallbackReturn.FAILURE
+        self._state = "inactive"
+        return super().on_configure(state)
+
+    def on_activate(self, state: Any) -> TransitionCallbackReturn:
+        result = super().on_activate(state)
+        if not self._attempt("activate", self.activate):
+            super().on_deactivate(state)
+            return TransitionCallbackReturn.FAILURE
+        self._state, self.active = "active", True
+        return result
+
+    def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
+        self._quiet()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
+        self._attempt("clean up", self._release)
+        self._state = "unconfigured"
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: Any) -> TransitionCallbackReturn:
+        if self.active:
+            self._quiet()
+        if self._state != "unconfigured":
+            self._attempt("clean up", self._release)
+        self._state = "finalized"
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        self.parameters = read(self, self._model)
+        self.configure(self.parameters)
+
+    def _quiet(self) -> None:
+        self._state, self.active = "inactive", False
+        self._attempt("deactivate", self.deactivate)
+
+    def _release(self) -> None:
+        for subscription in self._heard:
+            self.destroy_subscription(subscription)
+        for publisher in self._told:
+            self.destroy_lifecycle_publisher(publisher)
+        for timer in self._repeated:
+            self.destroy_timer(timer)
+        self._heard, self._told, self._repeated = [], [], []
+        self._orders.clear()
+        self.monitor.warnings.clear()
+        self.cleanup()
+
+    def _attempt(self, what: str, hook: Callable[[], None]) -> bool:
+        """Run a hook; a failure is logged: a sentence for what was foreseen, a traceback for a bug."""
+        try:
+            hook()
+        except CamtrackError as error:
+            self.get_logger().error(f"cannot {what}: {error}")
+            return False
+        except Exception:  # rclpy would swallow it
+            self.get_logger().error(f"cannot {what}:\n{traceback.format_exc()}")
+            return False
+        return True
+
+    def _refuse_late_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        ours = {change.name for change in changes} & set(parameter_names(self._model))
+        if ours and self._state in ("inactive", "active"):
+            reason = f"{', '.join(sorted(ours))}: read on configure only; clean the node up first"
+            return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
+
+    # --- Callbacks and diagnostics
+
+    def _guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
+        """The callback, silent unless the node is active; what it raises is counted and the node stays up."""
+
+        def call(*message: Any) -> None:
+            if not self.active:
+                return
+            try:
+                callback(*message)
+            except CamtrackError as error:
+                self.drop(getattr(error, "cause", type(error).__name__), str(error))
+            except Exception as error:
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                cause = f"{type(error).__name__} in {place.name}"
+                if self.monitor.drop(cause) == 1:  # the traceback once; how often it happens is in the diagnostics
+                    self.get_logger().error(f"dropped ({cause}):\n{traceback.format_exc()}")
+
+        return call
+
+    def _diagnose(self) -> None:
+        self._check_endpoints()
+        report = self.monitor.report()
+        status = DiagnosticStatus(name=self.get_fully_qualified_name(), hardware_id="camtrack")
+        status.level = DiagnosticStatus.WARN if report.warnings else DiagnosticStatus.OK
+        status.message = "; ".join(report.warnings) or f"{self._state}, {report.rate:.1f} Hz"
+        values = {"state": self._state, **report.values, **found_subscribers(self._told)}
+        status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+    def _check_endpoints(self) -> None:
+        """Warn about publishers and subscribers that share a topic with us but cannot talk to us."""
+        for subscription in self._heard:
+            self.warn(subscription.topic_name, "; ".join(deaf_to(self, subscription)) or None)
+        for publisher in self._told:
+            self.warn(publisher.topic_name, "; ".join(unheard_by(self, publisher)) or None)
+
+
+def run(*make_nodes: Callable[[], CamtrackNode[Any]]) -> int:
+    """Run nodes in one process until a signal or finish() of one ends them; returns the process's exit code.
+
+    0 after SIGINT, SIGTERM or finish(); 1 if a node could not start by itself.
+    """
+    # rclpy's own handlers shut the context down under a running callback, which sometimes raises or hangs.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    stop = _StopSignals()
+    executor = SingleThreadedExecutor()
+    nodes = [make_node() for make_node in make_nodes]
+    for node in nodes:
+        executor.add_node(node)
+    try:
+        if not all([node.start() for node in nodes]):
+            return 1
+        while not stop.received and all(node.exit_code is None for node in nodes):
+            executor.spin_once(timeout_sec=WAKE_UP)
+        return max(node.exit_code or 0 for node in nodes)
+    except KeyboardInterrupt:  # the second signal
+        return 0
+    finally:
+        for node in nodes:
+            executor.remove_node(node)
+            node.close()
+        executor.shutdown()
+        rclpy.try_shutdown()
+
+
+def found_subscribers(publishers: Iterable[Any]) -> dict[str, str]:
+    """`subscribers.TOPIC`: how many each publisher has found. What it publishes before reaches the others never."""
+    return {SUBSCRIBERS + publisher.topic_name: str(publisher.get_subscription_count()) for publisher in publishers}
+
+
+class _StopSignals:
+    """Remembers SIGINT and SIGTERM; a second one interrupts whatever is running."""
+
+    def __init__(self) -> None:
+        self.received = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = True

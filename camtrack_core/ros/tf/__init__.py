@@ -1,0 +1,1 @@
+"""Transforms between frames."""

@@ -1,0 +1,67 @@
+"""A node's view of the transforms: /tf and /tf_static into a buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+from tf2_msgs.msg import TFMessage
+
+from camtrack_core.geometry.camera import Pose
+from camtrack_core.ros.lifecycle.node import CamtrackNode
+from camtrack_core.ros.lifecycle.qos import STATIC_TRANSFORMS, TRANSFORMS
+from camtrack_core.ros.tf.transforms import TransformBuffer, TransformError
+
+
+class Buffer(Protocol):
+    """What remembers transforms: tf2's buffer or our own."""
+
+    def add(self, message: Any, static: bool = False) -> None: ...
+
+    def lookup(self, target: str, source: str, time_ns: int) -> Pose: ...
+
+
+def new_buffer() -> Buffer:
+    """An empty buffer: tf2's where tf2_ros is installed, as on a ROS host, elsewhere our own."""
+    if find_spec("tf2_ros") is None:
+        return TransformBuffer()
+    from camtrack_core.ros.tf.tf2_buffer import Tf2Buffer
+
+    return Tf2Buffer()
+
+
+class TransformListener:
+    """Create it in the node's configure, and close it in its cleanup.
+
+    Args:
+        node: whose callbacks serve it; a broken transform is a drop of the node.
+        changed: called after new transforms while the node is active.
+    """
+
+    def __init__(self, node: CamtrackNode[Any], changed: Callable[[], None]) -> None:
+        self._node, self._changed = node, changed
+        self._buffer = new_buffer()
+        # Static transforms come once, perhaps while the node is inactive: no guarded subscription for them.
+        self._static = node.create_subscription(TFMessage, "/tf_static", self._on_static, STATIC_TRANSFORMS)
+        node.subscribe(TFMessage, "/tf", self._on_transforms, TRANSFORMS)
+
+    def lookup(self, target: str, source: str, time_ns: int) -> Pose:
+        """The pose of `source` in `target` at a time. Raises TooEarly or TransformError."""
+        return self._buffer.lookup(target, source, time_ns)
+
+    def close(self) -> None:
+        self._node.destroy_subscription(self._static)
+
+    def _on_static(self, message: Any) -> None:
+        self._remember(message, static=True)
+
+    def _on_transforms(self, message: Any) -> None:
+        self._remember(message, static=False)
+        self._changed()
+
+    def _remember(self, message: Any, static: bool) -> None:
+        try:
+            self._buffer.add(message, static)
+        except TransformError as error:
+            self._node.drop("broken transform", str(error))

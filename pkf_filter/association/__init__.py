@@ -1,0 +1,1 @@
+"""Exact association probabilities: the weights, and how they are computed."""

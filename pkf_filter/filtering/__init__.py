@@ -1,0 +1,1 @@
+"""The Kalman step under association weights."""

@@ -1,0 +1,1 @@
+"""A track's life: births, existence, scores, deaths."""

@@ -1,0 +1,92 @@
+"""Existence of tracks: the probability that there is an object at all, beside where it is.
+
+JIPDA (Musicki and Evans, IEEE Trans. Aerospace and Electronic Systems 40(3), 2004). An object that exists is detected
+with probability P_D; one that does not is never detected. So in a joint event a track of existence r weighs r P_D p(z)
+when it takes measurement z, and 1 - r P_D when it takes none. The association's marginals then give the posterior.
+
+Compiled, as numpy would take longer over a dozen tracks than all the rest of a step.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from camtrack_core.geometry.boxes import Floats
+from pkf_filter.numerics.compiled import compiled
+
+
+def survive(existence: Floats, half_life: float | Floats, dt: float) -> Floats:
+    """(N,) existence after dt seconds in which half of all objects vanish every `half_life` seconds.
+
+    Args:
+        existence: (N,) probabilities.
+        half_life: seconds, positive, infinite for objects that never vanish; one or (N,).
+        dt: seconds, not negative.
+    """
+    return existence * 2.0 ** (-dt / half_life)
+
+
+@compiled
+def log_missed(existence: Floats, detection_probability: float | Floats) -> Floats:
+    """(N,) log(1 - r P_D), the null weight of a track: the object is missed, or there is none.
+
+    Args:
+        existence: (N,) r, in [0, 1].
+        detection_probability: P_D of an object that exists, in [0, 1]; one or (N,).
+
+    Returns:
+        (N,) float64, -inf where an object surely exists and is surely detected.
+    """
+    return np.log1p(-existence * detection_probability)
+
+
+@compiled
+def posterior(existence: Floats, detection_probability: float | Floats, missed: Floats) -> Floats:
+    """(N,) existence after the measurements of one frame.
+
+    A track that took a measurement exists; one that took none exists with r (1 - P_D) / (1 - r P_D).
+
+    Args:
+        existence: (N,) r before the measurements, in [0, 1].
+        detection_probability: P_D of an object that exists, in [0, 1]; one or (N,).
+        missed: (N,) marginal probability that no measurement is the track's, from null weights `log_missed`.
+    """
+    none = 1 - existence * detection_probability
+    silent = existence * (1 - detection_probability)
+    return 1 - missed * (1 - np.where(none > 0, silent / none, 1.0))
+
+
+@compiled
+def stay_visible(
+    visibility: Floats, visible_time: float, hidden_time: float, covered: float | Floats, dt: float
+) -> Floats:
+    """(N,) probability that an object, if it exists, is visible dt seconds later.
+
+    Misses come in runs: Markov chain two of integrated data association, with a hidden state beside the visible one.
+
+    Args:
+        visibility: (N,) P(visible | exists).
+        visible_time, hidden_time: mean duration of each state, seconds, positive.
+        covered: share of the object that lies behind others, which keeps it hidden, in [0, 1]; one or (N,).
+        dt: seconds, not negative.
+    """
+    hides = -np.expm1(-dt / visible_time)
+    appears = -np.expm1(-dt / hidden_time) * (1 - covered)
+    return visibility * (1 - hides) + (1 - visibility) * appears
+
+
+@compiled
+def visible(existence: Floats, visibility: Floats, detection_probability: float | Floats, missed: Floats) -> Floats:
+    """(N,) P(visible | exists) after the measurements of one frame.
+
+    Args:
+        existence: (N,) before the measurements; visibility: (N,) P(visible | exists) before them.
+        detection_probability: of a visible object; one or (N,). That of an object is `visibility` times this.
+        missed: (N,) marginal probability that no measurement is the track's.
+    """
+    detected = visibility * detection_probability
+    none = 1 - existence * detected
+    silent = existence * (visibility - detected)
+    seen = 1 - missed * (1 - np.where(none > 0, silent / none, 1.0))
+    after = posterior(existence, detected, missed)
+    return np.where(after > 0, seen / after, 1.0)

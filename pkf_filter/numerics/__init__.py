@@ -1,0 +1,1 @@
+"""How the numeric kernels are compiled, and small linear algebra for them."""

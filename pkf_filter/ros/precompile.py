@@ -1,0 +1,60 @@
+"""Compiling ahead what the first measurements would wait for: without a cache on disk it takes seconds. No ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from camtrack_core.errors import ConfigurationError, DataError
+from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D
+from camtrack_core.geometry.camera import Camera, Pose
+from pkf_filter.image.config import FilterConfig
+from pkf_filter.image.tracker import Tracker
+from pkf_filter.space.config import VEHICLE, SensorModel, WorldConfig
+from pkf_filter.space.tracker import WorldTracker
+
+FRAME = 100_000_000  # nanoseconds
+
+
+@contextmanager
+def _kept_on_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = "free some space, or let NUMBA_CACHE_DIR name another folder"
+        raise DataError(f"cannot keep the compiled kernels: {error.strerror}; {remedy}") from error
+
+
+@_kept_on_disk()
+def warm_up_in_image(config: FilterConfig | None = None) -> None:
+    """The image-plane filter: births, ambiguous updates, a death. Raises DataError where the disk is full."""
+    tracker = Tracker(config)
+    boxes = np.array([[10.0, 10, 60, 40], [30, 15, 80, 45], [300, 100, 340, 180]])
+    for index, count in enumerate((3, 3, 3, 2, 0)):
+        found = Boxes2D(boxes[:count] + index, np.full(count, 0.9), np.zeros(count, np.int64))
+        tracker.step(index * FRAME, found)
+
+
+@_kept_on_disk()
+def warm_up_in_space(config: WorldConfig | None = None) -> None:
+    """The filter in space: boxes in space and in an image. Raises DataError where the disk is full.
+
+    Of the configuration counts whether a group has interacting motions: then other kernels run, for all groups.
+    """
+    interacting = any(group.motion == "interacting" for group in (config or WorldConfig()).groups())
+    motion = "interacting" if interacting else VEHICLE.motion
+    world = WorldConfig(vehicle=VEHICLE.model_copy(update={"motion": motion}))
+    tracker = WorldTracker(world, {"": SensorModel(score_offset=0.1, depth_noise=0.01)})
+    car = np.array([tracker.class_id("car")])
+    here, camera = Pose(np.eye(3), np.zeros(3)), Camera.from_field_of_view(100, 100, 90)
+    # One object and several, found, missed and new, with velocities and without: arrays of another layout are another
+    # type, for which everything is compiled anew.
+    for i, (count, speed) in enumerate([(1, np.nan), (1, np.nan), (3, np.nan), (3, 0.0), (2, 0.0), (3, 0.0), (1, 0.0)]):
+        centre = np.array([[0.0, 0.0, 10.0], [4.0, 0.0, 10.0], [8.0, 0.0, 10.0]])[:count]
+        boxes = Boxes3D(centre, np.ones((count, 3)), np.zeros(count), np.full((count, 3), speed))
+        tracker.step(i * FRAME, Detections3D(boxes, np.full(count, 0.9), car.repeat(count)))
+    image = Boxes2D(np.array([[45.0, 45.0, 55.0, 55.0]]), np.array([0.9]), car)
+    if not len(tracker.step_image(10 * FRAME, image, camera, here)):
+        raise ConfigurationError("expected the filter to track a box at its start, it did not")

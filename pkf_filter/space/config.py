@@ -1,0 +1,112 @@
+"""Configuration of the filter in space. The only source of its defaults."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from camtrack_core.config import Parameters
+from pkf_filter.image.config import Correction
+
+EVERYWHERE = 1e6  # metres, the range of a sensor that sees everything
+
+
+class ClassGroup(Parameters):
+    """Classes that move alike and that a detector may take for one another. Deviations are of one axis.
+
+    `measured` ones hold for a detector of noise 1; a sensor multiplies them by its own.
+    """
+
+    names: tuple[str, ...] = Field((), description="class names, in lower case")
+    motion: Literal["constant velocity", "coordinated turn", "interacting"] = Field(
+        "constant velocity",
+        description="whether the velocity keeps its direction, turns at an estimated rate, or changes between the two",
+    )
+    dwell: float = Field(2.0, gt=0, description="mean time until a turn begins or ends, of interacting motions, s")
+    measured_position: float = Field(0.12, gt=0, description="measured centre on the ground, m")
+    measured_height: float = Field(0.1, gt=0, description="measured height of the centre, m")
+    measured_yaw: float = Field(0.1, gt=0, description="measured yaw, rad")
+    measured_size: float = Field(0.08, gt=0, description="measured length, width and height, in their own values")
+    acceleration: float = Field(2.0, ge=0, description="on the ground, white, m / s^1.5")
+    climb: float = Field(0.3, ge=0, description="drift of the height, m / s^0.5")
+    yaw_drift: float = Field(0.3, ge=0, description="drift of the yaw beyond the turn, rad / s^0.5")
+    turn_acceleration: float = Field(0.5, ge=0, description="of the yaw, white, rad / s^1.5")
+    size_drift: float = Field(0.02, ge=0, description="drift of the size, in its own value / s^0.5")
+    speed: float = Field(10.0, gt=0, description="of a new track, along each axis, m / s")
+    turn_rate: float = Field(0.3, gt=0, description="of a new track, rad / s")
+
+
+VEHICLE = ClassGroup(names=("car", "van", "truck", "bus", "trailer", "vehicle", "others", "construction_vehicle"))
+CYCLE = ClassGroup(
+    names=("bicycle", "motorcycle", "cyclist", "motorcyclist", "rider"),
+    motion="coordinated turn",
+    measured_yaw=0.15,
+    acceleration=1.5,
+    speed=5.0,
+)
+PEDESTRIAN = ClassGroup(
+    names=("pedestrian", "person", "person_sitting"),
+    measured_position=0.1,
+    measured_yaw=0.4,
+    measured_size=0.1,
+    acceleration=0.8,
+    yaw_drift=1.0,
+    speed=2.0,
+)
+
+
+class SensorModel(Parameters):
+    """How well a sensor sees."""
+
+    noise: float = Field(1.0, gt=0, description="factor on the measured deviations of every class")
+    depth_noise: float = Field(0.0, ge=0, description="further deviation along the line of sight, in the distance")
+    velocity_noise: float = Field(2.0, gt=0, description="measured velocity, along each axis, m / s")
+    pixel_noise: float = Field(0.05, gt=0, description="measured sides of a box in an image, in its width and height")
+    occlusion: float = Field(
+        0.9, ge=0, lt=1, description="share of detections in an image lost behind a track that covers all"
+    )
+    range: float = Field(EVERYWHERE, gt=0, description="distance up to which it sees, m")
+    field_of_view: float = Field(
+        360.0, gt=0, le=360, description="angle that it sees about its x axis, or an optical frame's z axis, degrees"
+    )
+    detection_probability: float = Field(0.9, gt=0, lt=1, description="of an existing object in view, at even score")
+    detection_slope: float = Field(
+        0.0, ge=0, description="log odds of the detection probability per log odds of the object's score"
+    )
+    clutter_density: float = Field(1e-3, gt=0, description="false detections of even score per m^2 of ground")
+    clutter_boxes: float = Field(1.0, gt=0, description="false detections of even score in an image")
+    score_offset: float = Field(0.5, gt=0, lt=1, description="even score: as likely of a true as of a false detection")
+    score_slope: float = Field(1.0, ge=0, description="log odds of a true detection per log odds of its score")
+
+
+class WorldConfig(Correction):
+    """What a WorldTracker can be told, besides its sensors."""
+
+    vehicle: ClassGroup = Field(VEHICLE, description="vehicles on four wheels and more")
+    cycle: ClassGroup = Field(CYCLE, description="vehicles on two wheels")
+    pedestrian: ClassGroup = Field(PEDESTRIAN, description="persons")
+    other: ClassGroup = Field(ClassGroup(), description="every class that no other group names")
+
+    gate: float = Field(5.0, gt=0, description="pairs above this Mahalanobis distance are impossible")
+    class_mismatch: float = Field(0.2, gt=0, le=1, description="factor on the likelihood of two classes of one group")
+    birth_existence: float = Field(0.3, gt=0, lt=1, description="existence probability of a detection of even score")
+    min_birth: float = Field(0.03, gt=0, lt=1, description="no track from a detection of less existence probability")
+    half_life: float = Field(10.0, gt=0, description="seconds in which half of all objects vanish")
+    confirmation: float = Field(0.7, gt=0, lt=1, description="existence probability that confirms a track")
+    hold: float = Field(
+        0.6, ge=0, le=1, description="existence probability from which a confirmed track is shown while not measured"
+    )
+    deletion: float = Field(0.03, gt=0, lt=1, description="existence probability below which a track ends")
+    max_silence: float = Field(2.0, gt=0, description="seconds without measurement after which a track ends")
+    score_memory: float = Field(0.8, ge=0, lt=1, description="share of the old score in the new one")
+    max_lag: float = Field(0.3, ge=0, description="seconds by which a measurement may be late")
+
+    def groups(self) -> tuple[ClassGroup, ...]:
+        """All groups; the last one takes every class that the others do not name."""
+        return self.vehicle, self.cycle, self.pedestrian, self.other
+
+    def group_of(self, name: str) -> int:
+        """Index into `groups` of a class name."""
+        groups = self.groups()
+        return next((i for i, group in enumerate(groups) if name.lower() in group.names), len(groups) - 1)

@@ -1,0 +1,197 @@
+"""What a sensor saw at one time, as the tracker in space needs it: boxes in space, or boxes in an image.
+
+Both say how they look from the tracks (`linearised`) and how dense false detections are (`log_clutter`). Only boxes in
+space tell where a new track starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camtrack_core.geometry.boxes import Boxes2D, Detections3D, Floats, Integers
+from camtrack_core.geometry.camera import Camera, Pose
+from pkf_filter.filtering.linearised import linearised_update
+from pkf_filter.filtering.update import NONE
+from pkf_filter.image import models
+from pkf_filter.space import models as world
+from pkf_filter.space import projection
+from pkf_filter.space.config import EVERYWHERE, SensorModel
+
+HEIGHTS = 4.0  # metres over which the centres of false detections spread
+RELATIVE_SIZES = 1.0  # range of the sizes of false detections, relative to the size itself
+MIN_EXTENT = 10.0  # pixels; smaller boxes are measured no better
+OPTICAL = 0.7  # vertical part of a frame's z axis below which it is a camera's optical frame
+
+
+class Linearisation(NamedTuple):
+    """M measurements as N tracks see them.
+
+    Attributes:
+        innovation: (M, N, m), H: (N, m, 10), V: (N, m, m), as in `linearised`.
+        facing: (M, N) 1 where a measurement faces as the track does, -1 the opposite way, 0 where it does not tell.
+        in_view: (N,) bool, whether the sensor can be expected to see the track.
+        unhidden: (N,) share of a track's detections that the tracks before it leave.
+    """
+
+    innovation: Floats
+    H: Floats
+    V: Floats
+    facing: Floats
+    in_view: NDArray[np.bool_]
+    unhidden: Floats
+
+
+@dataclass(frozen=True)
+class SpaceView:
+    """Boxes in the fixed frame, seen by a sensor at `pose` in it (x forward, or an optical frame)."""
+
+    detections: Detections3D
+    sensor: SensorModel
+    pose: Pose
+
+    @property
+    def scores(self) -> Floats:
+        return self.detections.scores
+
+    @property
+    def class_ids(self) -> Integers:
+        return self.detections.class_ids
+
+    @cached_property
+    def measurements(self) -> Floats:
+        """(M, 7), see `world`."""
+        return world.to_measurements(self.detections.boxes)
+
+    def measurable(self) -> NDArray[np.bool_]:
+        return np.asarray(world.measurable(self.measurements))
+
+    def rows(self, rows: Integers) -> SpaceView:
+        return SpaceView(self.detections[rows], self.sensor, self.pose)
+
+    def linearised(
+        self, states: Floats, covariance: Floats, existence: Floats, parameters: Floats, gate: float
+    ) -> Linearisation:
+        V = self._noise(states, parameters)
+        innovation, facing = world.innovations(self.measurements, states, covariance, V, gate)
+        H = np.empty((len(states), *world.MEASUREMENT_MATRIX.shape))
+        H[:] = world.MEASUREMENT_MATRIX
+        return Linearisation(innovation, H, V, facing, self._in_view(states), np.ones(len(states)))
+
+    def log_clutter(self) -> Floats:
+        """(M,) log density of false detections of even score, in the units of the measurements."""
+        size = RELATIVE_SIZES * self.detections.boxes.size
+        return np.asarray(
+            np.log(self.sensor.clutter_density / HEIGHTS / np.pi / (size[:, 0] * size[:, 1] * size[:, 2]))
+        )
+
+    def new_states(self, rows: Integers, parameters: Floats) -> tuple[Floats, Floats]:
+        """Mean (R, 10) and covariance (R, 10, 10) of tracks that start at these detections."""
+        z, velocity = self.measurements[rows], self.detections.boxes.velocity[rows]
+        noise = self._noise(z, parameters)
+        mean, covariance = world.initial_state(z, noise, velocity, self.sensor.velocity_noise, parameters)
+        return mean, covariance
+
+    def corrected_velocity(self, mean: Floats, covariance: Floats, weights: Floats) -> tuple[Floats, Floats]:
+        """Mean (N, 10) and covariance (N, 10, 10) after the velocities of the detections, as far as they are known.
+
+        Args:
+            weights: (M, N), of the association by place.
+        """
+        velocity = self.detections.boxes.velocity
+        if not np.isfinite(velocity[:, :2]).any():
+            return mean, covariance
+        innovation, known = world.velocity_innovations(velocity, weights, mean)
+        H = np.tile(world.VELOCITY_MATRIX, (len(mean), 1, 1))
+        V = np.tile(self.sensor.velocity_noise**2 * np.eye(2), (len(mean), 1, 1))
+        mean, covariance = linearised_update(mean, covariance, innovation, H, V, known, NONE)
+        return mean, covariance
+
+    def along_own_axes(self, offsets: Floats) -> Floats:
+        """(3,) mean innovations (7,) of the place along the sensor's axes, whichever way it faces."""
+        return np.asarray(offsets[:3] @ self.pose.rotation)
+
+    def _in_view(self, states: Floats) -> NDArray[np.bool_]:
+        """(N,) within the sensor's range and field of view, which lies about its x axis, or, of an optical frame, about
+        its z axis: that one is nearly horizontal there."""
+        if self.sensor.field_of_view == 360 and self.sensor.range == EVERYWHERE:
+            return np.ones(len(states), bool)
+        rotation = self.pose.rotation
+        ahead = rotation[:2, 2] if abs(rotation[2, 2]) < OPTICAL else rotation[:2, 0]
+        offset = states[:, :2] - self.pose.translation[:2]
+        along, across = offset @ ahead, offset[:, 1] * ahead[0] - offset[:, 0] * ahead[1]
+        near = np.hypot(offset[:, 0], offset[:, 1]) <= self.sensor.range
+        return np.asarray(near & (np.abs(np.arctan2(across, along)) <= np.radians(self.sensor.field_of_view) / 2))
+
+    def _noise(self, states: Floats, parameters: Floats) -> Floats:
+        sensor = self.sensor
+        V = world.measurement_noise(states, parameters, sensor.noise, sensor.depth_noise, self.pose.translation)
+        return np.asarray(V)
+
+
+@dataclass(frozen=True)
+class ImageView:
+    """Boxes in the image of a camera at `pose` in the fixed frame (optical frame)."""
+
+    detections: Boxes2D
+    sensor: SensorModel
+    camera: Camera
+    pose: Pose
+
+    @property
+    def scores(self) -> Floats:
+        return self.detections.scores
+
+    @property
+    def class_ids(self) -> Integers:
+        return self.detections.class_ids
+
+    def measurable(self) -> NDArray[np.bool_]:
+        return np.asarray(models.measurable(self.detections.xyxy))
+
+    def rows(self, rows: Integers) -> ImageView:
+        return ImageView(self.detections[rows], self.sensor, self.camera, self.pose)
+
+    def linearised(
+        self, states: Floats, covariance: Floats, existence: Floats, parameters: Floats, gate: float
+    ) -> Linearisation:
+        camera, pose = self.camera, self.pose
+        size = np.array([camera.width, camera.height], np.float64)
+        sides, H, in_view = projection.project(states, camera.intrinsics, pose.rotation, pose.translation, size)
+        extent = np.tile(np.maximum(sides[:, 2:] - sides[:, :2], MIN_EXTENT), 2)
+        V = (self.sensor.pixel_noise * extent)[:, :, None] ** 2 * np.eye(projection.SIDES)
+        innovation = self.detections.xyxy[:, None] - sides
+        innovation[:, ~in_view] = np.inf  # beyond every gate
+        unhidden = 1.0 - self.sensor.occlusion * self._covered(states, sides, existence)
+        return Linearisation(innovation, H, V, np.zeros(innovation.shape[:2]), in_view, unhidden)
+
+    def _covered(self, states: Floats, sides: Floats, existence: Floats) -> Floats:
+        """(N,) expected share of the images (N, 4) of tracks that lies behind those of tracks nearer to the camera.
+
+        What is nearer is told by the depths of the centres. What lies partly behind the camera covers nothing.
+        """
+        depth = (states[:, :3] - self.pose.translation) @ self.pose.rotation[:, 2]
+        nearness = np.argsort(np.argsort(-depth))
+        return np.asarray(models.covered(sides, existence, nearness))
+
+    def corrected_velocity(self, mean: Floats, covariance: Floats, weights: Floats) -> tuple[Floats, Floats]:
+        """The same: an image tells no velocity."""
+        return mean, covariance
+
+    def along_own_axes(self, offsets: Floats) -> Floats:
+        """(3,) mean innovations (4,) of the sides as shifts to the right and down, and as growth."""
+        left, top, right, bottom = offsets.tolist()
+        return np.array([left + right, top + bottom, (right - left + bottom - top) / 2]) / 2
+
+    def log_clutter(self) -> Floats:
+        """(M,) log density of false detections of even score, in the units of the measurements."""
+        extent = self.detections.xyxy[:, 2:] - self.detections.xyxy[:, :2]
+        everywhere = self.sensor.clutter_boxes / (self.camera.width * self.camera.height)
+        return np.asarray(np.log(everywhere) - np.log(RELATIVE_SIZES * extent).sum(1))
+
+
+View = SpaceView | ImageView

@@ -1,0 +1,397 @@
+"""The tracker around PKF in space: predict to the measurement's time, weigh, update, existence, births and deaths.
+
+Existence follows joint integrated probabilistic data association (D. Musicki and R. Evans, IEEE Trans. Aerospace and
+Electronic Systems 40(3), 2004): every track carries the probability that it is an object at all, which takes part in
+the association and follows from it. It decides on births, on what is shown and on deaths.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from camtrack_core.errors import ConfigurationError
+from camtrack_core.geometry.boxes import Boxes2D, Detections3D, Floats
+from camtrack_core.geometry.camera import Camera, Pose
+from camtrack_core.geometry.tracks import Tracks3D
+from pkf_filter.association.weights import AssociationWeights, association_weights
+from pkf_filter.filtering.estimators import with_resolved_identities
+from pkf_filter.filtering.linearised import gaussian, linearised_update
+from pkf_filter.filtering.update import SPREADS
+from pkf_filter.image.tracker import TimeError
+from pkf_filter.life import existence as life
+from pkf_filter.life import space_kernels as kernels
+from pkf_filter.life import track_life
+from pkf_filter.space import imm as interacting
+from pkf_filter.space import models as world
+from pkf_filter.space.config import SensorModel, WorldConfig
+from pkf_filter.space.sensors import ImageView, Linearisation, SpaceView, View
+from pkf_filter.space.state import MAX_CLASSES, WorldState, motions_after, no_tracks
+
+SECOND = 1_000_000_000  # nanoseconds
+MAX_STATES = 2.0**18  # of exact association: a component above some 10 ms is approximated
+MAX_BUFFERED = 256  # measurements that late ones can be sorted into
+AGREEMENT_RATE = 0.05  # weight of the newest measurement
+HERE = Pose(np.eye(3), np.zeros(3))
+
+
+@dataclass
+class _Entry:
+    """One measurement and the tracks just before it.
+
+    `evidence` (M,) is what the scores say for each detection, `ids` are those of the tracks that its rows have started,
+    `agreement` is the share of the shown tracks in view, hidden ones aside, that it confirms, `offsets` its mean
+    innovations, None without.
+    """
+
+    time_ns: int
+    view: View
+    evidence: Floats
+    before_ns: int | None
+    before: WorldState
+    ids: dict[int, int] = field(default_factory=dict)
+    agreement: float = 1.0
+    offsets: Floats | None = None
+
+
+class WorldTracker:
+    """Detections of any number of sensors to tracks in one fixed frame.
+
+    Attributes:
+        class_names: what class ids mean, in the order in which `class_id` was asked for them.
+        dropped: detections so far that no track can be made of (not finite, of impossible size, of an unknown
+            class) and that were left out.
+        approximated: steps so far whose association was too ambiguous for exact weights.
+        time_ns: stamp of the newest measurement, nanoseconds; None before the first.
+        agreement: by sensor, the fading share of the shown tracks in its view that its detections confirm; low for a
+            sensor whose pose is wrong.
+        offsets: by sensor, (3,) the fading mean of the innovations in their deviations: along its axes x, y, z, or in
+            the image to the right, down and in size; far from 0 for a sensor whose pose is slightly wrong.
+    """
+
+    def __init__(self, config: WorldConfig | None = None, sensors: Mapping[str, SensorModel] | None = None) -> None:
+        self.config = config or WorldConfig()
+        self.sensors = dict(sensors or {"": SensorModel()})
+        self.class_names: list[str] = []
+        self.dropped = 0
+        self.approximated = 0
+        self._groups = np.zeros(0, np.int64)  # of the class names
+        groups = self.config.groups()
+        self._table = world.group_table(groups)
+        self._turning = np.array([interacting.turning_at_first(group) for group in groups])
+        self._change_rates = np.array([interacting.change_rate(group) for group in groups])
+        self._modes = interacting.MODES if self._change_rates.any() else 0
+        self._next_id = 1
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all tracks; their ids are not used again."""
+        self.time_ns: int | None = None
+        self.agreement = dict.fromkeys(self.sensors, 1.0)
+        self.offsets: dict[str, Floats] = {name: np.zeros(3) for name in self.sensors}
+        self._state = no_tracks(self._modes)
+        self._entries: deque[_Entry] = deque()
+
+    def class_id(self, name: str) -> int:
+        """The id of a class name, a new one if need be; -1 when there are MAX_CLASSES already."""
+        if name in self.class_names:
+            return self.class_names.index(name)
+        if len(self.class_names) == MAX_CLASSES:
+            return -1
+        self.class_names.append(name)
+        self._groups = np.array([self.config.group_of(known) for known in self.class_names])
+        return len(self.class_names) - 1
+
+    def step(self, time_ns: int, detections: Detections3D, sensor: str = "", pose: Pose = HERE) -> Tracks3D:
+        """Tracks at the newest time, after the detections of one frame of one sensor; an empty frame is a frame too.
+
+        Args:
+            time_ns: stamp of the detections, nanoseconds. One up to `max_lag` older than the newest is sorted in, as
+                if it had come in time.
+            detections: M detections in the fixed frame; unusable ones are counted in `dropped`.
+            sensor: name of the sensor.
+            pose: of the sensor (x forward) in the fixed frame, at `time_ns`.
+
+        Raises:
+            TimeError: `time_ns` is older than that.
+            ConfigurationError: no sensor of that name.
+        """
+        return self._observe(time_ns, sensor, SpaceView(detections, self._sensor(sensor), pose))
+
+    def step_image(self, time_ns: int, detections: Boxes2D, camera: Camera, pose: Pose, sensor: str = "") -> Tracks3D:
+        """As `step`, for boxes in an image: they correct tracks in space, but start none.
+
+        Args:
+            time_ns: stamp of the image, nanoseconds.
+            detections: M boxes in pixels.
+            camera: that took the image.
+            pose: of its optical frame in the fixed frame, at `time_ns`.
+            sensor: name of the sensor.
+        """
+        return self._observe(time_ns, sensor, ImageView(detections, self._sensor(sensor), camera, pose))
+
+    def predicted(self, time_ns: int) -> Tracks3D:
+        """The tracks as they are expected at a time not before the newest measurement's; nothing is changed.
+
+        Raises:
+            TimeError: `time_ns` lies before it.
+        """
+        if self.time_ns is not None and time_ns < self.time_ns:
+            raise TimeError(f"expected a time of at least {self.time_ns} ns, got {time_ns} ns")
+        return self._tracks(self._at(time_ns))
+
+    def _sensor(self, name: str) -> SensorModel:
+        if name not in self.sensors:
+            raise ConfigurationError(f"expected one of the sensors {sorted(self.sensors)}, got '{name}'")
+        return self.sensors[name]
+
+    def _observe(self, time_ns: int, sensor: str, view: View) -> Tracks3D:
+        usable = track_life.usable(view.measurable(), view.scores, view.class_ids, len(self.class_names))
+        if len(usable) < len(view.scores):
+            self.dropped += len(view.scores) - len(usable)
+            view = view.rows(usable)
+        later = self._later_than(time_ns)
+        fresh, model = self._next_id, view.sensor
+        evidence = kernels.evidence(view.scores, model.score_offset, model.score_slope)
+        entry = _Entry(time_ns, view, evidence, self.time_ns, self._state, agreement=self.agreement[sensor])
+        for each in [entry, *later]:
+            self._process(each, fresh)
+        self.agreement[sensor] += AGREEMENT_RATE * (entry.agreement - self.agreement[sensor])
+        if entry.offsets is not None:
+            self.offsets[sensor] = (1 - AGREEMENT_RATE) * self.offsets[sensor] + AGREEMENT_RATE * entry.offsets
+        self._forget()
+        return self._tracks(self._state)
+
+    # --- Late measurements
+
+    def _later_than(self, time_ns: int) -> list[_Entry]:
+        """The measurements newer than this stamp, after going back to the tracks before them."""
+        if self.time_ns is None or time_ns >= self.time_ns:
+            return []
+        lag = (self.time_ns - time_ns) / SECOND
+        later = [entry for entry in self._entries if entry.time_ns > time_ns]
+        oldest = later[0].before_ns if later else None
+        if lag > self.config.max_lag or not later or (oldest is not None and time_ns < oldest):
+            raise TimeError(f"expected a stamp at most {self.config.max_lag} s older than the newest, got {lag:.3f} s")
+        for _ in later:
+            self._entries.pop()
+        self.time_ns, self._state = later[0].before_ns, later[0].before
+        return later
+
+    def _forget(self) -> None:
+        """Drop what no late measurement can reach any more."""
+        assert self.time_ns is not None
+        oldest = self.time_ns - self.config.max_lag * SECOND
+        while len(self._entries) > MAX_BUFFERED or (len(self._entries) > 1 and self._entries[1].time_ns < oldest):
+            self._entries.popleft()
+
+    # --- One measurement
+
+    def _process(self, entry: _Entry, fresh: int) -> None:
+        """`fresh` is the first id that nobody has seen before the measurement which is being sorted in."""
+        entry.before_ns, entry.before = self.time_ns, self._state
+        self._entries.append(entry)
+        self._state, self.time_ns = self._at(entry.time_ns), entry.time_ns
+        association = self._correct(entry)
+        self._rename(entry, association, fresh)
+        self._end()
+        self._start(entry, association)
+
+    def _at(self, time_ns: int) -> WorldState:
+        """Eq. 15 over the time since the last measurement."""
+        state = self._state
+        dt = 0.0 if self.time_ns is None else (time_ns - self.time_ns) / SECOND
+        if not dt or not len(state.ids):
+            return state
+        existence = life.survive(state.existence, self.config.half_life, dt)
+        parameters = self._table[state.groups]
+        if self._modes:
+            state = interacting.predicted(state, dt, parameters, self._change_rates[state.groups])
+            return state._replace(existence=existence)
+        mean, covariance = world.predict(state.mean, state.covariance, dt, parameters)
+        return state._replace(mean=mean, covariance=covariance, existence=existence)
+
+    def _correct(self, entry: _Entry) -> AssociationWeights:
+        """Weights over all joint events of M detections and N tracks, and Eq. 16-17 with them.
+
+        A pair weighs r P_D f(score) N(z; h(x), S), a false detection its density, a missed track 1 - r P_D.
+        """
+        config, state, view = self.config, self._state, entry.view
+        seen = view.linearised(state.mean, state.covariance, state.existence, self._table[state.groups], config.gate)
+        _, log_density = gaussian(seen.innovation, seen.H, seen.V, state.covariance, config.gate)
+        sensor = view.sensor
+        detected = seen.unhidden * kernels.detection_probabilities(
+            seen.in_view, state.scores, sensor.detection_probability, sensor.score_offset, sensor.detection_slope
+        )
+        log_likelihood, log_missed = kernels.event_weights(
+            log_density, state.existence, detected, config.class_mismatch, view.class_ids, state.classes, self._groups
+        )
+        log_clutter = view.log_clutter() - entry.evidence
+        association = association_weights(log_likelihood, log_clutter, log_missed, MAX_STATES)
+        self.approximated += not association.exact
+        if config.identities == "resolved":
+            association = with_resolved_identities(association)
+        if len(state.ids):
+            expected, found = kernels.expected_and_found(state.shown, seen.in_view, seen.unhidden, association.missed)
+            if expected:
+                entry.agreement = found / expected
+            existence = life.posterior(state.existence, detected, association.missed)
+            self._update(entry, seen, association, existence)
+        return association
+
+    def _update(self, entry: _Entry, seen: Linearisation, association: AssociationWeights, existence: Floats) -> None:
+        config, state, view, weights = self.config, self._state, entry.view, association.weights
+        offsets, count = kernels.offsets(seen.innovation, seen.H, seen.V, state.covariance, weights)
+        if count:
+            entry.offsets = view.along_own_axes(offsets)
+        state = self._corrected(state, seen, view, weights)
+        yaw = state.mean[:, world.YAW].copy()
+        facing = kernels.turned_back(state.mean[:, world.YAW], state.facing, seen.facing, weights)
+        if self._modes:
+            state.mode_mean[:, :, world.YAW] += (state.mean[:, world.YAW] - yaw)[:, None]
+            world.keep_plausible(state.mode_mean.reshape(-1, world.STATE_SIZE))
+        world.keep_plausible(state.mean)
+        confirmed, shown, seen_ns = kernels.seen(
+            association.missed,
+            existence,
+            state.confirmed,
+            state.shown,
+            state.seen_ns,
+            entry.time_ns,
+            config.confirmation,
+            config.hold,
+        )
+        self._state = state._replace(
+            existence=existence, confirmed=confirmed, shown=shown, seen_ns=seen_ns, facing=facing
+        )
+        if isinstance(view, SpaceView):
+            self._identify(entry.time_ns, view, association)
+
+    def _corrected(self, state: WorldState, seen: Linearisation, view: View, weights: Floats) -> WorldState:
+        """Eq. 16-17, and what is known of velocities."""
+        spread = SPREADS.index(self.config.spread)
+        if self._modes:
+            return interacting.corrected(state, seen, view, weights, spread)
+        mean, covariance = linearised_update(
+            state.mean, state.covariance, seen.innovation, seen.H, seen.V, weights, spread
+        )
+        mean, covariance = view.corrected_velocity(mean, covariance, weights)
+        return state._replace(mean=mean, covariance=covariance)
+
+    def _identify(self, time_ns: int, view: SpaceView, association: AssociationWeights) -> None:
+        """What measurements in space alone tell: how well a box fits, what it is, and whether it is shown.
+
+        Scores of an image's detector say nothing about places, and where an image alone goes on seeing an object, its
+        distance is soon wrong.
+        """
+        state = self._state
+        hits, scores, votes, classes = kernels.voted(
+            association.weights,
+            association.missed,
+            view.scores,
+            view.class_ids,
+            state.hits,
+            state.scores,
+            state.votes,
+            state.classes,
+            self.config.score_memory,
+        )
+        shown, placed_ns = kernels.placed(
+            association.missed, state.existence, state.confirmed, state.placed_ns, time_ns, self.config.hold
+        )
+        motions = motions_after(state.motions, view.detections.motions, association.weights)
+        self._state = state._replace(
+            hits=hits, scores=scores, votes=votes, classes=classes, motions=motions, placed_ns=placed_ns, shown=shown
+        )
+
+    # --- Births and deaths
+
+    def _end(self) -> None:
+        """Deaths: hardly likely to exist, or silent for too long."""
+        assert self.time_ns is not None
+        state, config = self._state, self.config
+        silence = config.max_silence * SECOND
+        alive = kernels.alive(state.seen_ns, state.existence, self.time_ns, silence, config.deletion)
+        if len(alive) < len(state.ids):
+            self._state = state.rows(alive)
+
+    def _start(self, entry: _Entry, association: AssociationWeights) -> None:
+        """Births: detections exist, as tracks, with the probability that they are true and of no track yet."""
+        view, config = entry.view, self.config
+        if not isinstance(view, SpaceView):  # an image does not tell how far away an object is
+            return
+        odds = config.birth_existence / (1 - config.birth_existence) * np.exp(entry.evidence)
+        existence = association.clutter * odds / (1 + odds)
+        rows = (existence >= config.min_birth).nonzero()[0]
+        if not len(rows):
+            return
+        classes = view.class_ids[rows]
+        groups = self._groups[classes]
+        mean, covariance = view.new_states(rows, self._table[groups])
+        votes = np.zeros((len(rows), MAX_CLASSES))
+        votes[np.arange(len(rows)), classes] = view.scores[rows]
+        ids = np.array([self._id(entry, row) for row in rows.tolist()])
+        confirmed = existence[rows] >= config.confirmation
+        seen_ns = np.full(len(rows), entry.time_ns)
+        once, scores = np.ones(len(rows)), kernels.evidence(view.scores[rows], 0.5, 1.0)
+        mode_probability, mode_mean, mode_covariance = interacting.new_modes(
+            mean, covariance, self._turning[groups], self._modes
+        )
+        born = WorldState(
+            mean=mean,
+            covariance=covariance,
+            ids=ids,
+            classes=classes,
+            groups=groups,
+            existence=existence[rows],
+            confirmed=confirmed,
+            shown=confirmed,
+            seen_ns=seen_ns,
+            placed_ns=seen_ns,
+            hits=once,
+            scores=scores,
+            facing=once,
+            votes=votes,
+            motions=view.detections.motions[rows],
+            mode_probability=mode_probability,
+            mode_mean=mode_mean,
+            mode_covariance=mode_covariance,
+        )
+        self._state = self._state.joined(born)
+
+    def _id(self, entry: _Entry, row: int) -> int:
+        """The id of the track that a detection starts: the same one when the measurement is processed again."""
+        if row not in entry.ids:
+            entry.ids[row] = self._next_id
+            self._next_id += 1
+        return entry.ids[row]
+
+    def _rename(self, entry: _Entry, association: AssociationWeights, fresh: int) -> None:
+        """Where a late measurement has just started the track that this one had started before, the old id stays."""
+        for row, known in entry.ids.items():
+            column = association.assignment[row]
+            if column < 0 or known in self._state.ids or self._state.ids[column] < fresh:
+                continue
+            ids = self._state.ids.copy()
+            renamed, ids[column] = ids[column], known
+            self._state = self._state._replace(ids=ids)
+            for other in self._entries:
+                other.ids = {r: known if track == renamed else track for r, track in other.ids.items()}
+
+    def _tracks(self, state: WorldState) -> Tracks3D:
+        shown = state.shown.nonzero()[0]
+        mean = state.mean[shown]
+        turning = state.mode_probability[:, interacting.TURN] if self._modes else self._turning[state.groups]
+        scores = state.existence[shown] / (1 + np.exp(-state.scores[shown]))  # that there is one, and what it is
+        return Tracks3D(
+            state.ids[shown],
+            world.to_boxes(mean),
+            state.covariance[shown, : world.YAW + 1, : world.YAW + 1],
+            scores,
+            state.classes[shown],
+            mean[:, world.RATE] * turning[shown],
+            state.motions[shown],
+        )

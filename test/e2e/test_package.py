@@ -1,0 +1,185 @@
+"""The package as ROS and pip see it: manifest, metadata, installed files."""
+
+import ast
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+
+catkin_pkg = pytest.importorskip("catkin_pkg.package", reason="catkin_pkg reads package.xml")
+
+ROOT = Path(__file__).resolve().parents[2]
+MARKER = "share/ament_index/resource_index/packages/camtrack"
+SHARED_FOLDERS = ("launch", "config", "rviz")
+
+
+def read_setup_cfg() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+SETUP = read_setup_cfg()
+CONSOLE_SCRIPTS = dict(
+    re.findall(r"^(\w+) = ([\w.]+):main$", SETUP["options.entry_points"]["console_scripts"], re.MULTILINE)
+)
+
+
+def shared_files() -> list[str]:
+    """Return the files that an installation keeps under share/camtrack, relative to the repository."""
+    files = [path for folder in SHARED_FOLDERS for path in (ROOT / folder).glob("*") if path.is_file()]
+    return ["package.xml", *(str(path.relative_to(ROOT)) for path in files)]
+
+
+# --- package.xml. Its schema is in no package, so catkin_pkg, which colcon and rosdep use, is the judge.
+
+
+@pytest.mark.parametrize("folder", ["", "interfaces/vision_msgs", "interfaces/tf2_msgs"])
+def test_manifest_is_valid(folder: str) -> None:
+    warnings: list[str] = []
+    package = catkin_pkg.parse_package(ROOT / folder, warnings=warnings)
+    package.validate(warnings=warnings)
+    assert not warnings
+    assert package.package_format == 3
+    assert package.licenses == ["Apache-2.0"]
+
+
+def test_manifest_builds_with_ament_python() -> None:
+    package = catkin_pkg.parse_package(ROOT)
+    assert [(export.tagname, export.content) for export in package.exports] == [("build_type", "ament_python")]
+    assert [Path(license.file).name for license in package.licenses] == ["LICENSE"]
+
+
+def test_manifest_and_setup_agree() -> None:
+    package = catkin_pkg.parse_package(ROOT)
+    assert (package.name, package.version) == (SETUP["metadata"]["name"], SETUP["metadata"]["version"])
+
+
+def test_manifest_names_every_ros_package_that_is_imported() -> None:
+    package = catkin_pkg.parse_package(ROOT)
+    declared = {dependency.name for dependency in package.exec_depends}
+    provided_by_rclpy = {"builtin_interfaces", "rcl_interfaces", "ament_index_python", "rpyutils"}
+    missing = {name for name in imported_modules() if is_ros_name(name)} - declared - provided_by_rclpy
+    assert not missing
+
+
+def test_system_dependencies_are_rosdep_keys_by_their_form() -> None:
+    """Rosdep's database is not at hand: its Python keys are python3-NAME, ROS packages have underscores."""
+    package = catkin_pkg.parse_package(ROOT)
+    for dependency in [*package.exec_depends, *package.test_depends]:
+        assert re.fullmatch(r"python3-[a-z0-9-]+|[a-z][a-z0-9_]*", dependency.name), dependency.name
+
+
+def imported_modules() -> set[str]:
+    """Return the top-level names that the project's modules import."""
+    names: set[str] = set()
+    for init in ROOT.glob("*/__init__.py"):
+        for module in init.parent.rglob("*.py"):
+            for node in ast.walk(ast.parse(module.read_text())):
+                if isinstance(node, ast.Import):
+                    names |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    names.add(node.module.split(".")[0])
+    return names
+
+
+def is_ros_name(module: str) -> bool:
+    return module.endswith(("_msgs", "_interfaces")) or module in {
+        "rclpy",
+        "tf2_ros",
+        "cv_bridge",
+        "message_filters",
+    }
+
+
+# --- setup.cfg and setup.py
+
+
+@pytest.mark.parametrize("script", CONSOLE_SCRIPTS)
+def test_console_script_has_a_main(script: str) -> None:
+    path = ROOT / (CONSOLE_SCRIPTS[script].replace(".", "/") + ".py")
+    assert path.is_file(), f"{script} starts {path}, which does not exist"
+    tree = ast.parse(path.read_text())
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assigned = {name.id for node in tree.body if isinstance(node, ast.Assign) for name in node.targets}
+    assert "main" in defined | assigned
+
+
+def test_every_python_package_is_installed() -> None:
+    included = SETUP["options.packages.find"]["include"].split()
+    assert {init.parent.name for init in ROOT.glob("*/__init__.py")} <= set(included)
+
+
+def test_no_requirement_names_a_download_address() -> None:
+    text = "\n".join(SETUP["options.extras_require"].values())
+    assert not [word for word in text.split() if urlparse(word).netloc]
+
+
+def test_pinned_versions_agree() -> None:
+    """The interface wheels must be compiled against the versions that they will run with."""
+    runtime = dict(re.findall(r"^(ros-[\w-]+)==(.+)$", SETUP["options.extras_require"]["ros"], re.MULTILINE))
+    build = (ROOT / "interfaces" / "build-requirements.txt").read_text()
+    pinned = dict(re.findall(r"^(ros-[\w-]+)==(.+)$", build, re.MULTILINE))
+    shared = runtime.keys() & pinned.keys()
+    assert shared
+    assert {name: runtime[name] for name in shared} == {name: pinned[name] for name in shared}
+
+
+# --- an installation
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the repository, because setuptools writes into the tree that it builds."""
+    copy = tmp_path_factory.mktemp("source") / "camtrack"
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "shared")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    return copy
+
+
+def build(source: Path, *command: str) -> None:
+    """Run a Python command in ``source`` and show its output if it fails."""
+    done = subprocess.run([sys.executable, *command], cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_pip_installs_to_a_prefix(source: Path, tmp_path: Path) -> None:
+    build(
+        source,
+        *("-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--ignore-installed"),
+        *("--prefix", str(tmp_path), "."),
+    )
+    assert (tmp_path / MARKER).is_file()
+    for file in shared_files():
+        assert (tmp_path / "share/camtrack" / file).read_bytes() == (ROOT / file).read_bytes()
+    for script in CONSOLE_SCRIPTS:
+        assert os.access(tmp_path / "bin" / script, os.X_OK)
+
+
+def test_colcon_installs_executables_where_ros_looks_for_them(source: Path, tmp_path: Path) -> None:
+    """Colcon runs setup.py install with exactly these options."""
+    prefix, record = tmp_path / "install", tmp_path / "install.log"
+    build(
+        source,
+        *("setup.py", "--quiet", "build", "--build-base", str(tmp_path / "build"), "install"),
+        *("--prefix", str(prefix), "--record", str(record), "--single-version-externally-managed"),
+    )
+    assert (prefix / MARKER).is_file()
+    for file in shared_files():
+        assert (prefix / "share/camtrack" / file).is_file()
+    for script in CONSOLE_SCRIPTS:
+        assert os.access(prefix / "lib/camtrack" / script, os.X_OK)
+
+
+def test_weights_are_installed(source: Path, tmp_path: Path) -> None:
+    weights = [path.relative_to(ROOT) for path in ROOT.glob("*/weights/*") if path.is_file()]
+    if not weights:
+        pytest.skip("the repository holds no weights")
+    build(source, "setup.py", "--quiet", "build", "--build-base", str(tmp_path))
+    assert all((tmp_path / "lib" / path).is_file() for path in weights)

@@ -1,0 +1,219 @@
+"""The start script: help, its sentences for machines that lack something, and that it installs only once."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = """bash cat chmod cp cut dirname env find flock ln mkdir printf rm sed sha256sum sort tail tee uname
+xargs""".split()
+PYTHON = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
+
+# Stands for Python: makes an empty virtual environment and writes down what pip is asked for.
+FAKE_PYTHON = """#!/usr/bin/env bash
+case "$*" in
+  -c*version_info*) echo 3.12 ;;
+  -c*numpy*) echo numpy==1.26.4 ;;
+  -) echo "${MISSING_ROS_PACKAGES:-}" ;;
+  "-m venv "*)
+    venv="${*: -1}"
+    mkdir -p "$venv/bin"
+    cp "$0" "$venv/bin/python"
+    printf '#!/usr/bin/env bash\\necho "camtrack $*"\\n' >"$venv/bin/camtrack"
+    chmod +x "$venv/bin/camtrack"
+    echo "$*" >>"$CALLS"
+    ;;
+  *"pip install"*)
+    echo "$*" >>"$CALLS"
+    if [ -n "${KILL_PIP:-}" ]; then kill -KILL 0; fi  # run, and all that it started
+    exit "${PIP_STATUS:-0}"
+    ;;
+esac
+"""
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """Return a copy of what ``run`` reads."""
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    for name in ("run", "setup.py", "setup.cfg", "package.xml"):
+        shutil.copy2(ROOT / name, clone)
+    for name in ("interfaces", "config", "resource"):
+        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return clone
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return a folder with the few programs that ``run`` uses: neither Python nor a compiler."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for tool in TOOLS:
+        found = shutil.which(tool)
+        assert found, f"{tool} is not installed"
+        (folder / tool).symlink_to(found)
+    return folder
+
+
+@pytest.fixture
+def calls(path: Path, tmp_path: Path) -> Path:
+    """Put the stand-in for Python on the path; return the file that lists what it was asked to do."""
+    fake = path / "python3"
+    fake.write_text(FAKE_PYTHON)
+    fake.chmod(0o755)
+    return tmp_path / "calls"
+
+
+def start(clone: Path, path: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Start ``run`` with nothing in its environment but ``path`` and ``extra``."""
+    scratch = str(clone.parent)
+    env = {
+        "PATH": str(path),
+        "HOME": scratch,
+        "XDG_CACHE_HOME": f"{scratch}/cache",
+        "CALLS": f"{scratch}/calls",
+    }
+    return subprocess.run(
+        [clone / "run", *arguments],
+        env=env | extra,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
+def test_help_lists_the_commands_and_installs_nothing(clone: Path, path: Path, arguments: list[str]) -> None:
+    done = start(clone, path, *arguments)
+    assert done.returncode == 0
+    assert "./run demo" in done.stdout and "./run test" in done.stdout
+    assert not (clone / ".venv").exists()
+
+
+def test_missing_python_is_told_in_a_sentence(clone: Path, path: Path) -> None:
+    done = start(clone, path, "demo")
+    assert done.returncode == 1
+    assert "no Python 3.10 to 3.13 found" in done.stderr
+    assert "CAMTRACK_PYTHON" in done.stderr
+
+
+def test_too_old_python_is_told_in_a_sentence(clone: Path, path: Path) -> None:
+    old = path / "python3"
+    old.write_text("#!/usr/bin/env bash\necho 3.8\n")
+    old.chmod(0o755)
+    done = start(clone, path, "demo")
+    assert done.returncode == 1
+    assert "python3 is 3.8" in done.stderr
+
+
+def test_missing_venv_module_is_told_in_a_sentence(clone: Path, path: Path) -> None:
+    bare = path / "python3"
+    bare.write_text('#!/usr/bin/env bash\ncase "$*" in *version_info*) echo 3.12 ;; *) exit 1 ;; esac\n')
+    bare.chmod(0o755)
+    done = start(clone, path, "demo")
+    assert done.returncode == 1
+    assert "apt install python3.12-venv" in done.stderr
+
+
+@pytest.mark.skipif(not PYTHON.is_file(), reason=f"{PYTHON} is not installed")
+@pytest.mark.skipif(not 10 <= sys.version_info.minor <= 13, reason="this Python is not one that run accepts")
+def test_missing_compiler_is_told_in_a_sentence(clone: Path, path: Path) -> None:
+    done = start(clone, path, "demo", CAMTRACK_PYTHON=str(PYTHON))
+    assert done.returncode == 1
+    assert "no C++ compiler found" in done.stderr
+    assert "apt install g++" in done.stderr
+
+
+def test_second_start_installs_nothing(clone: Path, path: Path, calls: Path) -> None:
+    first = start(clone, path, "demo", "--frames", "3")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == "camtrack demo --frames 3\n"
+    installed = calls.read_text()
+    assert installed.startswith("-m venv") and "[demo,ros]" in installed and "torch" not in installed
+
+    second = start(clone, path, "camtrack", "--version")
+    assert second.stdout == "camtrack --version\n"
+    assert second.stderr == ""
+    assert calls.read_text() == installed
+
+
+@pytest.mark.parametrize("changed", ["setup.cfg", "interfaces/vision_msgs/msg/Point2D.msg"])
+def test_changed_requirements_are_installed(clone: Path, path: Path, calls: Path, changed: str) -> None:
+    start(clone, path, "demo")
+    before = calls.read_text().splitlines()
+    with (clone / changed).open("a") as file:
+        file.write("# changed\n")
+    start(clone, path, "demo")
+    added = calls.read_text().splitlines()[len(before) :]
+    assert added and all(call.startswith("-m pip install") for call in added)
+
+
+def test_killed_installation_is_started_afresh(clone: Path, path: Path, calls: Path) -> None:
+    start(clone, path, "demo", KILL_PIP="1")
+    assert (clone / ".venv/.camtrack/installing").exists()
+    done = start(clone, path, "demo")
+    assert done.returncode == 0, done.stderr
+    assert calls.read_text().count("-m venv") == 2
+
+
+def test_failed_installation_is_reported_and_tried_again(clone: Path, path: Path, calls: Path) -> None:
+    failed = start(clone, path, "demo", PIP_STATUS="1")
+    assert failed.returncode == 1
+    assert f"the full log is {clone}/.venv.log" in failed.stderr
+    assert start(clone, path, "demo").returncode == 0
+
+
+def test_unknown_command_is_told_in_a_sentence(clone: Path, path: Path, calls: Path) -> None:
+    done = start(clone, path, "no_such_command")
+    assert done.returncode == 1
+    assert "no command named no_such_command" in done.stderr
+
+
+def test_processes_get_the_environment_of_ros(clone: Path, path: Path, calls: Path) -> None:
+    start(clone, path, "demo")
+    done = start(clone, path, "env", _ROS_WHEELS_BOOTSTRAP_COMPLETE="1", LD_LIBRARY_PATH="/elsewhere")
+    env = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert env["AMENT_PREFIX_PATH"] == env["VIRTUAL_ENV"] == str(clone / ".venv")
+    for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
+        assert Path(env[name]).samefile(clone / "config/fastdds.xml")
+    assert env["MALLOC_MMAP_THRESHOLD_"] == str(32 * 2**20)
+    assert "LD_LIBRARY_PATH" not in env
+
+
+def test_package_is_linked_where_ament_looks(clone: Path, path: Path, calls: Path) -> None:
+    start(clone, path, "demo")
+    venv = clone / ".venv"
+    assert (venv / "share/camtrack/package.xml").samefile(clone / "package.xml")
+    assert (venv / "share/camtrack/config").samefile(clone / "config")
+    assert (venv / "share/ament_index/resource_index/packages/camtrack").exists()
+    assert os.readlink(venv / "lib/camtrack/camtrack") == str(venv / "bin/camtrack")
+
+
+@pytest.fixture
+def ros_host(path: Path, calls: Path) -> dict[str, str]:
+    """Make the machine look as if ROS 2 were installed and sourced; return its variables."""
+    (path / "ros2").symlink_to(path / "env")
+    return {"ROS_DISTRO": "jazzy", "AMENT_PREFIX_PATH": "/opt/ros/jazzy"}
+
+
+def test_ros_host_keeps_its_own_packages(clone: Path, path: Path, calls: Path, ros_host: dict[str, str]) -> None:
+    done = start(clone, path, "env", **ros_host)
+    assert done.returncode == 0, done.stderr
+    assert f"AMENT_PREFIX_PATH={clone}/.venv-jazzy:/opt/ros/jazzy\n" in done.stdout
+    made, installed, *_ = calls.read_text().splitlines()
+    assert made == f"-m venv --system-site-packages {clone}/.venv-jazzy"
+    assert installed.endswith(f"--editable {clone}[demo]")
+    assert (clone / ".venv-jazzy/.camtrack/constraints.txt").read_text() == "numpy==1.26.4\n"
+
+
+def test_ros_host_without_a_message_package_is_told(clone: Path, path: Path, ros_host: dict[str, str]) -> None:
+    done = start(clone, path, "demo", MISSING_ROS_PACKAGES="vision_msgs", **ros_host)
+    assert done.returncode == 1
+    assert "cannot import: vision_msgs" in done.stderr
+    assert "rosdep install" in done.stderr

@@ -1,0 +1,420 @@
+"""The fusion node: messages and transforms in, tracks in the fixed frame out; a sensor's faults stay its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from ros_helpers import Diagnostics, Graph, collect, opened_graph
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
+from trajectory_msgs.msg import MultiDOFJointTrajectory
+from vision_msgs.msg import Detection2DArray, Detection3DArray
+from visualization_msgs.msg import MarkerArray
+
+from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D
+from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Camera, Pose
+from camtrack_core.geometry.tracks import Tracks3D
+from camtrack_core.ros.lifecycle.parameters import strangers
+from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA, STATIC_TRANSFORMS, TRANSFORMS
+from camtrack_core.ros.messages import detections2d as messages
+from camtrack_core.ros.messages import detections3d as messages3d
+from camtrack_core.ros.messages.stamps import fill_stamp, to_nanoseconds
+from camtrack_core.ros.tf.transforms import to_transform
+from pkf_filter.ros.node import PkfNode
+from pkf_filter.space.config import SensorModel, WorldConfig
+
+SECOND = 1_000_000_000
+FRAME = SECOND // 10
+CAMERA = Camera.from_field_of_view(1280, 720, 70.0)
+MOUNT = Pose(OPTICAL_IN_VEHICLE, np.array([1.0, 0.0, 1.5]))  # of the camera on the vehicle
+UPRIGHT = OPTICAL_IN_VEHICLE.T
+
+
+def header(frame: str, time_ns: int) -> Header:
+    made = Header(frame_id=frame)
+    fill_stamp(made.stamp, time_ns)
+    return made
+
+
+def vehicle(time_ns: int) -> Pose:
+    """The vehicle drives along x at 10 m/s."""
+    return Pose(np.eye(3), np.array([10.0 * time_ns / SECOND, 0, 0]))
+
+
+class Bench:
+    """A running node and a peer that plays vehicle, sensors and user."""
+
+    def __init__(self, graph: Graph, **parameters: Any) -> None:
+        self.graph = graph
+        self.node = graph.start(PkfNode, **{"fixed_frame": "odom", **parameters})
+        self.peer = graph.peer()
+        self.diagnostics = Diagnostics(self.peer)
+        self.heard = collect(self.peer, Detection3DArray, "pkf_filter/tracks", RESULTS)
+        self._publishers: dict[str, Any] = {}
+        self._static(TFMessage(transforms=[to_transform(MOUNT, "base_link", "camera", header("", 0).stamp)]))
+        graph.spin_until(lambda: self.peer.count_publishers("pkf_filter/tracks"))
+
+    def _static(self, message: TFMessage) -> None:
+        self._publisher(TFMessage, "/tf_static", STATIC_TRANSFORMS).publish(message)
+
+    def _publisher(self, kind: type, topic: str, qos: Any) -> Any:
+        if topic not in self._publishers:
+            publisher = self._publishers[topic] = self.peer.create_publisher(kind, topic, qos)
+            self.graph.spin_until(publisher.get_subscription_count)
+        return self._publishers[topic]
+
+    def move(self, time_ns: int) -> None:
+        pose = to_transform(vehicle(time_ns), "odom", "base_link", header("", time_ns).stamp)
+        self._publisher(TFMessage, "/tf", TRANSFORMS).publish(TFMessage(transforms=[pose]))
+
+    def detect(self, time_ns: int, *places: tuple[float, float], topic: str = "front/tracks", frame: str = "camera"):  # type: ignore[no-untyped-def]
+        """Cars at places x, y in the fixed frame, as the camera's 3D detector says."""
+        centre = np.array([(x, y, 0.75) for x, y in places]).reshape(-1, 3)
+        placed = vehicle(time_ns).apply(MOUNT.translation)
+        count = len(places)
+        boxes = Boxes3D(centre - placed, np.tile([4.0, 1.8, 1.5], (count, 1)), np.zeros(count), np.zeros((count, 3)))
+        detections = Detections3D(boxes, np.full(count, 0.95), np.zeros(count, np.int64))
+        data = messages3d.pack_boxes(detections, ("car",), header(frame, time_ns), UPRIGHT)
+        self._publisher(Detection3DArray, topic, RESULTS).publish(data)
+
+    def see(self, time_ns: int, x: float, y: float) -> None:
+        """The same as the camera's 2D detector says."""
+        boxes = Boxes3D(np.array([[x, y, 0.75]]), np.array([[4.0, 1.8, 1.5]]), np.zeros(1), np.zeros((1, 3)))
+        pose = vehicle(time_ns) @ MOUNT
+        pixels = CAMERA.project(pose.inverse().apply(boxes.corners()))[0]
+        xyxy = np.concatenate([pixels.min(0), pixels.max(0)])[None]
+        message = messages.from_boxes(
+            Boxes2D(xyxy, np.array([0.95]), np.zeros(1, np.int64)), ("car",), header("camera", time_ns)
+        )
+        self._publisher(Detection2DArray, "image/tracks", RESULTS).publish(message)
+
+    def calibrate(self, **changes: Any) -> None:
+        k = CAMERA.intrinsics.ravel().tolist()
+        info = CameraInfo(**{"width": CAMERA.width, "height": CAMERA.height, "k": k, **changes})
+        publisher = self._publisher(CameraInfo, "image/camera_info", SENSOR_DATA)
+        publisher.publish(info)
+        self.graph.spin_for(0.2)
+
+    def answer(self, count: int) -> Detection3DArray:
+        """The newest tracks, once more than `count` messages came."""
+        self.graph.spin_until(lambda: len(self.heard) > count)
+        return self.heard[-1]
+
+    def taken(self) -> None:
+        """Wait until one more message has been taken."""
+        before = self.node.monitor.processed
+        self.graph.spin_until(lambda: self.node.monitor.processed > before)
+
+    def drive(self, frames: range, *places: tuple[float, float]) -> Detection3DArray:
+        for i in frames:
+            count = len(self.heard)
+            self.move(SECOND + i * FRAME)
+            self.detect(SECOND + i * FRAME, *places)
+            found = self.answer(count)
+        return found
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    with opened_graph() as graph:
+        yield Bench(graph, sensors=["front"])
+
+
+def centre(detection: Any) -> tuple[float, float, float]:
+    position = detection.bbox.center.position
+    return position.x, position.y, position.z
+
+
+def test_tracks_lie_in_the_fixed_frame_at_the_measurements_time(bench: Bench) -> None:
+    found = bench.drive(range(8), (40.0, 2.0), (50.0, -3.0))
+    assert found.header.frame_id == "odom"
+    assert to_nanoseconds(found.header.stamp) == SECOND + 7 * FRAME
+    by_id = {detection.id: detection for detection in found.detections}
+    assert set(by_id) == {"1", "2"}
+    assert centre(by_id["1"]) == pytest.approx((40.0, 2.0, 0.75), abs=0.05)
+    (result,) = by_id["1"].results
+    assert result.hypothesis.class_id == "car"
+    covariance = result.pose.covariance.reshape(6, 6)
+    assert 0 < covariance[0, 0] < 0.2 and (np.linalg.eigvalsh(covariance) > 0).all()
+    assert by_id["1"].bbox.size.x == pytest.approx(4.0, abs=0.1)
+
+
+def test_detections_wait_for_their_transform(bench: Bench) -> None:
+    bench.drive(range(3), (40.0, 2.0))
+    count = len(bench.heard)
+    bench.detect(SECOND + 3 * FRAME, (40.0, 2.0))
+    bench.graph.spin_for(0.05)
+    assert len(bench.heard) == count
+    bench.move(SECOND + 3 * FRAME)
+    assert centre(bench.answer(count).detections[0]) == pytest.approx((40.0, 2.0, 0.75), abs=0.1)
+
+
+def test_without_transform_detections_are_dropped_and_the_reason_is_told(bench: Bench) -> None:
+    bench.drive(range(3), (40.0, 2.0))
+    count = len(bench.heard)
+    bench.detect(SECOND + 4 * FRAME, (40.0, 2.0), frame="unknown")
+    bench.graph.spin_until(lambda: bench.diagnostics.says("no transform=1"))
+    assert len(bench.heard) == count
+    assert bench.drive(range(5, 6), (40.0, 2.0)).detections[0].id == "1"
+
+
+def test_a_stamp_from_the_future_is_dropped(bench: Bench) -> None:
+    bench.drive(range(3), (40.0, 2.0))
+    now = bench.node.get_clock().now().nanoseconds
+    bench.detect(now + 100 * SECOND, (40.0, 2.0))
+    bench.graph.spin_until(lambda: bench.diagnostics.says("stamp from the future=1"))
+    assert bench.drive(range(3, 4), (40.0, 2.0)).detections[0].id == "1"
+
+
+def test_a_sensor_that_stops_and_one_that_starts_late_are_told_while_the_others_go_on() -> None:
+    with opened_graph() as graph:
+        names = {"sensors": ["front", "side"], "front.timeout": 0.3, "side.timeout": 0.3}
+        bench = Bench(graph, **names)
+        bench.drive(range(3), (40.0, 2.0))
+        graph.spin_until(lambda: bench.diagnostics.says("no detections of 'side' on /side/tracks"))
+        assert bench.diagnostics.says("never so far")
+        for i in range(3, 6):  # the late one comes, the first one stops
+            count = len(bench.heard)
+            bench.move(SECOND + i * FRAME)
+            bench.detect(SECOND + i * FRAME, (40.0, 2.0), topic="side/tracks")
+            found = bench.answer(count)
+        assert [detection.id for detection in found.detections] == ["1"]
+        graph.spin_until(lambda: bench.diagnostics.says("no detections of 'front' on /front/tracks"))
+
+
+def test_a_sensor_with_a_wrong_pose_is_told_and_the_tracks_go_on() -> None:
+    """The second sensor says 3 m further left what the first one sees."""
+    with opened_graph() as graph:
+        bench = Bench(graph, sensors=["front", "odd"])
+        for i in range(50):
+            for name, shift in (("front", 0.0), ("odd", 3.0)):
+                stamp = SECOND + i * FRAME + (FRAME // 2 if shift else 0)
+                count = len(bench.heard)
+                bench.move(stamp)
+                bench.detect(stamp, (60.0, 2.0 + shift), topic=f"{name}/tracks")
+                found = bench.answer(count)
+        graph.spin_until(lambda: bench.diagnostics.says("in view of 'odd' are confirmed by it"))
+        assert any(centre(track) == pytest.approx((60.0, 2.0, 0.75), abs=0.1) for track in found.detections)
+
+
+def test_velocities_of_a_detector_count_from_the_first_detection() -> None:
+    """They come on a topic of their own, here before and after the detections that wait for them."""
+    with opened_graph() as graph:
+        bench = Bench(graph, **{"sensors": ["front"], "front.velocities": "front/velocities"})
+        motion = collect(bench.peer, MultiDOFJointTrajectory, "pkf_filter/trajectories", RESULTS)
+        graph.spin_until(lambda: bench.node.count_subscribers("pkf_filter/trajectories"))
+        publisher = bench._publisher(MultiDOFJointTrajectory, "front/velocities", RESULTS)
+        moving = Boxes3D(np.zeros((1, 3)), np.ones((1, 3)), np.zeros(1), np.array([[10.0, 1.0, 0.0]]))
+        none = np.zeros(1)
+        tracks = Tracks3D(np.array([7]), moving, np.zeros((1, 4, 4)), np.ones(1), np.zeros(1, np.int64), none)
+        bench.move(SECOND)
+        placed = vehicle(SECOND).apply(MOUNT.translation)
+        boxes = Boxes3D(np.array([[40.0, 2.0, 0.75]]) - placed, np.array([[4.0, 1.8, 1.5]]), none, np.zeros((1, 3)))
+        seen = Tracks3D(np.array([7]), boxes, np.zeros((1, 4, 4)), np.full(1, 0.95), np.zeros(1, np.int64), none)
+        data = messages3d.pack_tracks(seen, ("car",), header("camera", SECOND), UPRIGHT)
+        bench._publisher(Detection3DArray, "front/tracks", RESULTS).publish(data)
+        graph.spin_for(0.05)
+        assert not motion
+        publisher.publish(messages3d.pack_velocities(tracks, header("camera", SECOND), UPRIGHT))
+        graph.spin_until(lambda: motion)
+        now = motion[-1].points[4]
+        speed, noise = WorldConfig().vehicle.speed, SensorModel().velocity_noise
+        share = speed**2 / (speed**2 + noise**2)  # of what is measured, beside a new track's prior at rest
+        velocity = now.velocities[0].linear
+        assert (velocity.x, velocity.y) == pytest.approx((10.0 * share, 1.0 * share), abs=1e-6)
+
+
+def test_the_example_configuration_is_one_that_the_node_takes() -> None:
+    """config/fusion.yaml, for several cameras, and what launch/fusion.launch.xml loads."""
+    root = Path(__file__).resolve().parents[2]
+    for name, sensors in (
+        ("fusion.yaml", ("front", "rear", "front_image")),
+        ("camera_fusion.yaml", ("objects", "image")),
+    ):
+        written = yaml.safe_load((root / "config" / name).read_text())["/**"]["ros__parameters"]
+        flat = dict(flattened(written))
+        with opened_graph() as graph:
+            node = graph.start(PkfNode, **flat)
+            assert node.parameters.sensors == sensors
+            assert not strangers(node, node._model)
+            for parameter, value in flat.items():
+                found = node.get_parameter(parameter).value
+                assert found == value or list(found) == value
+    assert "config/camera_fusion.yaml" in (root / "launch" / "fusion.launch.xml").read_text()
+
+
+def flattened(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from flattened(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def test_trajectories_and_markers_for_those_who_listen(bench: Bench) -> None:
+    motion = collect(bench.peer, MultiDOFJointTrajectory, "pkf_filter/trajectories", RESULTS)
+    markers = collect(bench.peer, MarkerArray, "pkf_filter/markers", RESULTS)
+    bench.graph.spin_until(lambda: bench.node.count_subscribers("pkf_filter/trajectories"))
+    for i in range(20):
+        count = len(bench.heard)
+        bench.move(SECOND + i * FRAME)
+        bench.detect(SECOND + i * FRAME, (20.0 + i * 1.0, 2.0))
+        bench.answer(count)
+    bench.graph.spin_until(lambda: len(motion) == 20 and len(markers) == 20)
+    newest = motion[-1]
+    assert newest.joint_names == ["1"] and newest.header.frame_id == "odom"
+    times = [point.time_from_start.sec + point.time_from_start.nanosec / 1e9 for point in newest.points]
+    assert times == pytest.approx(np.arange(-4, 7) * 0.5)
+    places = [point.transforms[0].translation.x for point in newest.points]
+    assert np.isnan(places[0])  # 2 s ago there was no track
+    assert places[4] == pytest.approx(39.0, abs=0.2)
+    assert np.diff(places[2:]) == pytest.approx(np.full(8, 5.0), abs=0.5)
+    assert newest.points[4].velocities[0].linear.x == pytest.approx(10.0, abs=0.5)
+    assert len(markers[-1].markers) == 3
+
+
+def test_boxes_in_the_image_correct_tracks_in_space() -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, **{"sensors": ["front", "image"], "image.kind": "boxes_2d", "front.noise": 5.0})
+        bench.calibrate()
+        for i in range(20):
+            for stamp, act in (
+                (SECOND + 2 * i * FRAME, lambda t: bench.detect(t, (80.0, 1.0))),
+                (SECOND + (2 * i + 1) * FRAME, lambda t: bench.see(t, 80.0, 0.0)),
+            ):
+                count = len(bench.heard)
+                bench.move(stamp)
+                act(stamp)
+                found = bench.answer(count)
+        assert [detection.id for detection in found.detections] == ["1"]
+        assert centre(found.detections[0])[1] == pytest.approx(0.0, abs=0.3)
+
+
+def test_tracks_are_published_after_the_sensors_that_are_named_for_it() -> None:
+    """Two detectors see the same images: whichever is quicker, a stamp is published once, with boxes in space."""
+    with opened_graph() as graph:
+        kinds = {"image.kind": "boxes_2d", "front.timeout": 5.0}
+        bench = Bench(graph, **{"sensors": ["front", "image"], "publish_after": ["front"], **kinds})
+        bench.calibrate()
+        acts = [lambda t: bench.detect(t, (40.0, 2.0)), lambda t: bench.see(t, 40.0, 2.0)]
+        for i in range(6):
+            bench.move(SECOND + i * FRAME)
+            for act in acts if i % 2 else acts[::-1]:
+                act(SECOND + i * FRAME)
+                bench.taken()
+        graph.spin_until(lambda: len(bench.heard) >= 6)
+        stamps = [to_nanoseconds(message.header.stamp) for message in bench.heard]
+        assert stamps == [SECOND + i * FRAME for i in range(6)]
+        assert [detection.id for detection in bench.heard[1].detections] == ["1"]  # born in the first image
+
+        graph.spin_until(lambda: bench.diagnostics.says("nothing usable of front: tracks are published without"))
+        bench.move(SECOND + 7 * FRAME)
+        bench.see(SECOND + 7 * FRAME, 40.0, 2.0)
+        assert to_nanoseconds(bench.answer(6).header.stamp) == SECOND + 7 * FRAME
+
+
+def test_an_image_without_calibration_is_a_drop_and_the_other_sensor_goes_on() -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, **{"sensors": ["front", "image"], "image.kind": "boxes_2d", "image.timeout": 0.5})
+        bench.drive(range(3), (40.0, 2.0))
+        bench.see(SECOND + 2 * FRAME, 40.0, 2.0)
+        bench.graph.spin_until(lambda: bench.diagnostics.says("no calibration=1"))
+        assert bench.drive(range(3, 5), (40.0, 2.0)).detections[0].id == "1"
+        bench.graph.spin_until(lambda: bench.diagnostics.says("no detections of 'image' on /image/tracks"))
+
+
+@pytest.mark.parametrize(("entry", "drops"), [(0.0, 1), (float("nan"), 1), (1.0, 0)])
+def test_intrinsics_that_are_none_are_a_warning_and_a_drop(entry: float, drops: int) -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, **{"sensors": ["front", "image"], "image.kind": "boxes_2d"})
+        bench.drive(range(3), (40.0, 2.0))
+        bench.calibrate()
+        bench.calibrate(k=(CAMERA.intrinsics * [[entry], [1], [1]]).ravel().tolist(), d=[0.1])
+        words = "'image': K of camera_info: expected finite" if drops else "set the parameter 'rectified'"
+        graph.spin_until(lambda: bench.diagnostics.says(words))
+        bench.see(SECOND + 2 * FRAME, 40.0, 2.0)
+        graph.spin_until(lambda: bench.node.monitor.processed + bench.node.monitor.drops["no calibration"] == 4)
+        assert bench.node.monitor.drops["no calibration"] == drops
+
+
+def test_boxes_in_rectified_images_have_their_intrinsics_in_p() -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, **{"sensors": ["front", "image"], "image.kind": "boxes_2d", "rectified": True})
+        p = np.pad(CAMERA.intrinsics, ((0, 0), (0, 1))).ravel().tolist()
+        bench.calibrate(k=[700.0, 0, 600, 0, 700, 300, 0, 0, 1], p=p, d=[0.1, 0, 0, 0, 0], distortion_model="plumb_bob")
+        (_, sensor) = bench.node._mode._sensors
+        np.testing.assert_array_equal(sensor.camera.intrinsics, CAMERA.intrinsics)
+        assert not any("camera_info" in subject for subject in bench.node.monitor.warnings)
+
+
+def test_late_sensors_are_sorted_in() -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, sensors=["fast", "slow"], **{"fast.topic": "a", "slow.topic": "b"})
+        for i in range(10):
+            count = len(bench.heard)
+            bench.move(SECOND + i * FRAME)
+            bench.detect(SECOND + i * FRAME, (60.0, 2.0), topic="a")
+            bench.answer(count)
+            if i:
+                bench.detect(SECOND + i * FRAME - FRAME // 2, (60.0, 2.0), topic="b")
+        bench.graph.spin_for(0.3)
+        newest = bench.heard[-1]
+        assert to_nanoseconds(newest.header.stamp) == SECOND + 9 * FRAME
+        assert [detection.id for detection in newest.detections] == ["1"]
+        assert not bench.diagnostics.says("older than the state")
+
+
+def test_stamps_of_one_sensor_may_come_out_of_order(bench: Bench) -> None:
+    bench.drive(range(4), (40.0, 2.0))
+    for i in (6, 4, 5, 7):
+        bench.move(SECOND + i * FRAME)
+        bench.detect(SECOND + i * FRAME, (40.0, 2.0))
+        bench.taken()
+    bench.graph.spin_until(lambda: to_nanoseconds(bench.heard[-1].header.stamp) == SECOND + 7 * FRAME)
+    assert len(bench.heard) == 6
+    assert bench.node.monitor.processed == 8 and not bench.node.monitor.drops
+    assert [detection.id for detection in bench.heard[-1].detections] == ["1"]
+
+
+def test_at_a_fixed_rate_tracks_are_predicted() -> None:
+    with opened_graph() as graph:
+        bench = Bench(graph, sensors=["front"], publish_rate=20.0)
+        for i in range(10):
+            bench.move(SECOND + i * FRAME)
+            bench.detect(SECOND + i * FRAME, (20.0 + 1.0 * i, 2.0))
+            graph.spin_for(0.02)
+        graph.spin_until(lambda: any(to_nanoseconds(m.header.stamp) > SECOND + 10 * FRAME for m in bench.heard))
+        stamps = [to_nanoseconds(message.header.stamp) for message in bench.heard]
+        assert stamps == sorted(set(stamps))
+        newest = bench.heard[-1]
+        expected = 20.0 + 10.0 * (stamps[-1] - SECOND) / SECOND
+        assert centre(newest.detections[0])[0] == pytest.approx(expected, abs=0.5)
+
+
+def test_time_going_backwards_starts_afresh(bench: Bench) -> None:
+    bench.drive(range(100, 105), (150.0, 2.0))
+    found = bench.drive(range(5), (40.0, 2.0))
+    assert [detection.id for detection in found.detections] == ["2"]
+
+
+def test_parameters_of_sensors_are_checked() -> None:
+    with opened_graph() as graph:
+        node = graph.start(PkfNode, **{"sensors": ["left"], "left.noise": 3.0, "world.vehicle.acceleration": 1.5})
+        assert node.parameters.left.noise == 3.0 and node.parameters.world.vehicle.acceleration == 1.5
+        assert node.get_parameter("left.kind").value == "boxes_3d"
+    for wrong in (
+        {"sensors": ["two words"]},
+        {"sensors": ["world"]},
+        {"sensors": ["left"], "left.kind": "sonar"},
+        {"sensors": ["left"], "left.detection_probability": 1.5},
+        {"sensors": "left"},
+        {"sensors": ["left"], "publish_after": ["right"]},
+    ):
+        with opened_graph() as graph:
+            assert not graph.add(PkfNode(**graph.options(wrong))).start()

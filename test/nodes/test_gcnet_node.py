@@ -1,0 +1,102 @@
+"""The GCNet node with the demo weights: real messages in, tracks out, bad input counted and the node still up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from rclpy.serialization import serialize_message
+from ros_helpers import Diagnostics, collect, image_message, opened_graph
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2DArray
+
+from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
+from camtrack_core.ros.messages import detections2d as messages
+from camtrack_core.ros.messages.cdr import unpack
+from camtrack_core.ros.messages.image import fill_image, to_bgr
+from camtrack_core.ros.messages.stamps import fill_stamp
+from gcnet_tracker.node import GCNetNode
+from gcnet_tracker.tracker import GCNetModel, Tracker
+
+SECOND = 1_000_000_000
+
+
+def picture(time_ns: int, seed: int) -> Image:
+    """A smooth random image: it decides nothing, but what is found in it must be found twice."""
+    small = np.random.default_rng(seed).integers(0, 256, (9, 16, 3), np.uint8)
+    import cv2
+
+    message = fill_image(Image(), cv2.resize(small, (320, 180), interpolation=cv2.INTER_CUBIC))
+    fill_stamp(message.header.stamp, time_ns)
+    message.header.frame_id = "front"
+    return message
+
+
+def test_node_publishes_what_the_tracker_says_with_the_image_stamp() -> None:
+    tracker = Tracker(GCNetModel(threads=1))
+    with opened_graph() as graph:
+        node = graph.start(GCNetNode, threads=1)
+        peer = graph.peer()
+        camera = peer.create_publisher(Image, "image", SENSOR_DATA)
+        heard = collect(peer, Detection2DArray, "gcnet_tracker/tracks", RESULTS)
+        graph.spin_until(lambda: camera.get_subscription_count())
+        for index in range(3):
+            message = picture(SECOND * (index + 1), seed=3)
+            camera.publish(message)
+            graph.spin_until(lambda n=index: len(heard) > n)
+            expected = tracker.step(to_bgr(message))
+            got = messages.to_tracks(unpack(serialize_message(heard[index])), node._names)
+            assert heard[index].header == message.header
+            assert np.array_equal(got.ids, expected.ids)
+            assert np.allclose(got.xyxy, expected.xyxy, atol=1e-3)
+
+
+def test_bad_images_are_counted_and_the_node_stays_up() -> None:
+    with opened_graph() as graph:
+        graph.start(GCNetNode, threads=1)
+        peer = graph.peer()
+        diagnostics = Diagnostics(peer)
+        camera = peer.create_publisher(Image, "image", SENSOR_DATA)
+        heard = collect(peer, Detection2DArray, "gcnet_tracker/tracks", RESULTS)
+        graph.spin_until(lambda: camera.get_subscription_count())
+        truncated = picture(SECOND, 0)
+        truncated.data = truncated.data[:100]
+        unknown = picture(2 * SECOND, 0)
+        unknown.encoding = "64FC7"
+        for message in (truncated, unknown, image_message(0), picture(4 * SECOND, 0)):
+            camera.publish(message)
+            graph.spin_for(0.2)
+        graph.spin_until(lambda: heard)
+        assert heard[0].header.stamp.sec == 4 and len(heard) == 1
+        graph.spin_until(lambda: diagnostics.latest().count("drops.") == 3)
+
+
+def test_time_going_backwards_starts_afresh() -> None:
+    with opened_graph() as graph:
+        node = graph.start(GCNetNode, threads=1)
+        peer = graph.peer()
+        diagnostics = Diagnostics(peer)
+        camera = peer.create_publisher(Image, "image", SENSOR_DATA)
+        graph.spin_until(lambda: camera.get_subscription_count())
+        resets = []
+        node._tracker.reset = lambda: resets.append(True)
+        for seconds in (50, 51, 1):
+            camera.publish(picture(seconds * SECOND, 0))
+            graph.spin_for(0.3)
+        graph.spin_until(lambda: resets)
+        graph.spin_until(lambda: diagnostics.says("went backwards"))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"model": "/nowhere/model.onnx"}, "expected a model file, found none"),
+        ({"device": "toaster"}, "device"),
+        ({"track_threshold": 1.5}, "track_threshold"),
+        ({"image_timeout": -1.0}, "image_timeout"),
+    ],
+)
+def test_wrong_parameters_are_refused(parameters: dict, sentence: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with opened_graph() as graph:
+        node = graph.add(GCNetNode(**graph.options(parameters)))
+        assert not node.start()
+    assert sentence in capfd.readouterr().err

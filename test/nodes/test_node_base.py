@@ -1,0 +1,394 @@
+"""The base node: parameters, lifecycle, images that are broken or missing, time that jumps, signals."""
+
+from __future__ import annotations
+
+import signal
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from pydantic import Field
+from rclpy.duration import Duration
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from ros_helpers import Diagnostics, collect, image_message, opened_graph, read_until, start_process
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header, String
+
+from camtrack_core.config import ImageNodeParameters
+from camtrack_core.errors import ModelError
+from camtrack_core.ros.lifecycle.image_input import ImageInput
+from camtrack_core.ros.lifecycle.node import CamtrackNode
+from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
+from camtrack_core.ros.messages.image import fill_compressed
+from camtrack_core.ros.messages.stamps import fill_stamp, to_nanoseconds
+
+SECOND = 1_000_000_000
+
+
+class EchoParameters(ImageNodeParameters):
+    model: str = Field("good.onnx", description="a file")
+    threshold: float = Field(0.5, ge=0, le=1, description="least score")
+
+
+class EchoNode(CamtrackNode[EchoParameters]):
+    """Remembers what it gets and echoes the stamps."""
+
+    def __init__(self, **options):
+        super().__init__("echo", EchoParameters, **options)
+        self.images, self.history = [], []
+        self.fails_on = None
+
+    def configure(self, parameters):
+        if parameters.model == "missing.onnx":
+            raise ModelError("expected a model, there is no missing.onnx")
+        if parameters.model == "bug.onnx":
+            raise KeyError("bug")
+        self.images_in = ImageInput(self, "image", self.on_image, parameters)
+        self.echo = self.advertise(Header, "~/echo", RESULTS)
+        self.history.append("configure")
+
+    def activate(self):
+        self.history.append("activate")
+
+    def deactivate(self):
+        self.history.append("deactivate")
+
+    def cleanup(self):
+        self.history.append("cleanup")
+
+    def reset(self):
+        self.history.append("reset")
+
+    def on_image(self, image, time_ns, header):
+        if time_ns == self.fails_on:
+            raise ZeroDivisionError("a bug")
+        with self.monitor.stage("work"):
+            self.images.append((time_ns, image.copy()))
+        self.echo.publish(header)
+
+    @property
+    def stamps(self):
+        return [time_ns for time_ns, _ in self.images]
+
+
+@pytest.fixture
+def graph():
+    with opened_graph() as graph:
+        yield graph
+
+
+class Camera:
+    """A peer that publishes images to an echo node."""
+
+    def __init__(self, graph, node, qos=SENSOR_DATA, kind=Image, topic="image"):
+        self.graph, self.node = graph, node
+        self.peer = graph.peer("camera")
+        self.diagnostics = Diagnostics(self.peer)
+        self.publisher = self.peer.create_publisher(kind, topic, qos)
+        graph.spin_until(lambda: self.publisher.get_subscription_count() == 1)
+
+    def send(self, *messages):
+        """Publish one by one, each handled before the next."""
+        for message in messages:
+            handled = self.handled()
+            self.publisher.publish(message)
+            self.graph.spin_until(lambda before=handled: self.handled() > before)
+
+    def handled(self):
+        return len(self.node.images) + self.node.monitor.drops.total()
+
+    def hears(self, text):
+        self.graph.spin_until(lambda: self.diagnostics.says(text))
+
+
+def test_images_arrive_as_arrays_with_their_stamps(graph):
+    node = graph.start(EchoNode)
+    camera = Camera(graph, node)
+    echoes = collect(camera.peer, Header, "echo/echo", RESULTS)
+    graph.spin_until(lambda: node.echo.get_subscription_count() == 1)
+    camera.send(image_message(5 * SECOND, 7), image_message(6 * SECOND, 9))
+    graph.spin_until(lambda: len(echoes) == 2)
+    assert node.stamps == [5 * SECOND, 6 * SECOND]
+    assert np.array_equal(node.images[1][1], np.full((4, 6, 3), 9, np.uint8))
+    assert [to_nanoseconds(echo.stamp) for echo in echoes] == node.stamps
+    assert echoes[0].frame_id == "camera"
+    camera.hears("processed=2")
+    camera.hears("latency.work.p99_ms=")
+    camera.hears("latency.total.p50_ms=")
+    camera.hears("state=active")
+
+
+def test_compressed_images(graph):
+    node = graph.start(EchoNode, image_transport="compressed")
+    camera = Camera(graph, node, kind=CompressedImage, topic="image/compressed")
+    message = fill_compressed(CompressedImage(), np.full((16, 16, 3), 100, np.uint8))
+    fill_stamp(message.header.stamp, SECOND)
+    camera.send(message)
+    assert abs(int(node.images[0][1][0, 0, 0]) - 100) < 3
+
+
+# --- Start
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"threshold": 1.5}, "parameter 'threshold': expected less than or equal to 1, got 1.5"),
+        ({"image_transport": "smoke"}, "parameter 'image_transport': expected 'raw' or 'compressed', got 'smoke'"),
+        ({"model": "missing.onnx"}, "expected a model, there is no missing.onnx"),
+        ({"model": "bug.onnx"}, "KeyError: 'bug'"),
+    ],
+)
+def test_a_refused_configuration_is_said_and_leaves_nothing(graph, capfd, parameters, sentence):
+    node = graph.add(EchoNode(**graph.options(parameters)))
+    assert not node.start()
+    assert sentence in capfd.readouterr().err
+    assert node.history == ["cleanup"] and not node.active
+    assert node.count_subscribers("image") == 0
+
+
+def test_a_node_can_be_configured_after_it_was_refused(graph):
+    node = graph.add(EchoNode(**graph.options({"threshold": 1.5})))
+    assert not node.start()
+    node.set_parameters([Parameter("threshold", value=0.25)])
+    assert node.start() and node.parameters.threshold == 0.25
+
+
+def test_without_autostart_the_node_waits(graph):
+    node = graph.add(EchoNode(**graph.options({"autostart": False})))
+    assert node.start() and node.history == []
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert node.history == ["configure"] and not node.active
+
+
+def test_an_inactive_node_is_silent_and_can_go_on(graph):
+    node = graph.start(EchoNode)
+    camera = Camera(graph, node)
+    node.trigger_deactivate()
+    camera.publisher.publish(image_message(SECOND))
+    graph.spin_for(0.3)
+    assert node.images == []
+    node.trigger_activate()
+    camera.send(image_message(2 * SECOND))
+    assert node.stamps == [2 * SECOND]
+    assert node.history == ["configure", "activate", "deactivate", "activate"]
+
+
+def test_cleanup_releases_the_topics(graph):
+    node = graph.start(EchoNode)
+    node.trigger_deactivate()
+    node.trigger_cleanup()
+    assert node.history[-2:] == ["deactivate", "cleanup"]
+    graph.spin_until(lambda: node.count_subscribers("image") == 0 and node.count_publishers("echo/echo") == 0)
+
+
+def test_parameters_cannot_be_changed_behind_the_nodes_back(graph):
+    node = graph.start(EchoNode)
+    (result,) = node.set_parameters([Parameter("threshold", value=0.1)])
+    assert not result.successful and "threshold: read on configure only" in result.reason
+    (result,) = node.set_parameters([Parameter("use_sim_time", value=True)])
+    assert result.successful
+
+
+# --- Images that cannot be used
+
+
+def test_broken_images_are_counted_by_cause_and_the_node_stays_up(graph):
+    node = graph.start(EchoNode)
+    camera = Camera(graph, node)
+    unknown, truncated, without_stamp = (image_message(t * SECOND) for t in (1, 2, 0))
+    unknown.encoding = "32FC1"
+    truncated.data = truncated.data[:-5]
+    camera.send(unknown, truncated, without_stamp, image_message(3 * SECOND))
+    assert node.stamps == [3 * SECOND]
+    assert node.monitor.drops == {"unknown encoding": 1, "wrong size": 1, "zero stamp": 1}
+    camera.hears("drops.unknown encoding=1")
+    camera.hears("dropped 3 in the last")
+
+
+def test_a_bug_in_a_callback_is_a_drop_with_one_traceback(graph, capfd):
+    node = graph.start(EchoNode)
+    camera = Camera(graph, node)
+    for node.fails_on in (SECOND, 2 * SECOND):
+        camera.send(image_message(node.fails_on))
+    camera.send(image_message(3 * SECOND))
+    assert node.stamps == [3 * SECOND]
+    assert node.monitor.drops == {"ZeroDivisionError in on_image": 2}
+    assert capfd.readouterr().err.count("Traceback") == 1
+
+
+# --- Time
+
+
+def test_duplicates_and_late_images_are_drops(graph):
+    node = graph.start(EchoNode)
+    Camera(graph, node).send(*(image_message(round(t * SECOND)) for t in (1.0, 1.0, 1.2, 1.1, 1.3)))
+    assert node.stamps == [SECOND, 1.2 * SECOND, 1.3 * SECOND]
+    assert node.monitor.drops == {"duplicate stamp": 1, "late stamp": 1}
+    assert "reset" not in node.history
+
+
+def test_time_going_backwards_resets_and_is_said(graph, capfd):
+    node = graph.start(EchoNode)
+    camera = Camera(graph, node)
+    camera.send(*(image_message(t * SECOND) for t in (8, 9, 3, 4)))
+    assert node.stamps == [8 * SECOND, 9 * SECOND, 3 * SECOND, 4 * SECOND]
+    assert node.history.count("reset") == 1
+    sentence = "time on /image went backwards to 3.000 s: starting afresh"
+    assert sentence in capfd.readouterr().err
+    camera.hears(sentence)
+
+
+def test_simulated_time_that_nobody_publishes_does_not_stop_the_node(graph):
+    node = graph.start(EchoNode, use_sim_time=True)
+    assert node.get_clock().now().nanoseconds == 0
+    camera = Camera(graph, node)
+    camera.send(image_message(SECOND))
+    camera.hears("processed=1")
+
+
+# --- The other ends of the topics
+
+
+def test_a_camera_that_never_comes_is_missed(graph):
+    node = graph.start(EchoNode, image_timeout=0.5)
+    diagnostics = Diagnostics(graph.peer())
+    graph.spin_until(lambda: diagnostics.says("no image on /image for"))
+    assert diagnostics.says("nobody publishes there") and node.active
+
+
+def test_a_camera_with_the_other_transport_is_pointed_at(graph):
+    graph.start(EchoNode, image_timeout=0.5)
+    peer = graph.peer()
+    diagnostics = Diagnostics(peer)
+    peer.create_publisher(CompressedImage, "image/compressed", SENSOR_DATA)
+    graph.spin_until(lambda: diagnostics.says("but on /image/compressed: set image_transport to compressed"))
+
+
+def test_a_camera_that_dies_is_missed_until_it_is_back(graph):
+    node = graph.start(EchoNode, image_timeout=0.5)
+    camera = Camera(graph, node)
+    camera.send(image_message(SECOND))
+    camera.peer.destroy_publisher(camera.publisher)
+    camera.hears("no image on /image for")
+    camera.publisher = camera.peer.create_publisher(Image, "image", SENSOR_DATA)
+    graph.spin_until(lambda: camera.publisher.get_subscription_count() == 1)
+    stamps = iter(range(2, 1000))
+
+    def recovered():
+        camera.publisher.publish(image_message(next(stamps) * SECOND))
+        graph.spin_for(0.05)
+        return "no image" not in camera.diagnostics.latest()
+
+    graph.spin_until(recovered)
+
+
+def test_a_publisher_with_another_quality_of_service_is_diagnosed(graph):
+    """A camera that promises less often than its subscriber wants: silence in ROS, a sentence here."""
+    node = graph.start(EchoNode)
+    wanted = QoSProfile(depth=1, deadline=Duration(seconds=1), reliability=ReliabilityPolicy.RELIABLE)
+    node.subscribe(String, "words", lambda message: None, wanted)
+    peer = graph.peer("talker")
+    diagnostics = Diagnostics(peer)
+    talker = peer.create_publisher(String, "words", SENSOR_DATA)
+    graph.spin_until(lambda: diagnostics.says("nothing arrives from /talker on /words: incompatible quality"))
+    peer.destroy_publisher(talker)
+    graph.spin_until(lambda: "/words" not in diagnostics.latest())
+
+
+def test_ends_that_fit_are_no_reason_to_warn(graph):
+    node = graph.start(EchoNode)
+    camera = Camera(graph, node, QoSProfile(depth=1, deadline=Duration(seconds=1)))
+    collect(camera.peer, Header, "echo/echo", SENSOR_DATA)
+    graph.spin_until(lambda: node.echo.get_subscription_count() == 1)
+    camera.send(image_message(SECOND))
+    camera.hears("processed=1")
+    assert not node.monitor.warnings
+
+
+def test_the_diagnostics_tell_how_many_subscribers_a_publisher_has_found(graph):
+    node = graph.start(EchoNode)
+    diagnostics = Diagnostics(graph.peer())
+    graph.spin_until(lambda: diagnostics.says("subscribers./echo/echo=0"))
+    collect(graph.peer("listener"), Header, "echo/echo", RESULTS)
+    graph.spin_until(lambda: diagnostics.says("subscribers./echo/echo=1"))
+    assert node.echo.get_subscription_count() == 1
+
+
+def test_results_wait_for_who_has_been_busy(graph):
+    node = graph.start(EchoNode)
+    heard = collect(graph.peer("listener"), Header, "echo/echo", RESULTS)
+    graph.spin_until(lambda: node.echo.get_subscription_count() == 1)
+    for frame in range(10):
+        node.echo.publish(Header(frame_id=str(frame)))
+    graph.spin_until(lambda: len(heard) == 10)
+    assert [header.frame_id for header in heard] == [str(frame) for frame in range(10)]
+
+
+def test_a_subscriber_that_cannot_hear_us_is_diagnosed(graph):
+    graph.start(EchoNode)
+    peer = graph.peer("listener")
+    diagnostics = Diagnostics(peer)
+    collect(peer, Header, "echo/echo", QoSProfile(depth=1, deadline=Duration(seconds=1)))
+    graph.spin_until(lambda: diagnostics.says("nothing reaches /listener on /echo/echo: incompatible quality"))
+
+
+def test_a_publisher_of_another_type_is_diagnosed(graph):
+    graph.start(EchoNode)
+    diagnostics = Diagnostics(graph.peer())
+    with opened_graph() as other:  # a participant cannot have two types on one topic
+        other.peer("liar").create_publisher(DiagnosticArray, "image", SENSOR_DATA)
+        sentence = "from /liar on /image: it expects sensor_msgs/msg/Image, the publisher offers diagnostic_msgs"
+        graph.spin_until(lambda: diagnostics.says(sentence))
+
+
+# --- The process
+
+NODE = """
+import sys, time
+from camtrack_core.config import ImageNodeParameters
+from camtrack_core.ros.lifecycle.image_input import ImageInput
+from camtrack_core.ros.lifecycle.node import CamtrackNode, run
+
+class Parameters(ImageNodeParameters):
+    threshold: float = 0.5
+    finish: bool = False
+
+class Plain(CamtrackNode):
+    def __init__(self):
+        super().__init__("plain", Parameters)
+    def configure(self, parameters):
+        ImageInput(self, "image", lambda *_: None, parameters)
+    def activate(self):
+        self.get_logger().info("it is up")
+        if self.parameters.finish:
+            self.repeat(0.1, lambda: self.finish(5))
+    def cleanup(self):
+        self.get_logger().info("it is cleaned up")
+
+sys.exit(run(Plain))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_process_cleanly(number):
+    process = start_process(NODE)
+    read_until(process, "it is up")
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0 and "it is cleaned up" in output and "Traceback" not in output
+
+
+def test_a_failed_autostart_ends_the_process_with_a_sentence():
+    process = start_process(NODE, "-p", "threshold:=high")
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1 and "Traceback" not in output
+    assert "cannot configure: parameter 'threshold': expected a valid number" in output and "'high'" in output
+
+
+def test_a_node_can_end_its_process():
+    process = start_process(NODE, "-p", "finish:=true")
+    process.communicate(timeout=30)
+    assert process.returncode == 5

@@ -1,0 +1,145 @@
+"""Parameters: what a model refuses and how it says so; models as ROS parameters."""
+
+from __future__ import annotations
+
+from math import inf
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from pydantic import Field, field_validator, model_validator
+from rcl_interfaces.msg import ParameterType
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from ros_helpers import opened_graph
+
+from camtrack_core.config import Parameters, parameter_names, validated
+from camtrack_core.errors import ConfigurationError
+from camtrack_core.ros.lifecycle.parameters import declare, read, strangers
+
+
+class Gate(Parameters):
+    size: float = Field(9.2, gt=0, description="Mahalanobis distance squared")
+    shape: Literal["ellipse", "box"] = "ellipse"
+
+
+class Example(Parameters):
+    model: str = Field(description="ONNX file")
+    threshold: float = Field(0.5, ge=0, le=1, description="least score")
+    slots: int = Field(128, gt=0, lt=1000)
+    half: bool = False
+    names: tuple[str, ...] = ("car", "bus")
+    folder: Path = Path("out")
+    horizon: float | None = None
+    gate: Gate = Gate()
+
+    @field_validator("names")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "cat" in value:
+            raise ValueError(f"expected road users, got {value}")
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Example:
+        if self.half and self.slots > 500:
+            raise ValueError(f"expected at most 500 slots in half precision, got {self.slots}")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({}, r"^parameter 'model': expected a value, got none$"),
+        ({"model": "m", "threshold": 2}, r"^parameter 'threshold': expected less than or equal to 1, got 2$"),
+        ({"model": "m", "slots": 0}, r"^parameter 'slots': expected greater than 0, got 0$"),
+        ({"model": "m", "slots": "many"}, r"^parameter 'slots': expected a valid integer.*, got 'many'$"),
+        ({"model": "m", "gate": {"shape": "round"}}, "^parameter 'gate.shape': expected 'ellipse' or 'box', "),
+        ({"model": "m", "names": ["cat"]}, r"^parameter 'names': expected road users, got \('cat',\)$"),
+        ({"model": "m", "half": True, "slots": 600}, "^expected at most 500 slots in half precision, got 600$"),
+        ({"model": "m", "treshold": 1}, "^unknown parameter 'treshold'; did you mean 'threshold'?"),
+        ({"model": "m", "xyz": 1}, "^unknown parameter 'xyz'; known are folder, gate.shape, gate.size, half"),
+        ({"threshold": -1}, "^parameter 'model': .*; parameter 'threshold': expected greater than or equal"),
+    ],
+)
+def test_refused_values_get_a_sentence_each(values, sentence):
+    with pytest.raises(ConfigurationError, match=sentence):
+        validated(Example, values)
+
+
+def test_a_number_may_stand_for_text():
+    assert validated(Example, {"model": 2024}).model == "2024"
+
+
+def test_names_of_nested_models_are_dotted():
+    assert parameter_names(Example)[-2:] == ["gate.size", "gate.shape"]
+
+
+@pytest.fixture
+def graph():
+    with opened_graph() as graph:
+        yield graph
+
+
+def node_with(graph, **parameters):
+    overrides = [Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()]
+    node = graph.add(
+        Node(
+            "example",
+            context=graph.context,
+            parameter_overrides=overrides,
+            automatically_declare_parameters_from_overrides=True,
+        )
+    )
+    declare(node, Example)
+    return node
+
+
+def test_defaults_come_from_the_model(graph):
+    node = node_with(graph, model="m.onnx")
+    assert read(node, Example) == Example(model="m.onnx")
+    assert node.get_parameter("names").value == ["car", "bus"]
+    assert node.get_parameter("gate.size").value == 9.2
+
+
+def test_given_values_reach_the_model(graph):
+    node = node_with(graph, model="m", threshold=1, names=["van"], gate__shape="box", horizon=2.5, folder="a/b")
+    expected = Example(
+        model="m", threshold=1.0, names=("van",), gate=Gate(shape="box"), horizon=2.5, folder=Path("a/b")
+    )
+    assert read(node, Example) == expected
+
+
+def test_a_parameter_without_default_must_be_given(graph):
+    with pytest.raises(ConfigurationError, match="parameter 'model': expected a value, got none"):
+        read(node_with(graph), Example)
+
+
+def test_a_value_out_of_range_is_refused_on_reading_not_on_declaring(graph):
+    node = node_with(graph, model="m", threshold=7.5)
+    with pytest.raises(ConfigurationError, match=r"parameter 'threshold': .* got 7.5"):
+        read(node, Example)
+
+
+def test_descriptors_say_what_a_parameter_means(graph):
+    node = node_with(graph, model="m")
+    threshold, slots, size = (node.describe_parameter(n) for n in ("threshold", "slots", "gate.size"))
+    assert threshold.description == "least score"
+    (bounds,) = threshold.floating_point_range
+    assert (bounds.from_value, bounds.to_value) == (0.0, 1.0)
+    (whole,) = slots.integer_range
+    assert (whole.from_value, whole.to_value) == (1, 999)
+    assert size.floating_point_range[0].to_value == inf
+    assert size.additional_constraints == "greater than 0"
+
+
+def test_a_value_out_of_range_cannot_be_set_later(graph):
+    node = node_with(graph, model="m")
+    (result,) = node.set_parameters([Parameter("threshold", value=1.5)])
+    assert not result.successful
+    assert node.get_parameter("threshold").type_.value == ParameterType.PARAMETER_DOUBLE
+
+
+def test_strangers_are_named(graph):
+    node = node_with(graph, model="m", tresholt=0.3, use_sim_time=True)
+    assert strangers(node, Example) == ["unknown parameter 'tresholt'; did you mean 'threshold'?"]

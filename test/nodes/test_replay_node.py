@@ -1,0 +1,299 @@
+"""Replay: stamps and pixels, pace, who is waited for, the end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from itertools import count, islice
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from ros_helpers import collect, opened_graph
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Bool
+from tf2_msgs.msg import TFMessage
+from vision_msgs.msg import Detection2DArray
+
+from camtrack.nodes import replay as replay_node
+from camtrack.nodes.replay import ReplayNode
+from camtrack.replay import Pacer, excerpt, read_ahead
+from camtrack_core.datasets.frames import Frame
+from camtrack_core.errors import DataError
+from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Camera, Pose
+from camtrack_core.ros.lifecycle import qos
+from camtrack_core.ros.messages.image import compressed_to_bgr, to_bgr
+from camtrack_core.ros.messages.stamps import to_nanoseconds
+
+SECOND = 1_000_000_000
+STAMPS = [SECOND + i * SECOND // 50 for i in range(6)]
+
+
+class Clip:
+    """Six frames of one grey each, 50 a second; some break off."""
+
+    name, class_names = "clip", ()
+
+    def __init__(self, breaks_at=None, **known):
+        self.breaks_at, self.known = breaks_at, known
+
+    def __len__(self):
+        return len(STAMPS)
+
+    def __iter__(self):
+        for index, time_ns in enumerate(STAMPS):
+            if index == self.breaks_at:
+                raise DataError("clip breaks off after 3 frames")
+            yield Frame(time_ns, np.full((32, 48, 3), 40 * index, np.uint8), **self.known)
+
+
+# --- Timing
+
+
+def test_pacer_spreads_frames_by_their_stamps_and_the_rate():
+    now = 100.0
+    pacer = Pacer(rate=2.0, clock=lambda: now)
+    assert pacer.delay(7 * SECOND) == 0.0
+    assert pacer.delay(8 * SECOND) == 0.5
+    now = 100.4
+    assert pacer.delay(8 * SECOND) == pytest.approx(0.1)
+    now = 100.55  # a little late: caught up
+    assert pacer.delay(8 * SECOND) == 0.0 and pacer.behind == 0.0
+
+
+def test_pacer_moves_the_schedule_of_a_slow_source_instead_of_rushing():
+    now = 0.0
+    pacer = Pacer(rate=1.0, clock=lambda: now)
+    pacer.delay(1 * SECOND)
+    now = 5.0
+    assert pacer.delay(2 * SECOND) == 0.0 and pacer.behind == 4.0
+    assert pacer.delay(3 * SECOND) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("start", "duration", "expected"), [(0, 1e9, STAMPS), (0.04, 0.04, STAMPS[2:4]), (1, 1, [])])
+def test_excerpt(start, duration, expected):
+    assert [frame.time_ns for frame in excerpt(Clip(), start, duration)] == expected
+
+
+def test_read_ahead_keeps_order_and_stays_within_its_bound():
+    made = []
+
+    def items():
+        for index in count():
+            made.append(index)
+            yield index
+
+    reader = read_ahead(items(), capacity=4)
+    assert list(islice(reader, 10)) == list(range(10))
+    time.sleep(0.2)
+    assert len(made) <= 10 + 4 + 1
+    reader.close()
+    assert "read_ahead" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_read_ahead_raises_in_its_place():
+    reader = read_ahead(iter(Clip(breaks_at=3)), capacity=2)
+    assert [frame.time_ns for frame in islice(reader, 3)] == STAMPS[:3]
+    with pytest.raises(DataError, match="breaks off"):
+        next(reader)
+
+
+# --- The node
+
+
+@pytest.fixture
+def graph():
+    with opened_graph() as graph:
+        yield graph
+
+
+@pytest.fixture
+def play(graph, monkeypatch):
+    """Starts a replay of a clip once a peer listens to it."""
+
+    def start(clip=None, **parameters):
+        monkeypatch.setattr(replay_node, "open_source", lambda spec: clip or Clip())
+        return graph.start(ReplayNode, source="clip", **parameters)
+
+    return start
+
+
+def stamps(messages):
+    return [to_nanoseconds(message.header.stamp) for message in messages]
+
+
+def test_images_and_calibration_have_the_recordings_stamps(graph, play):
+    peer = graph.peer()
+    images = collect(peer, Image, "image", qos.SENSOR_DATA)
+    infos = collect(peer, CameraInfo, "camera_info", qos.SENSOR_DATA)
+    finished = collect(peer, Bool, "replay/finished", qos.LATCHED)
+    node = play(frame_id="front")
+    graph.spin_until(lambda: node.exit_code is not None and finished)
+    assert stamps(images) == STAMPS and stamps(infos) == STAMPS
+    assert [int(to_bgr(image)[0, 0, 0]) for image in images] == [0, 40, 80, 120, 160, 200]
+    assert {message.header.frame_id for message in images + infos} == {"front"}
+    assert (infos[0].width, infos[0].height, infos[0].k[0]) == (48, 32, 0.0), "expected no calibration"
+    assert finished[0].data and node.exit_code == 0
+
+
+def test_compressed(graph, play):
+    images = collect(graph.peer(), CompressedImage, "image/compressed", qos.SENSOR_DATA)
+    node = play(compressed=True)
+    graph.spin_until(lambda: node.exit_code == 0)
+    assert stamps(images) == STAMPS
+    assert abs(compressed_to_bgr(images[2]).astype(int) - 80).max() < 3
+
+
+def test_poses_clock_and_calibration_on_request(graph, play):
+    camera = Camera.from_field_of_view(48, 32, 90)
+    ego = Pose(np.eye(3), np.array([10.0, 5, 0]))
+    mount = Pose(OPTICAL_IN_VEHICLE, np.array([1.5, 0, 1.6]))
+    peer = graph.peer()
+    collect(peer, Image, "image", qos.SENSOR_DATA)
+    infos = collect(peer, CameraInfo, "camera_info", qos.SENSOR_DATA)
+    clocks = collect(peer, Clock, "/clock", qos.CLOCK)
+    transforms = collect(peer, TFMessage, "/tf", qos.TRANSFORMS)
+    clip = Clip(camera=camera, ego_pose=ego, camera_pose=ego @ mount)
+    node = play(clip, publish_tf=True, publish_clock=True)
+    graph.spin_until(lambda: node.exit_code == 0)
+    assert [to_nanoseconds(clock.clock) for clock in clocks][-1] == STAMPS[-1]
+    assert np.allclose(np.reshape(infos[0].k, (3, 3)), camera.intrinsics)
+    vehicle, optical = transforms[-1].transforms
+    assert (vehicle.header.frame_id, vehicle.child_frame_id) == ("map", "base_link")
+    assert (optical.header.frame_id, optical.child_frame_id) == ("base_link", "camera")
+    shift = optical.transform.translation
+    assert np.allclose([shift.x, shift.y, shift.z], [1.5, 0, 1.6])
+    assert to_nanoseconds(optical.header.stamp) == STAMPS[-1]
+
+
+def test_a_loop_starts_again_with_the_same_stamps(graph, play):
+    images = collect(graph.peer(), Image, "image", qos.SENSOR_DATA)
+    node = play(loop=True, rate=5.0)
+    graph.spin_until(lambda: len(images) > 7)
+    assert stamps(images)[:8] == STAMPS + STAMPS[:2] and node.exit_code is None
+
+
+def test_with_rate_0_every_frame_waits_for_its_result(graph, play):
+    peer = graph.peer()
+    images = collect(peer, Image, "image", qos.SENSOR_DATA)
+    results = peer.create_publisher(Detection2DArray, "results", qos.RESULTS)
+    node = play(rate=0.0)
+    for number in range(1, len(STAMPS) + 1):
+        graph.spin_until(lambda expected=number: len(images) == expected)
+        graph.spin_for(0.1)
+        assert len(images) == number, "expected no image before the result of the last one"
+        results.publish(Detection2DArray(header=images[-1].header))
+    graph.spin_until(lambda: node.exit_code == 0)
+    assert not node.monitor.drops
+
+
+def test_a_result_that_never_comes_is_given_up(graph, play):
+    images = collect(graph.peer(), Image, "image", qos.SENSOR_DATA)
+    node = play(rate=0.0, result_timeout=0.05)
+    graph.spin_until(lambda: node.exit_code == 0)
+    assert stamps(images) == [stamp for stamp in STAMPS for _ in range(3)]
+    assert node.monitor.processed == len(STAMPS) and node.monitor.drops == {"waited in vain": 18}
+
+
+def test_an_image_that_got_lost_is_sent_again(graph, play):
+    peer = graph.peer()
+    images = collect(peer, Image, "image", qos.SENSOR_DATA)
+    results = peer.create_publisher(Detection2DArray, "results", qos.RESULTS)
+    node = play(rate=0.0, result_timeout=0.3)
+    graph.spin_until(lambda: len(images) == 2)  # the first one, twice: as if it had not arrived
+    for number in range(2, len(STAMPS) + 2):
+        graph.spin_until(lambda expected=number: len(images) >= expected)
+        results.publish(Detection2DArray(header=images[-1].header))
+    graph.spin_until(lambda: node.exit_code == 0)
+    assert sorted(set(stamps(images))) == STAMPS and stamps(images)[:2] == [STAMPS[0]] * 2
+
+
+def test_the_replay_waits_for_its_listeners(graph, play):
+    first = collect(graph.peer("first"), Image, "image", qos.SENSOR_DATA)
+    node = play(wait_for_subscribers=2)
+    graph.spin_for(0.5)
+    assert first == []
+    collect(graph.peer("second"), Image, "image", qos.SENSOR_DATA)
+    graph.spin_until(lambda: node.exit_code == 0)
+    assert stamps(first) == STAMPS
+
+
+def test_the_replay_waits_for_who_publishes_the_results(graph, play):
+    peer = graph.peer()
+    images = collect(peer, Image, "image", qos.SENSOR_DATA)
+    node = play(wait_for_results=True)
+    graph.spin_for(0.5)
+    assert images == []
+    peer.create_publisher(Detection2DArray, "results", qos.RESULTS)
+    graph.spin_until(lambda: node.exit_code == 0)
+    assert stamps(images) == STAMPS and not node.monitor.drops
+
+
+@pytest.fixture
+def worker(graph):
+    """A peer at work on the images, whose results have a subscriber; returns what reports how many it has found."""
+    peer = graph.peer("worker")
+    peer.create_publisher(Detection2DArray, "results", qos.RESULTS)
+    collect(graph.peer("reader"), Detection2DArray, "results", qos.RESULTS)
+    diagnostics = peer.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
+
+    def report(found):
+        values = [KeyValue(key="subscribers./results", value=str(found))]
+        diagnostics.publish(DiagnosticArray(status=[DiagnosticStatus(name="/worker", values=values)]))
+
+    report.images = collect(peer, Image, "image", qos.SENSOR_DATA)
+    return report
+
+
+def test_the_replay_waits_until_who_works_has_found_its_subscribers(graph, play, worker):
+    node = play(wait_for_results=True)
+    graph.spin_for(0.5)
+    assert worker.images == []  # the worker has not reported yet
+    worker(0)
+    graph.spin_for(0.3)
+    assert worker.images == []
+    worker(1)
+    graph.spin_until(lambda: node.exit_code == 0)
+    assert stamps(worker.images) == STAMPS and not node.monitor.drops
+
+
+def test_nodes_that_never_find_each_other_are_told_and_not_waited_for(graph, play, worker, monkeypatch, capfd):
+    monkeypatch.setattr(replay_node, "MEETING", 0.3)
+    node = play(wait_for_results=True)
+    graph.spin_for(0.1)
+    worker(0)
+    graph.spin_until(lambda: node.exit_code == 0)
+    assert stamps(worker.images) == STAMPS and node.monitor.drops == {"waited in vain": 1}
+    assert "expected all nodes to find their subscribers, waited 0.3 s" in capfd.readouterr().err
+
+
+def test_a_replay_that_nobody_listens_to_says_so_and_goes_on(graph, play, capfd):
+    node = play(subscriber_timeout=0.2)
+    graph.spin_until(lambda: node.exit_code == 0)
+    said = capfd.readouterr().err
+    assert "waiting for 1 subscribers of /image" in said
+    assert "expected 1 subscribers of /image, waited 0.2 s" in said
+
+
+def test_a_recording_that_breaks_off_ends_with_a_sentence(graph, play, capfd):
+    peer = graph.peer()
+    images = collect(peer, Image, "image", qos.SENSOR_DATA)
+    finished = collect(peer, Bool, "replay/finished", qos.LATCHED)
+    node = play(Clip(breaks_at=3))
+    graph.spin_until(lambda: node.exit_code is not None and finished)
+    assert node.exit_code == 1 and stamps(images) == STAMPS[:3]
+    assert "the replay ends: clip breaks off after 3 frames" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({}, "parameter 'source': expected a value, got none"),
+        ({"source": "nowhere.mp4"}, "nowhere.mp4"),
+        ({"source": "x", "rate": -1.0}, "parameter 'rate': expected greater than or equal to 0, got -1.0"),
+    ],
+)
+def test_a_replay_that_cannot_start(graph, capfd, parameters, sentence):
+    assert not graph.add(ReplayNode(**graph.options(parameters))).start()
+    assert sentence in capfd.readouterr().err

@@ -1,0 +1,126 @@
+"""Several cameras of Time3D in one process: one session, and for each its tracks, with its frame and its stamps."""
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from ros_helpers import SECOND, Graph, K, OneCar, collect, image_message, opened_graph, read_until, start_process
+from sensor_msgs.msg import CameraInfo, Image
+from vision_msgs.msg import Detection3DArray
+
+from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
+from time3d_tracker import node as node_module
+
+
+class Cameras:
+    """A peer that plays several cameras and hears their tracks."""
+
+    def __init__(self, graph: Graph, names: Sequence[str]) -> None:
+        peer = graph.peer()
+        self.graph, self.names = graph, list(names)
+        self.heard = {n: collect(peer, Detection3DArray, f"{n}/time3d_tracker/tracks", RESULTS) for n in names}
+        self._infos = {n: peer.create_publisher(CameraInfo, f"{n}/camera_info", SENSOR_DATA) for n in names}
+        self._images = {n: peer.create_publisher(Image, f"{n}/image", SENSOR_DATA) for n in names}
+        publishers = [*self._infos.values(), *self._images.values()]
+        graph.spin_until(lambda: all(x.get_subscription_count() for x in publishers))
+        graph.spin_until(lambda: all(peer.count_publishers(f"{n}/time3d_tracker/tracks") for n in names))
+
+    def calibrate(self) -> None:
+        for publisher in self._infos.values():
+            publisher.publish(CameraInfo(height=360, width=640, k=K))
+        self.graph.spin_for(0.2)
+
+    def show(self, name: str, time_ns: int) -> None:
+        message = image_message(time_ns, height=360, width=640)
+        message.header.frame_id = f"{name}_optical"
+        self._images[name].publish(message)
+
+    def said(self, name: str) -> list[tuple[str, int]]:
+        """Frame and stamp of a camera's results."""
+        headers = (message.header for message in self.heard[name])
+        return [(header.frame_id, header.stamp.sec * SECOND + header.stamp.nanosec) for header in headers]
+
+
+def test_several_cameras_share_one_session_and_its_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of both comes what they sent, in their frames and with their stamps, also when one of them stops."""
+    made: list[OneCar] = []
+    monkeypatch.setattr(node_module, "Time3DModel", lambda *_: made.append(OneCar(cameras=2)) or made[-1])
+    apart = 5_000_000  # the rear camera is not triggered with the front one
+    with opened_graph() as graph:
+        for camera in ("front", "rear"):
+            options = graph.options({"model": str(tmp_path / "none.onnx"), "fixed_frame": "", "batch_timeout": 0.5})
+            assert graph.add(node_module.Time3DNode(namespace=camera, **options)).start()
+        assert len(made) == 1
+        cameras = Cameras(graph, ("front", "rear"))
+        cameras.calibrate()
+        made[0].batches.clear()  # of the warm-up
+        for second in (1, 2, 3, 4):
+            cameras.show("front", second * SECOND)
+            if second < 3:  # then it stops, and the front camera's images wait for it in vain
+                cameras.show("rear", second * SECOND + apart)
+            graph.spin_until(lambda n=second: len(cameras.heard["front"]) == n)
+        graph.spin_until(lambda: len(cameras.heard["rear"]) == 2)
+        assert cameras.said("front") == [("front_optical", second * SECOND) for second in (1, 2, 3, 4)]
+        assert cameras.said("rear") == [("rear_optical", second * SECOND + apart) for second in (1, 2)]
+        # each camera has tracks of its own
+        ids = {name: [m.detections[0].id for m in messages] for name, messages in cameras.heard.items()}
+        assert ids == {"front": ["1"] * 4, "rear": ["1"] * 2}
+        assert made[0].batches == [2, 2, 1, 1]
+
+
+def test_a_camera_whose_node_stops_leaves_the_others_running(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(node_module, "Time3DModel", lambda *_: OneCar(cameras=2))
+    with opened_graph() as graph:
+        nodes = []
+        for camera in ("front", "rear"):
+            options = graph.options({"model": str(tmp_path / "two.onnx"), "fixed_frame": "", "batch_timeout": 0.05})
+            nodes.append(graph.add(node_module.Time3DNode(namespace=camera, **options)))
+            assert nodes[-1].start()
+        cameras = Cameras(graph, ("front", "rear"))
+        cameras.calibrate()
+        nodes[1].trigger_deactivate()
+        nodes[1].trigger_cleanup()
+        for second in (1, 2):
+            cameras.show("front", second * SECOND)
+            cameras.show("rear", second * SECOND)
+            graph.spin_until(lambda n=second: len(cameras.heard["front"]) == n)
+        assert not cameras.heard["rear"]
+
+
+def test_the_launch_file_of_several_cameras_gives_each_its_tracks() -> None:
+    """One process with the demo weights. Images travel best effort between processes: they are sent until heard of."""
+    file = str(Path(__file__).parents[2] / "launch" / "time3d_cameras.launch.xml")
+    arguments = [file, "cameras:=front rear", "fixed_frame:=", "device:=onnxruntime"]
+    process = start_process(f"import sys; from camtrack.launch.runner import main; sys.exit(main({arguments}))")
+    try:
+        read_until(process, "no image on /rear/image")  # it is ready, and waits
+        with opened_graph() as graph:
+            cameras = Cameras(graph, ("front", "rear"))
+
+            def has_answered(name: str, time_ns: int) -> bool:
+                if (f"{name}_optical", time_ns) not in cameras.said(name):
+                    cameras.calibrate()
+                    cameras.show(name, time_ns)
+                    graph.spin_for(0.3)
+                return (f"{name}_optical", time_ns) in cameras.said(name)
+
+            asked = [("front", 1), ("rear", 1), ("front", 2), ("rear", 2), ("front", 3)]  # then the rear one stops
+            for name, second in asked:
+                graph.spin_until(lambda name=name, second=second: has_answered(name, second * SECOND))
+            assert cameras.said("front") == [("front_optical", second * SECOND) for second in (1, 2, 3)]
+            assert cameras.said("rear") == [("rear_optical", second * SECOND) for second in (1, 2)]
+    finally:
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+
+
+@pytest.mark.parametrize("names", [[], ["front rear", "front"]])
+def test_cameras_without_names_of_their_own_are_refused(
+    names: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["time3d_cameras_node", *names, "--ros-args", "-p", "device:=auto"])
+    assert node_module.main_cameras() == 2
+    expected = f"expected the names of different cameras, like front left right, got {' '.join(names) or 'none'}\n"
+    assert capsys.readouterr().err == expected

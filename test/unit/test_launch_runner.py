@@ -1,0 +1,373 @@
+"""The launch runner: what a launch file means, exit codes, and that nothing survives it. No ROS is needed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from camtrack.launch.file import LaunchError, declared_arguments, read_launch_file
+
+SLEEP = "import time, sys; print('up', flush=True); time.sleep(60)"
+DEAF = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); {SLEEP}"
+
+
+@pytest.fixture(autouse=True)
+def package(tmp_path, monkeypatch) -> Path:
+    """A package `pack` with the executable `prog` and a share folder, as colcon installs them."""
+    executable = tmp_path / "prefix/lib/pack/prog"
+    executable.parent.mkdir(parents=True)
+    executable.write_text("#!/bin/sh\n")
+    (tmp_path / "prefix/share/pack").mkdir(parents=True)
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "prefix"))
+    return executable
+
+
+@pytest.fixture
+def launch_file(tmp_path):
+    def write(body: str, name: str = "some.launch.xml") -> Path:
+        path = tmp_path / name
+        path.write_text(f"<launch>{body}</launch>")
+        return path
+
+    return write
+
+
+def names(processes) -> list[str]:
+    return [process.name for process in processes]
+
+
+# --- What a launch file means
+
+
+def test_a_node_becomes_a_command(launch_file, package):
+    path = launch_file(
+        """
+        <arg name="rate" default="20"/>
+        <node pkg="pack" exec="prog" name="camera" namespace="front" args="--fast" ros_args="--log-level info">
+          <remap from="image" to="/cam/image"/>
+          <param name="rate" value="$(var rate)"/>
+          <param name="names" value="[car, bus]"/>
+          <param name="label" value="'7'"/>
+          <param name="empty" value=""/>
+          <param name="gate"><param name="size" value="2.5"/></param>
+          <param from="$(dirname)/params.yaml"/>
+          <env name="COLOUR" value="red"/>
+        </node>"""
+    )
+    (process,) = read_launch_file(path, {"rate": "30"})
+    command = " ".join(process.command)
+    assert process.name == "camera" and process.environment == {"COLOUR": "red"}
+    assert command.startswith(f"{package} --fast --ros-args --log-level info -r __node:=camera -r __ns:=/front")
+    for part in (
+        "-r image:=/cam/image",
+        "-p rate:=30 ",
+        "-p names:=[car, bus]",
+        "-p label:='7'",
+        "-p empty:=''",
+        "-p gate.size:=2.5",
+        f"--params-file {path.parent}/params.yaml",
+    ):
+        assert part in command + " "
+
+
+def test_groups_scope_and_includes_do_not(launch_file):
+    launch_file(
+        """
+        <arg name="who" default="nobody"/>
+        <node pkg="pack" exec="prog" name="$(var who)"/>
+        <let name="told" value="yes"/>""",
+        "inner.launch.xml",
+    )
+    path = launch_file(
+        """
+        <set_env name="A" value="outer"/>
+        <group>
+          <push_ros_namespace namespace="left"/>
+          <set_remap from="a" to="b"/>
+          <set_parameter name="p" value="1"/>
+          <set_env name="A" value="inner"/>
+          <let name="who" value="grouped"/>
+          <node pkg="pack" exec="prog" name="inside" namespace="eye"/>
+        </group>
+        <include file="$(dirname)/inner.launch.xml"><arg name="who" value="included"/></include>
+        <node pkg="pack" exec="prog" name="after" if="$(eval &quot;'$(var told)' == 'yes'&quot;)"/>"""
+    )
+    inside, included, after = read_launch_file(path, {})
+    assert "__ns:=/left/eye" in inside.command and "a:=b" in inside.command and "p:=1" in inside.command
+    assert inside.environment == {"A": "inner"} and after.environment == {"A": "outer"}
+    assert included.name == "included"
+    assert not any("__ns" in part or part in ("a:=b", "p:=1") for part in after.command)
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ('if="true"', True),
+        ('if="1"', True),
+        ('if="False"', False),
+        ('unless="true"', False),
+        ('unless="0"', True),
+        ('if="true" unless="true"', False),
+        ('if="$(var yes)"', True),
+        ("""if="$(eval &quot;'$(var word)' != ''&quot;)" """, True),
+        ("""if="$(eval '\\'$(var none)\\' != \\'\\'')" """, False),
+        ('if="$(not-equals x$(var none) x)"', False),
+        ('if="$(equals $(var number) 4)"', True),
+        ("""if="$(eval '2 &lt; 3 and not (1 == 2)')" """, True),
+        ("""if="$(eval &quot;'a' in ['b', 'c'] or $(var number) &gt; 3&quot;)" """, True),
+    ],
+)
+def test_conditions(launch_file, condition, expected):
+    path = launch_file(
+        f"""
+        <arg name="yes" default="true"/><arg name="word" default="bus"/><arg name="none" default=""/>
+        <arg name="number" default="4"/>
+        <group {condition}><node pkg="pack" exec="prog"/></group>"""
+    )
+    assert names(read_launch_file(path, {})) == ["prog"] * expected
+
+
+def test_environment_and_package_substitutions(launch_file, package, monkeypatch):
+    monkeypatch.setenv("GIVEN", "here")
+    path = launch_file(
+        """
+        <set_env name="SET" value="before"/>
+        <let name="where" value="$(find-pkg-share pack)/x"/>
+        <executable cmd="echo $(env GIVEN) $(env MISSING other) $(env SET) $(var where)"/>"""
+    )
+    (process,) = read_launch_file(path, {})
+    share = package.parents[2] / "share/pack/x"
+    assert process.command == ("echo", "here", "other", "before", str(share))
+
+
+def test_respawn_and_on_exit(launch_file):
+    path = launch_file(
+        """
+        <node pkg="pack" exec="prog" respawn="true" respawn_delay="1.5"/>
+        <node pkg="pack" exec="prog" on_exit="shutdown"/>"""
+    )
+    first, second = read_launch_file(path, {})
+    assert (first.respawn_delay, first.required) == (1.5, False)
+    assert (second.respawn_delay, second.required) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("body", "arguments", "sentence"),
+    [
+        ('<arg name="model" description="ONNX file"/>', {}, r"argument 'model' \(ONNX file\) is missing"),
+        ('<arg name="model" default=""/>', {"modle": "x"}, "no argument 'modle'; did you mean 'model'"),
+        ('<node pkg="pack" exec="prig"/>', {}, "package 'pack' has no executable 'prig'"),
+        ('<node pkg="pack"/>', {}, "<node> needs the attribute 'exec'"),
+        ("<timer/>", {}, "<timer> is not among the supported elements arg, let"),
+        ('<log message="$(var x)"/>', {}, r"\$\(var x\): there is no argument"),
+        ('<log message="$(env CAMTRACK_UNSET)"/>', {}, "the variable is not set"),
+        ('<log message="$(command ls)"/>', {}, r"\$\(command\) is not among the supported substitutions"),
+        ('<log message="$(var x"/>', {}, "is not closed"),
+        ('<log message="$(find-pkg-share pock)"/>', {}, "package 'pock' has no share folder"),
+        ('<log message="" if="maybe"/>', {}, "expected a condition to be true, false, 1 or 0, got 'maybe'"),
+        ("""<log message="$(eval 'open(1)')"/>""", {}, "expected a comparison of literals"),
+        ('<log message="$(equals a)"/>', {}, r"\$\(equals a\): expected two arguments without quotation marks"),
+        ("""<log message="$(equals a '')"/>""", {}, "expected two arguments without quotation marks"),
+        ('<node pkg="pack" exec="prog"><param name="p" value="[1"/></node>', {}, "expected a value as YAML has it"),
+        ('<node pkg="pack" exec="prog"><param name="p" value="1" type="int"/></node>', {}, "expected the type yaml or"),
+        ('<include file="nowhere.xml"/>', {}, "cannot read launch file nowhere.xml"),
+        ("<oops>", {}, "is no valid XML"),
+    ],
+)
+def test_what_cannot_be_carried_out_gets_a_sentence(launch_file, body, arguments, sentence):
+    with pytest.raises(LaunchError, match=sentence):
+        read_launch_file(launch_file(body), arguments)
+
+
+def test_declared_arguments(launch_file):
+    path = launch_file('<arg name="a" default="1" description="first"/><arg name="b"/>')
+    assert declared_arguments(path) == [("a", "1", "first"), ("b", None, "")]
+
+
+# --- Processes
+
+
+def element(code: str, tmp_path: Path, name: str, attributes: str = "") -> str:
+    """An <executable> that runs Python code."""
+    script = tmp_path / f"{name}.py"
+    script.write_text(code)
+    return f'<executable cmd="{sys.executable} {script}" name="{name}" {attributes}/>'
+
+
+def run(path: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "camtrack.launch.runner", str(path), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+
+
+def wait_for_lines(process: subprocess.Popen[str], text: str, count: int) -> None:
+    while count:
+        line = process.stdout.readline()
+        assert line, f"ended without '{text}'"
+        count -= text in line
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_all_well_is_zero_and_output_is_prefixed(launch_file, tmp_path):
+    process = run(launch_file(element("print('hello'); print('x' * 200_000)", tmp_path, "one")))
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "[one] hello\n" in output and f"[one] {'x' * 200_000}\n" in output
+
+
+def test_the_first_failure_is_the_exit_code(launch_file, tmp_path):
+    body = element("raise SystemExit(7)", tmp_path, "bad")
+    body += element("import time; time.sleep(1); raise SystemExit(3)", tmp_path, "worse")
+    process = run(launch_file(body))
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 7 and "[bad] failed with exit code 7" in output
+
+
+def test_the_end_of_a_required_process_ends_all(launch_file, tmp_path):
+    body = element("import time; time.sleep(1)", tmp_path, "player", 'on_exit="shutdown"') + element(
+        SLEEP, tmp_path, "sleeper"
+    )
+    process = run(launch_file(body))
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0 and "[sleeper] ended" in output
+
+
+def test_a_process_that_cannot_start(launch_file):
+    process = run(launch_file('<executable cmd="/nowhere/program" name="ghost"/>'))
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 127 and "[ghost] cannot start /nowhere/program: No such file" in output
+
+
+def test_a_process_respawns_until_the_runner_is_stopped(launch_file, tmp_path):
+    process = run(launch_file(element("print('again')", tmp_path, "phoenix", 'respawn="true"')))
+    wait_for_lines(process, "again", 3)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_every_process_and_what_it_started(launch_file, tmp_path, number):
+    family = (
+        "import os, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import signal, time;"
+        " signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)'])\n"
+        f"open({str(tmp_path / 'pids')!r}, 'a').write(f'{{os.getpid()}} {{child.pid}} ')\n"
+        "print('up', flush=True)\ntime.sleep(60)\n"
+    )
+    process = run(launch_file(element(family, tmp_path, "a") + element(family, tmp_path, "b")))
+    wait_for_lines(process, "up", 2)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert process.returncode == 0 and len(pids) == 4
+    time.sleep(0.2)
+    assert not [pid for pid in pids if is_alive(pid)]
+
+
+def test_a_process_deaf_to_sigint_gets_sigterm(launch_file, tmp_path):
+    process = run(launch_file(element(DEAF, tmp_path, "deaf")))
+    wait_for_lines(process, "up", 1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0 and "[deaf] ended" in output
+
+
+def test_a_missing_argument_is_said_before_anything_starts(launch_file):
+    process = run(launch_file('<executable cmd="echo started"/><arg name="model"/>'))
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "argument 'model' is missing: give model:=VALUE" in output and "started" not in output
+
+
+# --- The project's own launch file
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, ["gcnet_tracker", "pkf_filter"]),
+        ({"source": "clip.mp4"}, ["gcnet_tracker", "pkf_filter", "replay"]),
+        ({"source": "drive:7", "record": "out"}, ["gcnet_tracker", "pkf_filter", "recorder", "replay"]),
+    ],
+)
+def test_tracking_launch_file(package, arguments, expected):
+    for name in ("gcnet_tracker_node", "pkf_filter_node", "recorder_node", "replay_node"):
+        executable = package.parents[1] / "camtrack" / name
+        executable.parent.mkdir(exist_ok=True)
+        executable.touch()
+    path = Path(__file__).parents[2] / "launch/tracking.launch.xml"
+    processes = read_launch_file(path, {"image": "/front/image", "namespace": "front", **arguments})
+    assert names(processes) == expected and all(process.required for process in processes)
+    for process in processes:
+        assert Path(process.environment["FASTRTPS_DEFAULT_PROFILES_FILE"]).is_file()
+        assert {"__ns:=/front", "image:=/front/image"} < set(process.command)
+    if "record" in arguments:
+        assert "wait_for_subscribers:=2" in processes[-1].command
+
+
+@pytest.mark.parametrize("file", ["tracking.launch.xml", "fusion.launch.xml"])
+@pytest.mark.parametrize(
+    "name",
+    ["it's here.mp4", "/data/clip #1.mp4", "/data/a: b.mp4", 'a "b".mp4', "007", "a (1).mp4", " x", "$(var x)"],
+)
+def test_a_recording_may_have_any_name(package, file, name):
+    executables = "gcnet_tracker_node time3d_tracker_node pkf_filter_node recorder_node space_recorder_node replay_node"
+    for executable in (package.parents[1] / "camtrack" / each for each in executables.split()):
+        executable.parent.mkdir(exist_ok=True)
+        executable.touch()
+    processes = read_launch_file(Path(__file__).parents[2] / "launch" / file, {"source": name, "record": name})
+    assert names(processes)[-2:] == ["recorder", "replay"]
+    for process, parameter in zip(processes[-2:], ("folder:=", "source:="), strict=True):
+        (given,) = (part for part in process.command if part.startswith(parameter))
+        assert yaml.safe_load(given.removeprefix(parameter)) == name
+
+
+@pytest.mark.parametrize("given", [{}, {"camera_info": "/front/info", "rectified": "true"}])
+def test_every_node_of_the_fusion_launch_file_hears_the_same_camera(package, given):
+    executables = ("gcnet_tracker_node", "time3d_tracker_node", "pkf_filter_node", "space_recorder_node")
+    for name in executables:
+        executable = package.parents[1] / "camtrack" / name
+        executable.parent.mkdir(exist_ok=True)
+        executable.touch()
+    path = Path(__file__).parents[2] / "launch/fusion.launch.xml"
+    processes = read_launch_file(path, {"image": "/front/image_raw", "record": "out", **given})
+    assert names(processes) == ["gcnet_tracker", "time3d_tracker", "pkf_filter", "recorder"]
+    for process in processes:
+        topics = {"image:=/front/image_raw", f"camera_info:={given.get('camera_info', 'camera_info')}"}
+        assert {"__ns:=/camera"} | topics < set(process.command)
+        if process.name != "gcnet_tracker":
+            assert f"rectified:={given.get('rectified', 'false')}" in process.command
+
+
+def test_several_cameras_are_one_process_without_a_namespace_of_its_own(package):
+    executable = package.parents[1] / "camtrack" / "time3d_cameras_node"
+    executable.parent.mkdir(exist_ok=True)
+    executable.touch()
+    path = Path(__file__).parents[2] / "launch/time3d_cameras.launch.xml"
+    with pytest.raises(LaunchError, match="argument 'cameras'"):
+        read_launch_file(path, {})
+    given = {"cameras": "front left", "image": "image_rect", "rectified": "true", "batch_timeout": "0.02"}
+    (process,) = read_launch_file(path, given)
+    assert process.required and process.command[1:3] == ("front", "left")
+    assert not [part for part in process.command if part.startswith("__ns:=")]
+    topics = {"image:=image_rect", "camera_info:=camera_info"}
+    assert topics | {"rectified:=true", "batch_timeout:=0.02"} < set(process.command)
+    assert Path(process.environment["FASTRTPS_DEFAULT_PROFILES_FILE"]).is_file()
