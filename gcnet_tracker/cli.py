@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import typer
 
-from camtrack_core.commands import AsJson, conclude, progress, read_configuration
+from camtrack_core.commands import AsJson, conclude, read_configuration
 from camtrack_core.config import Parameters
-from camtrack_core.datasets.frames import Sequence
-from camtrack_core.errors import DataError
+from camtrack_core.training.commands import Source, choose_clips, exported, prepare, trained
+from gcnet_tracker.config import NetworkConfig, TrainingConfig
 
 app = typer.Typer(no_args_is_help=True, help="Train and export GCNet.")
 
 Teacher = Annotated[Path, typer.Option(help="YOLOX-nano as ONNX, COCO classes")]
 
 
-class Source(Parameters):
-    """One source of training clips and how often it is drawn.
+class RunConfig(Parameters):
+    """What the training configuration file says."""
 
-    Attributes:
-        clips: names of clip files without ending; * stands for any text.
-        weight: share of samples that these clips get together, relative to the other sources.
-    """
-
-    clips: str
-    weight: float = 1.0
+    network: NetworkConfig = NetworkConfig()
+    training: TrainingConfig = TrainingConfig()
+    sources: tuple[Source, ...] = (Source(clips="*"),)
 
 
 @app.command()
@@ -91,12 +84,12 @@ def train(
     from gcnet_tracker.training import train as run
 
     run(out, stored.load_all(paths), weights, read.network, read.training, pretrained)
-    trained(out / "checkpoint.pt", "gcnet", as_json)
+    trained(out / "weights.pt", "gcnet", as_json)
 
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of a run")],
+    checkpoint: Annotated[Path, typer.Argument(help="weights.pt or checkpoint.pt of a run")],
     out: Annotated[Path, typer.Argument(help="ONNX file to write")],
     precision: Annotated[
         Literal["float32", "float16"], typer.Option(help="float16 is what TensorRT wants")
@@ -108,7 +101,7 @@ def export(
 ) -> None:
     """Write the graph that the node runs.
 
-    Example: camtrack gcnet export run/checkpoint.pt gcnet.onnx
+    Example: camtrack gcnet export run/weights.pt gcnet.onnx
     """
     from gcnet_tracker.export import export as write
     from gcnet_tracker.training import load_network
@@ -117,59 +110,6 @@ def export(
     exported(out, as_json)
 
 
-def read_config(path: Path):  # type: ignore[no-untyped-def]
+def read_config(path: Path) -> RunConfig:
     """The training configuration of a YAML file. Raises ConfigurationError, naming the file, for anything else."""
-    from gcnet_tracker.config import NetworkConfig, TrainingConfig
-
-    class RunConfig(Parameters):
-        network: NetworkConfig = NetworkConfig()
-        training: TrainingConfig = TrainingConfig()
-        sources: tuple[Source, ...] = (Source(clips="*"),)
-
     return read_configuration(path, RunConfig)
-
-
-# --------------------------------------------------------------------------- what Time3D's commands do alike
-
-
-def prepare(sequences: Iterable[Sequence], out: Path, save: Callable[[Sequence, Path], None], as_json: bool) -> None:
-    """Saves a clip of each sequence that has none yet. Raises DataError."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write to {out}: {error.strerror}") from error
-    made: list[Path] = []
-    kept: list[Path] = []
-    for sequence in progress(sequences, "preparing"):
-        path = out / f"{sequence.name}.npz"
-        (kept if path.exists() else made).append(path)
-        if not path.exists():
-            save(sequence, path)
-    conclude({"made": made, "kept": kept}, f"{out}: {len(made)} clips made, {len(kept)} were there", as_json)
-
-
-def trained(checkpoint: Path, group: str, as_json: bool) -> None:
-    """Says where the weights are; of several processes only the first speaks."""
-    if os.environ.get("RANK", "0") == "0":
-        conclude({"checkpoint": checkpoint}, f"{checkpoint}; export it with `camtrack {group} export`", as_json)
-
-
-def exported(model: Path, as_json: bool) -> None:
-    size = model.stat().st_size
-    conclude({"model": model, "bytes": size}, f"{model}: {size / 1e6:.1f} MB", as_json)
-
-
-def choose_clips(folder: Path, sources: tuple[Source, ...]) -> tuple[list[Path], np.ndarray]:
-    """Clip files of each source and their weights (N,), the source's weight shared among its clips.
-
-    Raises DataError for a source without clips.
-    """
-    paths: list[Path] = []
-    weights: list[float] = []
-    for source in sources:
-        found = sorted(folder.glob(f"{source.clips}.npz"))
-        if not found:
-            raise DataError(f"{folder}: expected clips named {source.clips}.npz, found none")
-        paths += found
-        weights += [source.weight / len(found)] * len(found)
-    return paths, np.array(weights)

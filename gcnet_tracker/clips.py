@@ -8,19 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from camtrack_core.datasets.frames import Labels, Sequence
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import Floats
-
-MAX_WIDTH = 1280  # wider recordings are shrunk: no training resolution needs more
-JPEG_QUALITY = 95
-
-# Names of data sets' classes that the network calls otherwise.
-ALIASES = {"van": "car", "others": "truck", "rider": "cyclist", "person": "pedestrian"}
+from camtrack_core.training.stored import ALIASES, decoded, encoded, shrunk
 
 
 @dataclass(frozen=True)
@@ -41,7 +35,7 @@ class Clip:
         return len(self.frames)
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        return np.asarray(cv2.imdecode(self.frames[index], cv2.IMREAD_COLOR), np.uint8)
+        return decoded(self.frames[index])
 
 
 def from_sequence(
@@ -54,9 +48,8 @@ def from_sequence(
         progress(number)
         if frame.labels is None:
             continue
-        shrink = min(1.0, MAX_WIDTH / frame.image.shape[1])
-        image = cv2.resize(frame.image, None, fx=shrink, fy=shrink) if shrink < 1 else frame.image
-        frames.append(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].reshape(-1))
+        image, shrink = shrunk(frame.image)
+        frames.append(encoded(image))
         known = frame.labels
         labels.append(Labels(known.ids, known.xyxy * shrink, class_map[known.class_ids], known.visible))
         ignored.append(frame.ignored * shrink)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from camtrack_core.config import Parameters
+from camtrack_core.training.config import TrainingParameters
 
 STRIDE = 8  # of the feature map F (paper Sec. 3.1)
 SLOTS = 128  # stored tracks and candidates that one exported graph follows
@@ -57,20 +58,12 @@ class TrackerConfig(Parameters):
     max_confidence: float = Field(1.5, gt=0, description="cap of a track's confidence (trust margin)")
 
 
-class TrainingConfig(Parameters):
+class TrainingConfig(TrainingParameters):
     """Training of both stages (paper Sec. 3.2)."""
 
-    seed: int = 0
     batch_size: int = Field(8, ge=2, description="images a step and process; in stage 2 half as many pairs")
     detection_steps: int = Field(20000, ge=0, description="steps of stage 1, detection alone")
     tracking_steps: int = Field(20000, ge=0, description="steps of stage 2, detection and tracking")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's peak rate; warm-up and cosine decay in each stage")
     backbone_rate: float = Field(0.1, gt=0, le=1, description="share of the rate that a pretrained backbone gets")
-    frozen: Literal["none", "early", "all"] = Field(
-        "none", description="stages of a pretrained backbone that stay as they are; early ones cost most to train"
-    )
     max_gap: int = Field(5, ge=1, description="frames between the two images of a pair, at most")
     box_weight: float = Field(0.1, gt=0, description="weight of the CIoU losses (Eq. 12)")
-    precision: Literal["float32", "bfloat16"] = "float32"
-    workers: int = Field(1, ge=0, description="processes that load data")
-    checkpoint_every: int = Field(200, gt=0, description="steps between checkpoints")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from camtrack_core.geometry.boxes import Floats, Integers
 from camtrack_core.training import augmentation
@@ -96,26 +92,3 @@ def _pack(
         "counted": target.counted,
         "row_ids": row_ids,
     }
-
-
-class Shard(Sampler[int]):
-    """Endless indices of one process out of `world`, from `start` on: what a resumed run needs."""
-
-    def __init__(self, start: int, rank: int, world: int) -> None:
-        self.start, self.rank, self.world = start, rank, world
-
-    def __iter__(self) -> Iterator[int]:
-        index = self.start + self.rank
-        while True:
-            yield index
-            index += self.world
-
-
-def batches(
-    samples: ClipSamples, batch_size: int, first_step: int, rank: int, world: int, workers: int
-) -> Iterator[dict[str, Tensor]]:
-    """Batches of one process from a step on, forever."""
-    shard = Shard(first_step * batch_size * world, rank, world)
-    return iter(
-        DataLoader(samples, batch_size, sampler=shard, num_workers=workers, pin_memory=torch.cuda.is_available())
-    )

@@ -1,4 +1,4 @@
-"""Losses (paper Eq. 9, 10 and 12).
+"""Losses of boxes (paper Eq. 10). Eq. 9 is `camtrack_core.networks.heatmap.focal_loss`.
 
 Eq. 9 divides by the number of cells, Eq. 10 by nothing. Here both are divided by the number of objects, as in
 CornerNet, to which the paper refers: the ratio between the two parts then does not depend on the input size.
@@ -10,18 +10,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-
-
-def focal_loss(logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:
-    """Eq. 9, summed: penalty-reduced focal loss of logits against Ygt of the same shape.
-
-    `counted` is 0 where no loss is taken (ignored regions) and broadcasts.
-    """
-    confidence = logits.sigmoid()
-    hit = (1 - confidence) ** 2 * functional.logsigmoid(logits)
-    miss = (1 - target) ** 2 * confidence**2 * functional.logsigmoid(-logits)
-    return -(torch.where(target == 1, hit, miss) * counted).sum()
 
 
 def ciou_loss(boxes: Tensor, truth: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camtrack_core.geometry.boxes import Floats, Integers
+from camtrack_core.training.gaussians import deviations
 from gcnet_tracker.config import STRIDE
 
-IOU_THRESHOLD = 0.3  # of Eq. 8
 ASSIGNED = 0.3  # G above which a cell regresses an object's box (Eq. 11)
 
 
@@ -31,11 +31,6 @@ class Targets:
     weight: Floats
     counted: Floats
     peak: Floats
-
-
-def deviations(size: Floats) -> Floats:
-    """Eq. 8: sigma of a side of the given length, from the shift that still leaves the threshold's IoU."""
-    return size * (1 - IOU_THRESHOLD) / (3 * (1 + IOU_THRESHOLD))
 
 
 def gaussians(xyxy: Floats, height: int, width: int) -> Floats:

@@ -9,7 +9,7 @@ import typer
 
 from camtrack_core.commands import AsJson, read_configuration
 from camtrack_core.config import Parameters
-from gcnet_tracker.cli import Source, choose_clips, exported, prepare, trained
+from camtrack_core.training.commands import Source, choose_clips, exported, prepare, trained
 from time3d_tracker.config import NetworkConfig, TrainingConfig
 
 app = typer.Typer(no_args_is_help=True, help="Train and export Time3D.")
@@ -61,7 +61,7 @@ def train(
     Example: camtrack time3d train --config config/time3d_demo.yaml --clips clips --out run
 
     Fine-tune on your nuScenes: camtrack time3d clips PATH --out mine --config config/time3d_nuscenes.yaml, then
-    camtrack time3d train --config config/time3d_nuscenes.yaml --clips mine --out run --pretrained checkpoint.pt
+    camtrack time3d train --config config/time3d_nuscenes.yaml --clips mine --out run --pretrained weights.pt
     """
     read = read_config(config)
     paths, weights = choose_clips(clips, read.sources)
@@ -70,12 +70,12 @@ def train(
     from time3d_tracker.training import train as run
 
     run(out, stored.load_all(paths), weights, read.network, read.training, pretrained)
-    trained(out / "checkpoint.pt", "time3d", as_json)
+    trained(out / "weights.pt", "time3d", as_json)
 
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of a run")],
+    checkpoint: Annotated[Path, typer.Argument(help="weights.pt or checkpoint.pt of a run")],
     out: Annotated[Path, typer.Argument(help="ONNX file to write")],
     cameras: Annotated[int, typer.Option(min=1, help="of how many cameras it takes frames at a time")] = 1,
     height: Annotated[int | None, typer.Option(min=1, help="of its input, pixels; as trained if not given")] = None,
@@ -84,7 +84,7 @@ def export(
 ) -> None:
     """Write the graph that the node runs.
 
-    Example: camtrack time3d export run/checkpoint.pt time3d.onnx --width 864 --height 480
+    Example: camtrack time3d export run/weights.pt time3d.onnx --width 864 --height 480
     """
     from time3d_tracker.export import export as write
     from time3d_tracker.export import resized

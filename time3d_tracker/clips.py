@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +15,7 @@ from camtrack_core.datasets.frames import Labels, Sequence
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import Boxes3D, Floats, Integers
 from camtrack_core.geometry.camera import Pose
-from gcnet_tracker.clips import ALIASES, JPEG_QUALITY, MAX_WIDTH
+from camtrack_core.training.stored import ALIASES, decoded, encoded, shrunk
 from time3d_tracker.config import ATTRIBUTES
 from time3d_tracker.level import camera_height
 
@@ -61,7 +60,7 @@ class Clip:
         return len(self.frames)
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        return np.asarray(cv2.imdecode(self.frames[index], cv2.IMREAD_COLOR), np.uint8)
+        return decoded(self.frames[index])
 
 
 def from_sequence(
@@ -79,9 +78,8 @@ def from_sequence(
         known, camera, pose, boxes = frame.labels, frame.camera, frame.camera_pose, frame.boxes3d
         if known is None or camera is None or pose is None or boxes is None:
             continue
-        shrink = min(1.0, MAX_WIDTH / frame.image.shape[1])
-        image = cv2.resize(frame.image, None, fx=shrink, fy=shrink) if shrink < 1 else frame.image
-        clip.frames.append(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].reshape(-1))
+        image, shrink = shrunk(frame.image)
+        clip.frames.append(encoded(image))
         times.append(frame.time_ns)
         intrinsics.append(camera.intrinsics * [[shrink], [shrink], [1.0]])
         clip.poses.append(pose)

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from camtrack_core.config import Parameters
 from camtrack_core.geometry.boxes import MOTIONS
 from camtrack_core.training.augmentation import VIEW_SCALES
+from camtrack_core.training.config import TrainingParameters
 
 MEMORY = 5  # past frames that the temporal flow looks at (paper Sec. 4.2)
 KEYPOINTS = 9  # eight corners and the centre
@@ -112,10 +113,9 @@ class TrackerConfig(Parameters):
     memory_span: float = Field(3.0, gt=0, description="seconds after which a frame is forgotten")
 
 
-class TrainingConfig(Parameters):
+class TrainingConfig(TrainingParameters):
     """Training (paper Sec. 3.4 and 4.2)."""
 
-    seed: int = 0
     batch_size: int = Field(8, ge=1, description="clips a step and process")
     groundless: float = Field(0.15, ge=0, le=1, description="share of clips whose camera height is withheld")
     clip_frames: int = Field(2, ge=2, le=MEMORY + 1, description="frames of a clip; the paper trains pairs")
@@ -124,9 +124,7 @@ class TrainingConfig(Parameters):
     )
     max_gap: int = Field(8, ge=1, description="frames of the recording between two frames of a clip, at most")
     steps: int = Field(40000, gt=0)
-    learning_rate: float = Field(1.25e-4, gt=0, description="Adam's peak rate; warm-up and cosine decay")
-    backbone_rate: float = Field(1.0, gt=0, le=1, description="share of the rate that a pretrained backbone gets")
-    frozen: Literal["none", "early", "all"] = Field("none", description="stages of a backbone that stay as they are")
+    learning_rate: float = Field(1.25e-4, gt=0, description="AdamW's peak rate; one warm-up, one cosine down to zero")
     coupling: Literal["end_to_end", "separate"] = Field(
         "end_to_end", description="separate: the flow's losses do not reach the detector (Table 1)"
     )
@@ -134,9 +132,6 @@ class TrainingConfig(Parameters):
     consistency_weight: float = Field(1.0, ge=0, description="of Eq. 7 in Eq. 8")
     reid_weight: float = Field(0.5, ge=0, description="of the identity loss")
     motion_weight: float = Field(1.0, ge=0, description="of velocity, attribute and refined boxes")
-    precision: Literal["float32", "bfloat16"] = "float32"
-    workers: int = Field(1, ge=0, description="processes that load data")
-    checkpoint_every: int = Field(200, gt=0, description="steps between checkpoints")
 
     @field_validator("view_scales")
     @classmethod

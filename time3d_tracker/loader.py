@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from camtrack_core.datasets.frames import Labels
 from camtrack_core.geometry.boxes import Floats, Integers
 from camtrack_core.training import augmentation
-from gcnet_tracker.loader import Shard
 from time3d_tracker import targets
 from time3d_tracker.clips import Clip
 from time3d_tracker.config import NetworkConfig, TrainingConfig
@@ -109,13 +104,3 @@ def class_balance(clips: list[Clip], classes: int) -> Floats:
 def _classes(clip: Clip) -> Integers:
     every = np.concatenate([x.class_ids for x in clip.labels])
     return every[every >= 0]
-
-
-def batches(
-    samples: ClipSamples, batch_size: int, first_step: int, rank: int, world: int, workers: int
-) -> Iterator[dict[str, Tensor]]:
-    """Batches of one process from a step on, forever."""
-    shard = Shard(first_step * batch_size * world, rank, world)
-    return iter(
-        DataLoader(samples, batch_size, sampler=shard, num_workers=workers, pin_memory=torch.cuda.is_available())
-    )

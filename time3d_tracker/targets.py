@@ -9,7 +9,7 @@ from camtrack_core.datasets.frames import Labels
 from camtrack_core.geometry.boxes import Boxes3D, Floats, Integers
 from camtrack_core.geometry.camera import Pose
 from camtrack_core.training.augmentation import View
-from gcnet_tracker.targets import deviations
+from camtrack_core.training.gaussians import deviations
 from time3d_tracker import level
 from time3d_tracker.config import KEYPOINTS, NetworkConfig
 

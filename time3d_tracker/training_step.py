@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gcnet_tracker.losses import focal_loss
+from camtrack_core.networks.heatmap import focal_loss
 from time3d_tracker import losses
 from time3d_tracker.config import TrainingConfig
 from time3d_tracker.detector import Objects

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from command_helpers import ROOT, a_video
-from data_helpers import XML, detrac, fill  # noqa: F401
+from data_helpers import XML
 
 from camtrack.evaluation.run import Rules, evaluate_tracks
 from camtrack.recording.files import read_tracks
@@ -31,7 +31,7 @@ FILE = "DETRAC-Train-Annotations-XML/MVI_1.xml"
 # --- annotations
 
 
-def test_a_cut_anywhere_in_the_xml_is_a_sentence(detrac: Path) -> None:  # noqa: F811
+def test_a_cut_anywhere_in_the_xml_is_a_sentence(detrac: Path) -> None:
     for end in range(0, len(XML.rstrip()), 7):
         (detrac / FILE).write_text(XML[:end])
         with pytest.raises(DataError, match=r"MVI_1\.xml"):
@@ -47,13 +47,13 @@ def test_a_cut_anywhere_in_the_xml_is_a_sentence(detrac: Path) -> None:  # noqa:
         ('<target id="7">', '<target id="4">', "an id occurs twice in frame 1"),
     ],
 )
-def test_what_makes_no_sense_in_the_xml_is_named(detrac: Path, old: str, new: str, words: str) -> None:  # noqa: F811
+def test_what_makes_no_sense_in_the_xml_is_named(detrac: Path, old: str, new: str, words: str) -> None:
     (detrac / FILE).write_text(XML.replace(old, new, 1))
     with pytest.raises(DataError, match=words):
         list(UaDetracSequence(detrac, "MVI_1"))
 
 
-def test_boxes_outside_the_image_end_at_its_border(detrac: Path) -> None:  # noqa: F811
+def test_boxes_outside_the_image_end_at_its_border(detrac: Path) -> None:
     (detrac / FILE).write_text(XML.replace('left="80" top="50" width="40"', 'left="-300" top="50" width="4000"'))
     frame = next(iter(UaDetracSequence(detrac, "MVI_1")))
     assert frame.labels is not None
@@ -65,7 +65,7 @@ def test_boxes_outside_the_image_end_at_its_border(detrac: Path) -> None:  # noq
     assert (frame.labels.xyxy[:, 2] <= width).all() and (frame.labels.visible >= 0).all()
 
 
-def test_sequences_without_objects_have_frames_and_scores(detrac: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_sequences_without_objects_have_frames_and_scores(detrac: Path, tmp_path: Path) -> None:
     head, rest = XML.split("<target id", 1)
     (detrac / FILE).write_text(head + rest[rest.index("</target_list>") :])
     assert [len(t.labels) for t in truth_of(UaDetracSequence(detrac, "MVI_1")) if t.labels is not None] == [0, 0]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_helpers import IMAGES, kitti_copy  # noqa: F401
+from data_helpers import IMAGES
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
@@ -74,7 +74,7 @@ def test_a_standing_vehicle_stays_where_it_is(
         assert pose.rotation[2, 0] == pytest.approx(ahead[2], abs=1e-9)  # the tilt stays
 
 
-def test_oxts_of_a_real_calibration_place_the_boxes(kitti_copy: Path) -> None:  # noqa: F811
+def test_oxts_of_a_real_calibration_place_the_boxes(kitti_copy: Path) -> None:
     """Standing still, the boxes lie where the labels say, seen from the camera; z is up."""
     shutil.rmtree(kitti_copy / "poses")
     (kitti_copy / "oxts").mkdir()
@@ -100,7 +100,7 @@ def test_oxts_of_a_real_calibration_place_the_boxes(kitti_copy: Path) -> None:  
         ("\n".join([oxts_row(float("nan"), 8, 1, (0, 0, 0))] * 3), "finite"),
     ],
 )
-def test_broken_oxts_are_named(kitti_copy: Path, text: str, words: str) -> None:  # noqa: F811
+def test_broken_oxts_are_named(kitti_copy: Path, text: str, words: str) -> None:
     shutil.rmtree(kitti_copy / "poses")
     (kitti_copy / "oxts").mkdir()
     (kitti_copy / "oxts/0001.txt").write_text(text)
@@ -123,7 +123,7 @@ def test_boxes_go_to_the_camera_and_back(rows: list[tuple[float, ...]]) -> None:
 
 
 @pytest.fixture
-def images(kitti_copy: Path, tmp_path: Path) -> Path:  # noqa: F811
+def images(kitti_copy: Path, tmp_path: Path) -> Path:
     """The three images as the object data set has them: without frames and ids, truncation as a fraction."""
     part = tmp_path / "object/training"
     for folder in ("image_2", "label_2", "calib"):
@@ -141,7 +141,7 @@ def images(kitti_copy: Path, tmp_path: Path) -> Path:  # noqa: F811
     return tmp_path / "object"
 
 
-def test_object_images_are_those_of_the_sequence_without_its_ids(images: Path, kitti_copy: Path) -> None:  # noqa: F811
+def test_object_images_are_those_of_the_sequence_without_its_ids(images: Path, kitti_copy: Path) -> None:
     assert list_sources(str(images)) == [f"{images}?sequence=training"]
     found, expected = list(open_source(str(images))), list(KittiSequence(kitti_copy, "0001"))
     assert len(found) == len(expected) == 3

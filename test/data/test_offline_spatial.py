@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_helpers import kitti_copy  # noqa: F401
-from network_helpers import graph  # noqa: F401
 
 from camtrack.evaluation.run import Rules, evaluate_tracks
 from camtrack.offline.methods import Engine, Run, ids_of, moved
@@ -101,7 +99,7 @@ def test_true_boxes_written_as_a_submission_are_the_annotations(data_root: Path,
         assert found[key[0]].names.tolist() == [names[i] for i in one.labels.class_ids]
 
 
-def test_what_the_tracker_says_is_written(kitti_copy: Path, tmp_path: Path, graph: Path) -> None:  # noqa: F811
+def test_what_the_tracker_says_is_written(kitti_copy: Path, tmp_path: Path, graph: Path) -> None:
     run = Run("time3d", graph, "onnxruntime")
     source = f"{kitti_copy}?sequence=0001"
     (result,) = track_sources([source], tmp_path / "out", run, 1, lambda done, expected: None)
@@ -123,7 +121,7 @@ def test_what_the_tracker_says_is_written(kitti_copy: Path, tmp_path: Path, grap
     assert evaluate_tracks(tmp_path / "out", [source], Rules()).combined.frames == 3
 
 
-def test_scenes_and_recordings_without_a_camera(data_root: Path, tmp_path: Path, graph: Path) -> None:  # noqa: F811
+def test_scenes_and_recordings_without_a_camera(data_root: Path, tmp_path: Path, graph: Path) -> None:
     run = Run("time3d", graph, "onnxruntime")
     sources = [str(data_root / "nuscenes"), str(data_root / "videos/highway_a.mp4")]
     scene, video = track_sources(sources, tmp_path / "out", run, 1, lambda done, expected: None)

@@ -8,10 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_helpers import (
-    Trip,
-    kitti_copy,  # noqa: F401
-)
+from data_helpers import Trip
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from camtrack.bags.results import write_results
@@ -104,7 +101,7 @@ def trajectories(time_ns: int, ids: Integers, velocities: Floats) -> Any:
     return types.message(types.TRAJECTORIES, header=types.header(time_ns, "map"), joint_names=names, points=points)
 
 
-def test_tracks_in_space_come_back_as_kittis_text(kitti_copy: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_tracks_in_space_come_back_as_kittis_text(kitti_copy: Path, tmp_path: Path) -> None:
     source = f"{kitti_copy}?sequence=0001"
     sequence = open_source(source)
     write_bag({"camera": sequence}, tmp_path / "run", BagOptions(quality=50, truth=True))

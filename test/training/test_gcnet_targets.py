@@ -8,12 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from camtrack_core.networks.heatmap import focal_loss
+from camtrack_core.training.gaussians import deviations
 from gcnet_tracker import losses, targets
 
 
 def test_deviation_leaves_the_threshold_iou_at_three_sigma() -> None:
     """Eq. 8: two equal intervals shifted by 3 sigma overlap with IoU 0.3."""
-    size, shift = 10.0, 3 * targets.deviations(np.array([10.0]))[0]
+    size, shift = 10.0, 3 * deviations(np.array([10.0]))[0]
     assert (size - shift) / (size + shift) == pytest.approx(0.3)
 
 
@@ -73,7 +75,7 @@ def test_focal_loss_is_equation_9() -> None:
         y, g = torch.sigmoid(logits[index]).item(), target[index].item()
         term = (1 - y) ** 2 * math.log(y) if g == 1 else (1 - g) ** 2 * y**2 * math.log(1 - y)
         total -= term * counted[index[0], 0, index[2]].item()
-    assert losses.focal_loss(logits, target, counted).item() == pytest.approx(total, rel=1e-5)
+    assert focal_loss(logits, target, counted).item() == pytest.approx(total, rel=1e-5)
 
 
 def ciou(a: list[float], b: list[float]) -> float:

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from camtrack_core.datasets.frames import Frame, Labels
 from camtrack_core.errors import DataError, ModelError
 from camtrack_core.runtime import open_session
-from camtrack_core.training import augmentation
+from camtrack_core.training import augmentation, run
+from camtrack_core.training.run import cut_log
 from gcnet_tracker import clips
 from gcnet_tracker.clips import Clip
 from gcnet_tracker.config import INPUTS, OUTPUTS, NetworkConfig, TrainingConfig
 from gcnet_tracker.export import FrameGraph, example_inputs, export
 from gcnet_tracker.loader import ClipSamples
 from gcnet_tracker.network import GCNet
-from gcnet_tracker.training import cut_log, load_network, train
+from gcnet_tracker.training import load_network, train
 
 torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 
@@ -133,20 +134,18 @@ def test_training_resumes_exactly(clip: Clip, tmp_path: Path) -> None:
 
 def _interrupted(folder: Path, clip: Clip, at: int) -> None:
     """Trains with a checkpoint every second step and is stopped after step `at`."""
-    from gcnet_tracker import training
+    original = run.append_log
 
-    original = training._log
-
-    def stop(run, stage, parts):
-        original(run, stage, parts)
-        if run.step == at:
+    def stop(path, step, names, parts):
+        original(path, step, names, parts)
+        if step == at:
             raise KeyboardInterrupt
 
-    training._log = stop
+    run.append_log = stop
     try:
         train(folder, [clip], np.ones(1), NETWORK, settings(checkpoint_every=2), None)
     finally:
-        training._log = original
+        run.append_log = original
 
 
 def test_rows_after_the_checkpoint_leave_the_log(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from network_helpers import Street
 from camtrack_core.datasets.frames import Labels
 from camtrack_core.errors import ConfigurationError, ModelError
 from camtrack_core.evaluation.nuscenes.submission import TRACKED
+from camtrack_core.training.shards import batches
 from time3d_tracker import clips, level
 from time3d_tracker.cli import read_config
 from time3d_tracker.config import NetworkConfig, TrainingConfig
-from time3d_tracker.loader import ClipSamples, batches, choose_shown, class_balance
+from time3d_tracker.loader import ClipSamples, choose_shown, class_balance
 from time3d_tracker.network import Time3D, training_slots
 from time3d_tracker.training import PARTS, load_network, train
 from time3d_tracker.training_step import PART_WEIGHTS, TrainingStep, consistency, remember
