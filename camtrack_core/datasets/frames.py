@@ -51,6 +51,7 @@ class Frame:
             from ego_pose, whose origin then lies on the ground, or is unknown.
         attributes: (N,) str, what the data set says of each labelled object, like vehicle.parked; empty where it says
             nothing of it, None where it has no attributes.
+        lidar_points: (N,) int, how many points of a lidar lie in each labelled object; None where nobody counted.
     """
 
     time_ns: int
@@ -63,6 +64,7 @@ class Frame:
     boxes3d: Boxes3D | None = None
     camera_height: float | None = None
     attributes: NDArray[np.str_] | None = None
+    lidar_points: Integers | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Truth:
     boxes3d: Boxes3D | None = None
     distances: Floats | None = None
     attributes: NDArray[np.str_] | None = None
+    lidar_points: Integers | None = None
 
 
 class Sequence(Protocol):
@@ -118,4 +121,5 @@ def truth_of(sequence: Sequence) -> Iterator[Truth]:
         distances = None
         if frame.boxes3d is not None and frame.camera_pose is not None:
             distances = np.linalg.norm(frame.boxes3d.centre - frame.camera_pose.translation, axis=1)
-        yield Truth(number, frame.time_ns, frame.labels, frame.ignored, frame.boxes3d, distances, frame.attributes)
+        yield Truth(number, frame.time_ns, frame.labels, frame.ignored, frame.boxes3d, distances, frame.attributes,
+                    frame.lidar_points)  # fmt: skip

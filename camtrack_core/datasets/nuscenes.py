@@ -52,7 +52,8 @@ TABLES = (
 )  # fmt: skip
 
 Record = dict[str, Any]
-Objects = tuple[Labels, Boxes3D, NDArray[np.str_]]  # the third: their attributes, like vehicle.parked, or empty
+# with their attributes, like vehicle.parked or empty, and numbers of lidar points
+Objects = tuple[Labels, Boxes3D, NDArray[np.str_], NDArray[np.int64]]
 
 
 class Tables:
@@ -163,10 +164,10 @@ class NuScenesSequence:
             with _sound(self._where(record)):
                 ego, mounting, camera = self._geometry(record)
                 pose = ego @ mounting
-                labels, boxes, attributes = self._objects(record, camera, pose) or (None, None, None)
+                labels, boxes, attributes, points = self._objects(record, camera, pose) or (None, None, None, None)
                 distances = None if boxes is None else np.linalg.norm(boxes.centre - pose.translation, axis=1)
                 truth = Truth(number, _time_ns(record), labels, boxes3d=boxes, distances=distances,
-                              attributes=attributes)  # fmt: skip
+                              attributes=attributes, lidar_points=points)  # fmt: skip
             yield truth
 
     def keys(self) -> Iterator[tuple[str, Pose] | None]:
@@ -188,9 +189,9 @@ class NuScenesSequence:
         if image.shape[1::-1] != size:
             raise DataError(f"image {file}: the tables state {size} pixels, it has {image.shape[1::-1]}")
         pose = ego @ mounting
-        labels, boxes, attributes = self._objects(record, camera, pose) or (None, None, None)
+        labels, boxes, attributes, points = self._objects(record, camera, pose) or (None, None, None, None)
         return Frame(_time_ns(record), image, labels, camera=camera, camera_pose=pose, ego_pose=ego, boxes3d=boxes,
-                     attributes=attributes)  # fmt: skip
+                     attributes=attributes, lidar_points=points)  # fmt: skip
 
     def _geometry(self, record: Record) -> tuple[Pose, Pose, Camera]:
         """Vehicle in the map, camera in the vehicle, and intrinsics, at the time of the image."""
@@ -233,7 +234,8 @@ class NuScenesSequence:
             np.array([VISIBILITY.get(level, 1.0) for level in levels], float) * inside,
         )
         attributes = np.array([self._attribute(a) for a in rows], np.str_)
-        return labels[seen], boxes[seen], attributes[seen]
+        points = np.array([a["num_lidar_pts"] for a in rows], np.int64)
+        return labels[seen], boxes[seen], attributes[seen], points[seen]
 
     def _attribute(self, annotation: Record) -> str:
         """The only one that an object may have; empty where it has none."""

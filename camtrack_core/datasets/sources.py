@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
-from camtrack_core.datasets import motchallenge, nuscenes, uadetrac
+from camtrack_core.datasets import motchallenge, nuscenes, pandaset, uadetrac
 from camtrack_core.datasets.frames import Sequence
 from camtrack_core.datasets.kitti import sequences as kitti
 from camtrack_core.datasets.labelled import LabelledVideo
@@ -19,7 +19,7 @@ from camtrack_core.errors import ConfigurationError, DataError
 DRIVE = "drive:"
 DEFAULT_CAMERA = "camera"  # what the only camera of a recording is called
 EXPECTED = (
-    "a video file, a folder of images, VIDEO:LABELS, a bag, a data set in its official layout (UA-DETRAC, nuScenes, "
+    "a video file, a folder of images, VIDEO:LABELS, a bag, a data set in its layout (UA-DETRAC, nuScenes, PandaSet, "
     "KITTI tracking and object, MOTChallenge; one of its sequences as ROOT?sequence=NAME) or drive:SEED, with options "
     "like drive:7?frames=200&width=640&height=360&camera=roadside"
 )
@@ -48,7 +48,8 @@ def open_source(spec: str) -> Sequence:
 
     Args:
         spec: a video file; VIDEO:LABELS; a folder of images; a bag; the folder of one sequence, or a data set and
-            the name of one, as ROOT?sequence=NAME, for nuScenes ROOT?scene=NAME&camera=NAME&sweeps=true; or
+            the name of one, as ROOT?sequence=NAME, for nuScenes ROOT?scene=NAME&camera=NAME&sweeps=true, for PandaSet
+            ROOT?camera=NAME&frames=FIRST-LAST; or
             drive:SEED[?option=value&...] for a generated drive, options as the fields of DriveConfig.
 
     Raises:
@@ -209,6 +210,12 @@ LAYOUTS = (
         lambda path: _by_name(kitti.list_parts(path)),
         lambda path, sequence: kitti.KittiImages(path, sequence),
         ("sequence",),
+    ),
+    Layout(
+        pandaset.is_pandaset,
+        lambda path: [{"camera": camera} for camera in pandaset.list_cameras(path)],
+        lambda path, camera="", **options: pandaset.PandaSetSequence(path, camera, **options),
+        ("camera", "frames"),
     ),
     Layout(rosbag.is_bag, lambda path: [{}], lambda path, **topic: rosbag.BagSequence(path, **topic), ("topic",)),
     Layout(motchallenge.is_sequence, lambda path: [{}], lambda path: motchallenge.MotChallengeSequence(path), ()),
