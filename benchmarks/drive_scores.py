@@ -1,6 +1,6 @@
 """Detection and tracking scores of a GCNet model on generated drives that it was not trained on.
 
-    python benchmarks/drive_scores.py [--model GCNET.onnx] [--seeds 9000-9011] [--frames 60] [--device auto] [--json]
+    python benchmarks/drive_scores.py [--model GCNET.onnx] [--seeds 9000-9011] [--frames 60] [--precision f32] [--json]
 
 Objects lower than 20 pixels or hidden by more than 70 per cent are neither hits nor misses.
 """
@@ -86,11 +86,12 @@ def main() -> int:
     parser.add_argument("--seeds", default="9000-9011", help="of the drives (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=60, help="of each drive (default: %(default)s)")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", help="auto, f32 or bf16 (default: %(default)s)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     try:
         sequences = list(open_labelled([f"drive:{arguments.seeds}?frames={arguments.frames}"]))
-        scores = run(GCNetModel(arguments.model, arguments.device), sequences)
+        scores = run(GCNetModel(arguments.model, arguments.device, precision=arguments.precision), sequences)
     except CamtrackError as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,6 +1,6 @@
 """Time3D on generated drives that it was not trained on, by nuScenes' official measures.
 
-    python benchmarks/time3d_scores.py [--model TIME3D.onnx] [--seeds 9000-9015] [--frames 60] [--json]
+    python benchmarks/time3d_scores.py [--model TIME3D.onnx] [--seeds 9000-9015] [--frames 60] [--precision f32]
 
 Detections: mAP over centre distances of 0.5, 1, 2 and 4 m and the errors of matches. Tracks: AMOTA and AMOTP of
 Time3D's own association, of the same detections under a constant-velocity Kalman filter with Hungarian matching, of
@@ -236,12 +236,14 @@ def main() -> int:
     parser.add_argument("--seeds", default="9000-9015", help="of the drives (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=60, help="of each drive (default: %(default)s)")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", help="auto, f32 or bf16 (default: %(default)s)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     console = Console(stderr=True)
     collected = Collected()
     try:
-        model, image_model = Time3DModel(arguments.model, arguments.device), GCNetModel(device=arguments.device)
+        model = Time3DModel(arguments.model, arguments.device, precision=arguments.precision)
+        image_model = GCNetModel(device=arguments.device, precision=arguments.precision)
         sources = [f"drive:{arguments.seeds}?frames={arguments.frames}&frame_rate=10"]
         for sequence in track(list(open_labelled(sources)), "driving", console=console):
             methods = Methods(model, image_model, collected, sequence.name)

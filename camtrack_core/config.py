@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from camtrack_core.errors import ConfigurationError
+from camtrack_core.runtime.session import Device, Precision
 
 
 class Parameters(BaseModel):
@@ -39,6 +40,18 @@ class ImageNodeParameters(NodeParameters):
         "raw", description="raw: Image on `image`; compressed: CompressedImage on `image/compressed`"
     )
     image_timeout: float = Field(2.0, gt=0, description="warn after so long without an image, seconds")
+
+
+class InferenceParameters(Parameters):
+    """What every node with a network can be told of what runs it."""
+
+    device: Device = Field(
+        "auto", description="what runs the model; auto: OpenVINO where installed, else ONNX Runtime on the CPU"
+    )
+    precision: Precision = Field(
+        "auto", description="f32: float32; bf16, auto: bfloat16 where OpenVINO runs on a processor that computes in it"
+    )
+    threads: int = Field(0, ge=0, description="CPU threads of the model; 0 leaves it to the engine")
 
 
 def validated(model: type[P], values: Mapping[str, object]) -> P:

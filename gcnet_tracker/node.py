@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
-from camtrack_core.config import ImageNodeParameters
+from camtrack_core.config import ImageNodeParameters, InferenceParameters
 from camtrack_core.drawing.image import draw_tracks
 from camtrack_core.ros.lifecycle.image_input import ImageInput
 from camtrack_core.ros.lifecycle.node import CamtrackNode, run
@@ -23,14 +22,10 @@ from gcnet_tracker.config import TrackerConfig
 from gcnet_tracker.tracker import DEMO_MODEL, GCNetModel, Tracker
 
 
-class GCNetParameters(ImageNodeParameters, TrackerConfig):
+class GCNetParameters(ImageNodeParameters, InferenceParameters, TrackerConfig):
     """Parameters of the node: the camera's, Algorithm 1's and the model's."""
 
     model: str = Field("", description="exported GCNet (.onnx); empty for the demo weights")
-    device: Literal["auto", "openvino", "onnxruntime", "cuda", "tensorrt"] = Field(
-        "auto", description="what runs the model; auto: OpenVINO where installed, else ONNX Runtime on the CPU"
-    )
-    threads: int = Field(0, ge=0, description="CPU threads of the model; 0 leaves it to the engine")
 
 
 class GCNetNode(CamtrackNode[GCNetParameters]):
@@ -41,7 +36,7 @@ class GCNetNode(CamtrackNode[GCNetParameters]):
 
     def configure(self, parameters: GCNetParameters) -> None:
         path = Path(parameters.model) if parameters.model else DEMO_MODEL
-        model = GCNetModel(path, parameters.device, parameters.threads)
+        model = GCNetModel(path, parameters.device, parameters.threads, parameters.precision)
         values = {name: getattr(parameters, name) for name in TrackerConfig.model_fields}
         self._tracker = Tracker(model, TrackerConfig(**values))
         self._names = model.class_names

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from camtrack_core.errors import ModelError
 from camtrack_core.geometry.boxes import Boxes2D, Floats, clip, iou
 from camtrack_core.geometry.tracks import Tracks2D
-from camtrack_core.runtime import Device, Session, expect_names, open_session
+from camtrack_core.runtime import Device, Precision, Session, expect_names, open_session
 from gcnet_tracker.config import INPUTS, OUTPUTS, SLOTS, TrackerConfig
 
 PADDING = 114  # grey level below and right of the picture, as in training
@@ -47,8 +47,10 @@ class GCNetModel:
     Raises ModelError for a file that is missing or no exported GCNet.
     """
 
-    def __init__(self, path: Path = DEMO_MODEL, device: Device = "auto", threads: int = 0) -> None:
-        self.session: Session = open_session(path, device, threads)
+    def __init__(
+        self, path: Path = DEMO_MODEL, device: Device = "auto", threads: int = 0, precision: Precision = "auto"
+    ) -> None:
+        self.session: Session = open_session(path, device, threads, precision)
         metadata = self.session.metadata
         if metadata.get("camtrack_model") != "gcnet":
             raise ModelError(f"{path}: expected a graph exported by gcnet_tracker, got {dict(metadata) or 'another'}")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from camtrack_core.errors import ModelError
 from camtrack_core.geometry.boxes import Floats, Integers
 from camtrack_core.geometry.camera import Pose
-from camtrack_core.runtime import Device, Session, expect_names, open_session
+from camtrack_core.runtime import Device, Precision, Session, expect_names, open_session
 from time3d_tracker import level
 from time3d_tracker.config import INPUTS, MEMORY, OUTPUTS
 
@@ -78,8 +78,8 @@ class Time3DModel:
     Raises ModelError for a file that is missing or no exported Time3D.
     """
 
-    def __init__(self, path: Path, device: Device = "auto", threads: int = 0) -> None:
-        self.session: Session = open_session(path, device, threads)
+    def __init__(self, path: Path, device: Device = "auto", threads: int = 0, precision: Precision = "auto") -> None:
+        self.session: Session = open_session(path, device, threads, precision)
         metadata = self.session.metadata
         if metadata.get("camtrack_model") != "time3d":
             raise ModelError(f"{path}: expected a graph exported by time3d_tracker, got {dict(metadata) or 'another'}")

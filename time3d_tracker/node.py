@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from std_msgs.msg import Header
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection3DArray
 
-from camtrack_core.config import ImageNodeParameters
+from camtrack_core.config import ImageNodeParameters, InferenceParameters
 from camtrack_core.drawing.space import draw_tracks_3d
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.geometry.camera import Camera, Pose
@@ -32,7 +32,7 @@ from camtrack_core.ros.messages import image as images
 from camtrack_core.ros.messages.camera_info import distortion, read_camera
 from camtrack_core.ros.tf.transform_listener import TransformListener
 from camtrack_core.ros.tf.transforms import TooEarly, TransformError
-from camtrack_core.runtime import Device
+from camtrack_core.runtime import Device, Precision
 from time3d_tracker.batch import Batch
 from time3d_tracker.config import TrackerConfig
 from time3d_tracker.level import height_over_ground
@@ -46,14 +46,10 @@ SPARE = 0.1  # seconds in which a node that was busy hears what has come meanwhi
 BATCH_LOOK = 0.005  # seconds between two looks whether images have waited long enough for other cameras'
 
 
-class Time3DParameters(ImageNodeParameters, TrackerConfig):
+class Time3DParameters(ImageNodeParameters, InferenceParameters, TrackerConfig):
     """Parameters of the node: the camera's, the tracker's and the model's."""
 
     model: str = Field("", description="exported Time3D (.onnx); empty for the demo weights")
-    device: Literal["auto", "openvino", "onnxruntime", "cuda", "tensorrt"] = Field(
-        "auto", description="what runs the model; auto: OpenVINO where installed, else ONNX Runtime on the CPU"
-    )
-    threads: int = Field(0, ge=0, description="CPU threads of the model; 0 leaves it to the engine")
     fixed_frame: str = Field(
         "map", description="frame with z up that tells the camera's tilt and motion; empty: a level camera, still"
     )
@@ -93,7 +89,9 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
 
     def configure(self, parameters: Time3DParameters) -> None:
         path = Path(parameters.model) if parameters.model else DEMO_MODEL
-        self._batch = shared_batch(path, parameters.device, parameters.threads, parameters.batch_timeout)
+        self._batch = shared_batch(
+            path, parameters.device, parameters.threads, parameters.precision, parameters.batch_timeout
+        )
         model = self._batch.model
         values = {name: getattr(parameters, name) for name in TrackerConfig.model_fields}
         self._tracker = Tracker(model, TrackerConfig(**values))
@@ -229,15 +227,15 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
 
 
 @cache
-def shared_model(path: Path, device: Device, threads: int) -> Time3DModel:
+def shared_model(path: Path, device: Device, threads: int, precision: Precision) -> Time3DModel:
     """One session for all nodes of a process. They run one after the other, so that they can share its input, too."""
-    return Time3DModel(path, device, threads)
+    return Time3DModel(path, device, threads, precision)
 
 
 @cache
-def shared_batch(path: Path, device: Device, threads: int, patience: float) -> Batch:
+def shared_batch(path: Path, device: Device, threads: int, precision: Precision, patience: float) -> Batch:
     """One batch for all nodes of a process that use the same session."""
-    return Batch(shared_model(path, device, threads), patience)
+    return Batch(shared_model(path, device, threads, precision), patience)
 
 
 def main() -> int:

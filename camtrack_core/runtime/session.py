@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from camtrack_core.errors import ConfigurationError, ModelError
 
 Device = Literal["auto", "openvino", "onnxruntime", "cuda", "tensorrt"]
+Precision = Literal["auto", "f32", "bf16"]
 
 
 class Session(Protocol):
@@ -43,11 +44,13 @@ class Session(Protocol):
 
 
 class OnnxRuntimeSession:
-    """ONNX Runtime with an execution provider of choice."""
+    """ONNX Runtime with an execution provider of choice. It computes in the types that the graph states."""
 
-    def __init__(self, path: Path, providers: list[str], threads: int) -> None:
+    def __init__(self, path: Path, providers: list[str], threads: int, precision: Precision) -> None:
         import onnxruntime
 
+        if precision == "bf16":
+            raise ConfigurationError("expected the precision auto or f32 with ONNX Runtime, got bf16")
         missing = set(providers) - set(onnxruntime.get_available_providers())
         if missing:
             have = ", ".join(onnxruntime.get_available_providers())
@@ -55,8 +58,10 @@ class OnnxRuntimeSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        # on a GPU it would multiply float32 rounded to 10 bits (TF32) unless told otherwise
+        exact = [{"use_tf32": "0"} if precision == "f32" and p == "CUDAExecutionProvider" else {} for p in providers]
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers)
+            self._session = onnxruntime.InferenceSession(str(path), options, providers, exact)
         except Exception as error:  # the library raises many types, none of them documented
             raise ModelError(f"{path}: expected an ONNX graph, got: {error}") from error
         self.engine = f"ONNX Runtime {onnxruntime.__version__} ({self._session.get_providers()[0]})"
@@ -69,15 +74,15 @@ class OnnxRuntimeSession:
 
 
 class OpenVinoSession:
-    """OpenVINO on the CPU: bfloat16 where the processor computes in it, float32 elsewhere."""
+    """OpenVINO on the CPU: bfloat16 where the processor computes in it unless f32 is asked for, float32 elsewhere."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, precision: Precision) -> None:
         import openvino
 
         core = openvino.Core()
         native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        precision = "bf16" if native else "f32"
-        options: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+        computed = "bf16" if native and precision != "f32" else "f32"
+        options: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": computed}
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
         try:
@@ -85,7 +90,7 @@ class OpenVinoSession:
             self._compiled = core.compile_model(model, "CPU", options)
         except RuntimeError as error:
             raise ModelError(f"{path}: expected an ONNX graph, got: {str(error).splitlines()[0]}") from error
-        self.engine = f"OpenVINO {openvino.__version__.split('-')[0]} ({precision})"
+        self.engine = f"OpenVINO {openvino.__version__.split('-')[0]} ({computed})"
         self.metadata = _openvino_metadata(model)
         self.input_shapes = {i.any_name: tuple(i.shape) for i in self._compiled.inputs}
         # a tensor may have more names than that of the output which it is
@@ -104,30 +109,32 @@ def _openvino_metadata(model) -> dict[str, str]:  # type: ignore[no-untyped-def]
     return {key: value.astype(str) for key, value in info["framework"].items()} if "framework" in info else {}
 
 
-def open_session(path: Path, device: Device = "auto", threads: int = 0) -> Session:
+def open_session(path: Path, device: Device = "auto", threads: int = 0, precision: Precision = "auto") -> Session:
     """Compiles a graph.
 
     Args:
         path: ONNX file.
         device: "auto" is OpenVINO where it is installed, else ONNX Runtime on the CPU.
         threads: of the CPU; 0 leaves it to the library.
+        precision: what a float32 graph is computed in. "f32" is float32; "auto" and "bf16" are bfloat16 with OpenVINO
+            on a processor that has it, else float32. ONNX Runtime knows no bfloat16 on a CPU and refuses to be asked.
 
     Raises:
         ModelError: the file is missing or is no graph.
-        ConfigurationError: the device is not available here.
+        ConfigurationError: the device is not available here, or does not compute in this precision.
     """
     if not path.is_file():
         raise ModelError(f"{path}: expected a model file, found none")
     if device == "auto":
         device = "openvino" if _installed("openvino") else "onnxruntime"
     if device == "openvino":
-        return OpenVinoSession(path, threads)
+        return OpenVinoSession(path, threads, precision)
     providers = {
         "onnxruntime": ["CPUExecutionProvider"],
         "cuda": ["CUDAExecutionProvider"],
         "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider"],
     }
-    return OnnxRuntimeSession(path, providers[device], threads)
+    return OnnxRuntimeSession(path, providers[device], threads, precision)
 
 
 def expect_names(path: Path, session: Session, inputs: Collection[str], outputs: Collection[str]) -> None:
