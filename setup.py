@@ -14,6 +14,7 @@ def files_in(folder: str) -> list[str]:
 
 
 setup(
+    python_requires=">=3.10",  # colcon cannot read what setuptools makes of it in setup.cfg
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),

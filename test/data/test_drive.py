@@ -7,6 +7,7 @@ import itertools
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,8 +41,8 @@ def test_same_seed_same_frames_in_another_process() -> None:
         "from test_drive import *\n"
         "print(checksum(Drive(DriveConfig(seed=3, frames=40, width=320, height=180, camera='vehicle')).frame(7)))"
     )
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="test", check=True,
-                           env={"PYTHONPATH": ".."})  # fmt: skip
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parent,
+                           check=True, env={"PYTHONPATH": str(Path(__file__).parents[2])})  # fmt: skip
     assert int(other.stdout) == checksum(frame(3, "vehicle", 7))
 
 

@@ -63,7 +63,7 @@ def test_manifest_and_setup_agree() -> None:
 
 def test_manifest_names_every_ros_package_that_is_imported() -> None:
     package = catkin_pkg.parse_package(ROOT)
-    declared = {dependency.name for dependency in package.exec_depends}
+    declared = {dependency.name.removesuffix("_py") for dependency in package.exec_depends}
     provided_by_rclpy = {"builtin_interfaces", "rcl_interfaces", "ament_index_python", "rpyutils"}
     missing = {name for name in imported_modules() if is_ros_name(name)} - declared - provided_by_rclpy
     assert not missing
