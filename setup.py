@@ -1,4 +1,4 @@
-"""What setup.cfg cannot say: which files an installed ROS package keeps under share/."""
+"""What setup.cfg cannot say: which files an installed ROS package keeps under share/, and which Python it needs."""
 
 from pathlib import Path
 
