@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camtrack_core.errors import ModelError
-from camtrack_core.geometry.boxes import Boxes2D, Floats, clip, iou
+from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers, area, clip, iou
 from camtrack_core.geometry.tracks import Tracks2D
 from camtrack_core.runtime import Device, Precision, Session, expect_names, open_session
 from gcnet_tracker.config import INPUTS, OUTPUTS, SLOTS, TrackerConfig
@@ -72,7 +72,9 @@ class GCNetModel:
         height, width = image.shape[:2]
         scale = min(self.width / width, self.height / height)
         columns, rows = max(round(width * scale), 1), max(round(height * scale), 1)
-        cv2.resize(image, (columns, rows), dst=self._input[0, :rows, :columns])
+        # bilinear sampling skips pixels where it shrinks by more than two
+        interpolation = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
+        cv2.resize(image, (columns, rows), dst=self._input[0, :rows, :columns], interpolation=interpolation)
         self._input[0, rows:] = PADDING
         self._input[0, :rows, columns:] = PADDING
         return scale
@@ -136,7 +138,7 @@ class Tracker:
         """The loops of Algorithm 1 over T, C and the detections."""
         self._follow(frame)
         self._start(frame)
-        shown = self._is_track
+        shown = self._is_track & (area(self._boxes) > 0)  # others are outside the picture
         return Tracks2D(
             self._ids[shown],
             self._boxes[shown],
@@ -164,8 +166,7 @@ class Tracker:
         """Detections that no track explains become tracks or candidates."""
         config = self.config
         detections = frame.detections
-        taken = (iou(detections.xyxy, self._boxes[self._ids > 0]) > config.overlap_threshold).any(1)
-        new = np.flatnonzero(~taken & (detections.scores >= config.keep_threshold))
+        new = self._unexplained(detections)
         free = np.flatnonzero(self._ids == 0)
         self.overflow += max(len(new) - len(free), 0)
         new, slots = new[: len(free)], free[: len(new)]
@@ -177,3 +178,16 @@ class Tracker:
         self._class_ids[slots] = detections.class_ids[new]
         self._queries[:, slots] = frame.queries[:, new]
         self._values[:, slots] = frame.values[:, new]
+
+    def _unexplained(self, detections: Boxes2D) -> Integers:
+        """Rows of the detections that start something, best first: what starts a track takes part in T at once."""
+        config = self.config
+        explained = (iou(detections.xyxy, self._boxes[self._ids > 0]) > config.overlap_threshold).any(1)
+        alike = iou(detections.xyxy, detections.xyxy) > config.overlap_threshold
+        new: list[int] = []
+        for row in np.flatnonzero(detections.scores >= config.keep_threshold):
+            if not explained[row]:
+                new.append(row)
+                if detections.scores[row] >= config.track_threshold:
+                    explained |= alike[row]
+        return np.array(new, np.int64)

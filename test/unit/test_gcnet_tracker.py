@@ -57,6 +57,8 @@ class Listing:
             entry = Entry(self.next_id, score, queries[:, row], box)
             self.next_id += 1
             (self.tracks if score >= 0.5 else self.candidates).append(entry)
+            if score >= 0.5:
+                existing.append(box)
         return {e.identity: e.box for e in self.tracks}
 
 
@@ -99,7 +101,7 @@ def test_tracker_is_algorithm_1(seed: int) -> None:
 def frame(boxes: list[list[float]], scores: list[float], confidence: float = 1.0) -> FrameOutput:
     zeros = np.zeros((CHANNELS, SLOTS), np.float32)
     n = len(scores)
-    detections = Boxes2D(np.array(boxes).reshape(-1, 4), np.array(scores, float), np.zeros(n, int))
+    detections = Boxes2D(np.array(boxes, float).reshape(-1, 4), np.array(scores, float), np.zeros(n, int))
     tracks = np.tile([10.0, 10, 30, 40], (SLOTS, 1))
     return FrameOutput(detections, zeros, zeros, tracks, np.full(SLOTS, confidence), zeros, zeros)
 
@@ -119,6 +121,28 @@ def test_ids_are_never_used_again_not_even_after_a_reset() -> None:
     tracker.reset()
     third = tracker.update(frame([[10, 10, 30, 40]], [0.9])).ids[0]
     assert first < second < third
+
+
+def test_two_detections_of_one_object_become_one_track() -> None:
+    tracker = Tracker(NoModel())
+    assert len(tracker.update(frame([[10, 10, 30, 40], [10, 10, 30, 41]], [0.9, 0.8]))) == 1
+
+
+def test_a_track_outside_the_picture_is_not_published() -> None:
+    tracker = Tracker(NoModel())
+    tracker.update(frame([[10, 10, 30, 40]], [0.9]))
+    gone = frame([], [])
+    gone.track_boxes[:] = [0, 10, 0, 40]  # clipped to the picture's border
+    assert len(tracker.update(gone)) == 0
+
+
+def test_shrinking_a_picture_does_not_alias() -> None:
+    """Stripes of one pixel are grey at a third of the size; bilinear sampling would keep or lose all of them."""
+    model = GCNetModel(device="onnxruntime")
+    stripes = np.zeros((model.height * 3, model.width * 3, 3), np.uint8)
+    stripes[:, ::3] = 255
+    model.prepare(stripes)
+    assert np.abs(model._input[0].astype(int) - 85).max() <= 1
 
 
 def test_detections_without_a_slot_are_counted() -> None:
