@@ -92,7 +92,7 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="weights.pt or checkpoint.pt of a run")],
     out: Annotated[Path, typer.Argument(help="ONNX file to write")],
     precision: Annotated[
-        Literal["float32", "float16"], typer.Option(help="float16 is what TensorRT wants")
+        Literal["float32", "float16"], typer.Option(help="of the convolutions; float16 is what TensorRT wants")
     ] = "float32",
     refresh: Annotated[
         Literal["query", "key"], typer.Option(help="what Algorithm 1 stores: Q as in training, K as in the listing")

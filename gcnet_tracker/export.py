@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from camtrack_core.networks.half import to_half
 from gcnet_tracker.config import INPUTS, OUTPUTS, PEAKS, SLOTS
 from gcnet_tracker.network import GCNet, to_xyxy
 
 OPSET = 20
-PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
 
 
 class FrameGraph(nn.Module):
@@ -51,17 +51,16 @@ class FrameGraph(nn.Module):
             (128,), refreshed features (1, c, 128) twice. All floats are float32.
         """
         network = self.network
-        dtype = network.correlation.weight.dtype
-        features = network(image.permute(0, 3, 1, 2).to(dtype))
+        features = network(image.float().permute(0, 3, 1, 2))
 
         confidence, classes = features.heatmap.sigmoid().max(1, keepdim=True)
         peaks = confidence * (confidence == functional.max_pool2d(confidence, 3, 1, 1))  # Eq. 3
         scores, cells = peaks.flatten(1).topk(min(PEAKS, self.rows * self.columns))
         new_queries, new_values = _gather(features.queries, cells), _gather(features.values, cells)
         described = network.describe(features.summary, new_queries, new_values)
-        boxes = to_xyxy(network.boxes(described)) * self.pixels.to(dtype)
+        boxes = to_xyxy(network.boxes(described)) * self.pixels
 
-        described = network.describe(features.summary, queries.to(dtype), values.to(dtype))
+        described = network.describe(features.summary, queries, values)
         track_boxes = network.boxes(described)
         column = (track_boxes[:, 0] * self.columns).floor().clamp(0.0, self.columns - 1.0)
         row = (track_boxes[:, 1] * self.rows).floor().clamp(0.0, self.rows - 1.0)
@@ -69,7 +68,7 @@ class FrameGraph(nn.Module):
         refreshed = features.queries if self.refresh == "query" else features.keys
         outputs = (
             boxes[0].T, scores[0], classes.flatten(1).gather(1, cells)[0].to(torch.int32), new_queries, new_values,
-            (to_xyxy(track_boxes) * self.pixels.to(dtype))[0].T, network.confidence(described).sigmoid()[0],
+            (to_xyxy(track_boxes) * self.pixels)[0].T, network.confidence(described).sigmoid()[0],
             _gather(refreshed, centres), _gather(features.values, centres),
         )  # fmt: skip
         return tuple(x if x.dtype == torch.int32 else x.float() for x in outputs)
@@ -94,20 +93,18 @@ def export(
     precision: Literal["float32", "float16"] = "float32",
     refresh: Literal["query", "key"] = "query",
 ) -> None:
-    """Writes the graph of a network in evaluation mode. float16 is what TensorRT wants; it keeps float32 outside."""
+    """Writes the graph of a network in evaluation mode. float16 is of the convolutions alone (`half.to_half`)."""
     import onnx
 
     config = network.config
     inputs = example_inputs(network)
-    graph = FrameGraph(network.to(PRECISIONS[precision]), refresh).eval()
-    try:
-        torch.onnx.export(
-            graph, inputs, str(path), input_names=INPUTS, output_names=OUTPUTS,
-            opset_version=OPSET, dynamo=True, external_data=False, verbose=False,
-        )  # fmt: skip
-    finally:
-        network.float()
+    torch.onnx.export(
+        FrameGraph(network, refresh).eval(), inputs, str(path), input_names=INPUTS, output_names=OUTPUTS,
+        opset_version=OPSET, dynamo=True, external_data=False, verbose=False,
+    )  # fmt: skip
     model = onnx.load(str(path))
+    if precision == "float16":
+        model = to_half(model)
     metadata = {
         "camtrack_model": "gcnet",
         "class_names": json.dumps(config.class_names),

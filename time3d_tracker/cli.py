@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -80,6 +80,9 @@ def export(
     cameras: Annotated[int, typer.Option(min=1, help="of how many cameras it takes frames at a time")] = 1,
     height: Annotated[int | None, typer.Option(min=1, help="of its input, pixels; as trained if not given")] = None,
     width: Annotated[int | None, typer.Option(min=1, help="of its input, pixels; as trained if not given")] = None,
+    precision: Annotated[
+        Literal["float32", "float16"], typer.Option(help="of the convolutions; float16 is what TensorRT wants")
+    ] = "float32",
     as_json: AsJson = False,
 ) -> None:
     """Write the graph that the node runs.
@@ -91,7 +94,8 @@ def export(
     from time3d_tracker.training import load_network
 
     network = load_network(checkpoint)
-    write(resized(network, height or network.config.height, width or network.config.width), out, cameras)
+    network = resized(network, height or network.config.height, width or network.config.width)
+    write(network, out, cameras, precision)
     exported(out, as_json)
 
 

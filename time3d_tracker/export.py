@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from camtrack_core.config import validated
+from camtrack_core.networks.half import to_half
 from time3d_tracker.config import ATTRIBUTES, INPUTS, MEMORY, OUTPUTS, NetworkConfig
 from time3d_tracker.detector import find_peaks
 from time3d_tracker.flow import Memory, association
@@ -52,7 +54,7 @@ class FrameGraph(nn.Module):
             nobody; velocities (K, 3); attributes (K, 3) probabilities; refined_centres and refined_sizes (K, 3).
         """
         network = self.network
-        features, heatmap = network.detector(image.permute(0, 3, 1, 2).float())
+        features, heatmap = network.detector(image.float().permute(0, 3, 1, 2))
         cells, peak = find_peaks(heatmap, network.config.slots)
         objects, _ = network.detector.objects(features, cells, peak, projection, height)
         valid = peak.scores > LEAST_SCORE
@@ -94,8 +96,11 @@ def resized(network: Time3D, height: int, width: int) -> Time3D:
     return other.eval()
 
 
-def export(network: Time3D, path: Path, cameras: int = 1) -> None:
-    """Writes the graph of a network in evaluation mode, for frames of this many cameras at a time."""
+def export(network: Time3D, path: Path, cameras: int = 1, precision: Literal["float32", "float16"] = "float32") -> None:
+    """Writes the graph of a network in evaluation mode, for frames of this many cameras at a time.
+
+    float16 is of the convolutions alone (`half.to_half`).
+    """
     import onnx
 
     config = network.config
@@ -104,6 +109,8 @@ def export(network: Time3D, path: Path, cameras: int = 1) -> None:
         output_names=OUTPUTS, opset_version=OPSET, dynamo=True, external_data=False, verbose=False,
     )  # fmt: skip
     model = onnx.load(str(path))
+    if precision == "float16":
+        model = to_half(model)
     metadata = {
         "camtrack_model": "time3d",
         "class_names": json.dumps(config.class_names),
@@ -111,7 +118,7 @@ def export(network: Time3D, path: Path, cameras: int = 1) -> None:
         "height": str(config.height),
         "width": str(config.width),
         "backbone": config.backbone,
-        "precision": "float32",
+        "precision": precision,
     }
     onnx.helper.set_model_props(model, metadata)
     onnx.save(model, str(path))
