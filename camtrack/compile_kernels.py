@@ -7,17 +7,32 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor, wait
+from multiprocessing import get_context
+
 from camtrack_core.datasets.drive import Drive, DriveConfig
-from pkf_filter.ros.precompile import warm_up_in_image, warm_up_in_space
+from pkf_filter.ros.precompile import warm_up_association, warm_up_in_image, warm_up_in_space
 from pkf_filter.space.config import ClassGroup, WorldConfig
 
 
-def main() -> None:
-    warm_up_in_image()
-    warm_up_in_space()
-    warm_up_in_space(WorldConfig(vehicle=ClassGroup(motion="interacting")))
+def draw_drive() -> None:
     for _ in Drive(DriveConfig(seed=0, frames=2)):
         pass
+
+
+def warm_up_both_motions_in_space() -> None:
+    warm_up_in_space()
+    warm_up_in_space(WorldConfig(vehicle=ClassGroup(motion="interacting")))
+
+
+def main() -> None:
+    """Processes side by side, as the compiler uses one core; first the association, which both trackers take."""
+    with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
+        drive, association = pool.submit(draw_drive), pool.submit(warm_up_association)
+        wait([association])
+        trackers = pool.submit(warm_up_both_motions_in_space), pool.submit(warm_up_in_image)
+        for each in (drive, association, *trackers):
+            each.result()
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
 """How numeric kernels are compiled by numba: once, cached on disk.
 
-Numba looks for a change only in the file of the cached function, but the cached code contains the functions of other
-files that it calls. So the cache lies in a folder named after the content of all files of the package.
+Numba looks for a change only in the file of the cached function, but the cached code contains the functions and
+constants of other files that it uses. So what a file compiles lies in a folder of its own, named after the content of
+the file and of all that it imports.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,24 +18,68 @@ from typing import Any
 import numba
 
 _config: Any = numba.config  # its attributes come from the environment, unknown to type checkers
+_GROUND = __name__.partition(".")[0]
 
 
-def compiler(package: Path, **options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """A decorator for the kernels of a package.
+def compiler(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A decorator for kernels, with the options of numba.njit.
 
-    Args:
-        package: folder of the files with the kernels and all that they call. Where it cannot be written, numba falls
-            back to the user's cache.
-        options: of numba.njit.
+    Compiled code is kept beside the source, or under NUMBA_CACHE_DIR where that is set; what an older version of the
+    file left beside the source is removed. Where the folder cannot be written, numba falls back to the user's cache.
     """
-    content = sha256(b"".join(path.read_bytes() for path in sorted(package.glob("*.py")))).hexdigest()[:16]
 
     def compiled(function: Callable[..., Any]) -> Any:
         chosen = _config.CACHE_DIR
-        _config.CACHE_DIR = str(Path(chosen or package / "__pycache__") / f"kernels-{content}")
+        _config.CACHE_DIR = _cache_folder(function.__code__.co_filename, function.__module__, chosen)
         try:
             return numba.njit(cache=True, **options)(function)
         finally:
             _config.CACHE_DIR = chosen
 
     return compiled
+
+
+@cache
+def _cache_folder(file: str, module: str, chosen: str) -> str:
+    path = Path(file)
+    name = f"kernels-{path.stem}-{_content(path, module)}"
+    if chosen:
+        return str(Path(chosen) / name)
+    beside = path.parent / "__pycache__"
+    for old in beside.glob(f"kernels-{path.stem}-*"):
+        if len(old.name) == len(name) and old.name != name:  # not those of a file whose name goes on after the dash
+            shutil.rmtree(old, ignore_errors=True)
+    return str(beside / name)
+
+
+def _content(path: Path, module: str) -> str:
+    """A hash of a file and of all that it imports from its own package and the ground floor, directly or not."""
+    root, packages = path.parents[module.count(".")], (module.partition(".")[0], _GROUND)
+    found, left = {path}, [path]
+    while left:
+        for imported in _imported(left.pop()):
+            if imported.partition(".")[0] in packages:
+                place = root.joinpath(*imported.split("."))
+                for file in {place.with_suffix(".py"), place / "__init__.py"} - found:
+                    if file.is_file():
+                        found.add(file)
+                        left.append(file)
+    digest = sha256()
+    for file in sorted(found):
+        digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _imported(path: Path) -> tuple[str, ...]:
+    """Names of what a file imports, of which some are modules and others what modules hold."""
+
+    def names() -> Iterator[str]:
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                yield from (name.name for name in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                yield node.module
+                yield from (f"{node.module}.{name.name}" for name in node.names)
+
+    return tuple(names())

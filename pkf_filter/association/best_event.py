@@ -10,7 +10,8 @@ Shortest augmenting paths: R. Jonker and A. Volgenant, Computing 38 (1987).
 
 import numpy as np
 
-from pkf_filter.numerics.compiled import compiled, integers, matrix
+from pkf_filter.numerics.compiled import compiled
+from pkf_filter.numerics.simd import integers, matrix
 
 # A hypothesis that is impossible (log weight -inf) is an obligation: a row without clutter has to be paired. Where a
 # column is obliged too, costs are complex numbers ordered by the real part first: how many obligations an event

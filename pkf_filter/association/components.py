@@ -13,11 +13,12 @@ import numpy as np
 from pkf_filter.association.belief_propagation import propagated_weights
 from pkf_filter.association.best_event import scale_by_best_event
 from pkf_filter.association.solvers import scratch_size, set_deficits, solve_exactly, solve_in_single_precision
-from pkf_filter.numerics.compiled import compiled, integers, matrix
+from pkf_filter.numerics.compiled import compiled, inlined
+from pkf_filter.numerics.simd import integers, matrix
 
 SOLVED, NOT_FINITE, IMPOSSIBLE, MISSHAPEN = 0, 1, 2, 3
-NEGLIGIBLE = (1e-14, 1e-10, 1e-7)  # share of the total mass that may be dropped rather than lose precision
-NOTABLE = (1e-5, 1e-3)  # and that may be dropped where single precision does not fit, either
+NEGLIGIBLE = np.array([1e-14, 1e-10, 1e-7])  # share of the total mass that may be dropped rather than lose precision
+NOTABLE = np.array([1e-5, 1e-3])  # and that may be dropped where single precision does not fit, either
 
 
 @compiled
@@ -194,7 +195,7 @@ def _solve_pruned(pairs, clutter, missed, shares, workspace):
     return np.inf
 
 
-@compiled
+@inlined
 def _solve(pairs, clutter, missed, workspace, scratch):
     """Replace the scaled weights of one component by its marginals.
 

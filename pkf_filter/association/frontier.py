@@ -16,7 +16,8 @@ Nothing is allocated: marginals replace the weights, and all else lies in memory
 
 import numpy as np
 
-from pkf_filter.numerics.compiled import compiled, count_ones, integers, lowest_element, matrix
+from pkf_filter.numerics.compiled import compiled
+from pkf_filter.numerics.simd import count_ones, integers, lowest_element, matrix
 
 BLOCK_SLOTS = 3  # of `obliged_weights`: its lowest slots, whose subsets are taken together
 BLOCK = 1 << BLOCK_SLOTS

@@ -7,10 +7,12 @@ import numpy as np
 
 from pkf_filter.association.frontier import frontier_order, frontier_weights, obliged_weights
 from pkf_filter.association.two_sided import MOST_ROWS_SINGLE, meeting_cost, meeting_weights, single_error
-from pkf_filter.numerics.compiled import compiled, integers, matrix
+from pkf_filter.numerics.compiled import compiled, inlined
+from pkf_filter.numerics.simd import integers, matrix
 
 OBLIGED_COST = 0.15  # of one operation of `obliged_weights`
 MOST_OBLIGED = 30  # slots; its tables are larger than any memory from there on
+ORDERING = 64.0  # operations for each state that it may cost to find the order of the frontier
 BESIDE_STATES = 2 * MOST_OBLIGED**2  # numbers that tables need beside their states: more than any programme does
 
 
@@ -89,7 +91,7 @@ def _two_by_two(pairs, clutter, missed):
     pairs[1, 0], pairs[1, 1] = (crossed + only_c) / total, (straight + only_d) / total
 
 
-@compiled
+@inlined
 def _programme(pairs, clutter, missed, tables, scratch):
     """Replace the weights of all pairs by their marginals, by the cheapest exact programme; False where none fits."""
     rows, columns = pairs.shape
@@ -102,6 +104,8 @@ def _programme(pairs, clutter, missed, tables, scratch):
             return True
     if columns <= rows <= MOST_OBLIGED and _all_zero(missed):
         flipped_states = 2.0 ** (rows + 1)
+    if float(rows) * columns * max(rows, columns) > ORDERING * limit:
+        return False
     obliged_work, flipped_work = OBLIGED_COST * columns * obliged_states, OBLIGED_COST * rows * flipped_states
 
     orders, scratch = integers(scratch, rows + columns), scratch[rows + columns :]

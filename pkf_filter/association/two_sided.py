@@ -27,7 +27,7 @@ Nothing is allocated: marginals replace the weights, and all else lies in the wo
 
 import numpy as np
 
-from pkf_filter.numerics.compiled import compiled, count_ones, lowest_element, matrix
+from pkf_filter.numerics.compiled import compiled
 from pkf_filter.numerics.simd import (
     ADDED,
     ELEMENTS,
@@ -38,8 +38,11 @@ from pkf_filter.numerics.simd import (
     WITHOUT,
     add_products,
     add_scaled,
+    count_ones,
     load,
     load_sums,
+    lowest_element,
+    matrix,
     scaled,
     store,
     total_of,

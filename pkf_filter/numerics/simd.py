@@ -1,5 +1,6 @@
-"""Sixty-four numbers at once: a vector type for kernels, which numba does not have.
+"""All that kernels take from the inside of numba: what it has no name for, written as LLVM instructions.
 
+First views of memory and single instructions, then a vector type: sixty-four numbers at once.
 A `Lanes` value lives in vector registers, as many as the machine needs for it. Lane s stands for a subset of six
 elements: element e is in it where bit e of s is set. So adding an element to all subsets at once moves lanes, and
 tables over subsets of more elements are rows of such blocks. See `pkf_filter.numerics.compiled` for how kernels are
@@ -11,15 +12,55 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.datamodel import models
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, register_model
+from numba.np.arrayobj import populate_array
+
+from pkf_filter.numerics.compiled import compiled
 
 ELEMENTS = 6
 LANES = 1 << ELEMENTS
 SUMS = 16  # lanes of a sum of products: as wide as one register gets
 _FUSED = ["contract"]  # multiply and add in one instruction where the machine has it
+
+
+@compiled
+def integers(memory: Any, count: int) -> Any:
+    """The first `count` numbers of float64 memory as int64."""
+    return memory[:count].view(np.int64)
+
+
+@intrinsic
+def matrix(_: Any, memory: Any, rows: Any, columns: Any) -> Any:
+    """The first rows * columns numbers of flat memory as an array; `reshape` takes as long as to allocate one."""
+    kind = types.Array(memory.dtype, 2, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        flat = context.make_array(signature.args[0])(context, builder, arguments[0])
+        view, size = context.make_array(kind)(context, builder), flat.itemsize
+        strides = builder.mul(arguments[2], size), size
+        populate_array(view, flat.data, arguments[1:], strides, size, flat.meminfo, flat.parent)
+        return impl_ret_borrowed(context, builder, kind, view._getvalue())
+
+    return kind(memory, types.intp, types.intp), generate
+
+
+@intrinsic
+def count_ones(_: Any, subset: Any) -> Any:
+    """Number of elements of a subset (int64): one instruction, which numba has no name for."""
+    return subset(subset), lambda _, builder, __, values: builder.ctpop(values[0])
+
+
+@intrinsic
+def lowest_element(_: Any, subset: Any) -> Any:
+    """Position of the lowest bit of a non-empty subset (int64)."""
+    return subset(subset), lambda context, builder, __, values: builder.cttz(
+        values[0], context.get_constant(types.boolean, True)
+    )
 
 
 class Lanes(types.Type):

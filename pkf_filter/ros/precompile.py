@@ -10,6 +10,7 @@ import numpy as np
 from camtrack_core.errors import ConfigurationError, DataError
 from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D
 from camtrack_core.geometry.camera import Camera, Pose
+from pkf_filter.association.weights import association_weights
 from pkf_filter.image.config import FilterConfig
 from pkf_filter.image.tracker import Tracker
 from pkf_filter.space.config import VEHICLE, SensorModel, WorldConfig
@@ -25,6 +26,12 @@ def _kept_on_disk() -> Iterator[None]:
     except OSError as error:
         remedy = "free some space, or let NUMBA_CACHE_DIR name another folder"
         raise DataError(f"cannot keep the compiled kernels: {error.strerror}; {remedy}") from error
+
+
+@_kept_on_disk()
+def warm_up_association() -> None:
+    """The association weights, which both filters take. Raises DataError where the disk is full."""
+    association_weights(np.zeros((1, 1)), np.zeros(1), np.zeros(1))
 
 
 @_kept_on_disk()
