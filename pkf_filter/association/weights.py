@@ -24,6 +24,8 @@ from pkf_filter.association.components import IMPOSSIBLE, MISSHAPEN, NOT_FINITE,
 from pkf_filter.association.solvers import BESIDE_STATES
 
 MAX_STATES = 2.0**23  # table entries for one component: 64 MiB, 18 x 18 with both nulls, 20 x 20 in single precision
+MOST_STATES = 2.0**30  # 8 GiB
+EXACT = 1e-9  # bound of the error up to which weights count as exact
 CACHE_LINE = 64  # bytes
 
 
@@ -39,7 +41,7 @@ class AssociationWeights:
     of arrays.
 
     Attributes:
-        table: (M + 1, N + 2) float64, as `marginals.marginal_table` fills it.
+        table: (M + 1, N + 2) float64, as `components.marginal_table` fills it.
     """
 
     table: Floats
@@ -72,8 +74,8 @@ class AssociationWeights:
 
     @property
     def exact(self) -> bool:
-        """False where a component was too large for exact inference: pruned, in single precision, or approximated."""
-        return self.error_bound == 0.0
+        """False where the bound of the error is above EXACT: a component was too large for exact inference."""
+        return self.error_bound <= EXACT
 
 
 def association_weights(
@@ -86,12 +88,14 @@ def association_weights(
             probability); -inf where gated out.
         log_clutter: (M,) float, log clutter density in the likelihood's units; -inf: cannot be clutter.
         log_missed: (N,) float, log probability of no detection; -inf: cannot be missed.
-        max_states: largest dynamic programming table for one component, in double precision; above it the component
-            is pruned by as little as possible, or solved in single precision, and, if neither helps, approximated;
+        max_states: at least 1 and at most MOST_STATES, the largest dynamic programming table for one component, in
+            double precision; above it the component is pruned by as little as possible, or solved in single precision,
+            and, if neither helps, approximated;
             the result says `exact=False` and the bound of its error.
 
     Raises:
-        AssociationError: for shapes that do not fit, NaN or +inf, or when no joint event is possible.
+        AssociationError: for shapes that do not fit, NaN or +inf, `max_states` out of range, or when no joint event
+            is possible.
     """
     try:
         return _associated(log_likelihood, log_clutter, log_missed, max_states)
@@ -115,7 +119,9 @@ def _kernel() -> Any:
 @lru_cache(maxsize=2)
 def _prepared(max_states: float) -> tuple[Any, Floats]:
     """The kernel, and memory for tables, kept: to get it page by page from the system takes longer than to fill it."""
-    number = max(int(max_states), 1) + BESIDE_STATES
+    if not 1 <= max_states <= MOST_STATES:
+        raise AssociationError(f"expected max_states from 1 to {MOST_STATES:.0f}, got {max_states}")
+    number = int(max_states) + BESIDE_STATES
     memory = np.empty(number + CACHE_LINE // 8)
     first = -memory.ctypes.data % CACHE_LINE // 8
     return _kernel(), memory[first : first + number]

@@ -22,11 +22,17 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from camtrack_core.errors import CamtrackError
 from camtrack_core.geometry.boxes import Floats
 
 Spread = Literal["none", "means", "mixture"]  # what the covariance takes over from the disagreement of measurements
 SPREADS: tuple[Spread, ...] = get_args(Spread)
 NONE, MEANS, MIXTURE = range(len(SPREADS))  # as the compiled updates take them
+ROUNDING = 1e-9  # by which a sum of probabilities may exceed 1
+
+
+class UpdateError(CamtrackError, ValueError):
+    """Weights or options from which no update follows."""
 
 
 def pkf_update(
@@ -47,7 +53,8 @@ def pkf_update(
         H: (m, n) measurement matrix.
         V: (m, m) measurement noise, positive definite, or (..., N, m, m), one for each track.
         measurements: (..., M, m).
-        weights: (..., M, N) association weights; the columns sum to at most 1.
+        weights: (..., M, N) association weights; finite and not negative; the columns sum to at most 1
+            (more is taken for several measurements of one track, but not with "mixture").
         spread: "none" as in the paper, which is overconfident in clutter; "means" adds the spread of the
             measurements around zbar to the covariance, K Sp K' with Sp = sum_k (w_k / s) (z_k - zbar)(z_k - zbar)';
             "mixture" replaces Prop. 2 by the mean and covariance of the mixture of one Kalman update for each
@@ -56,8 +63,17 @@ def pkf_update(
 
     Returns:
         mean (..., N, n) and covariance (..., N, n, n) after the update, symmetric and positive definite.
+
+    Raises:
+        UpdateError: for an unknown spread, or weights that are no such probabilities.
     """
     total = weights.sum(-2)
+    if spread not in SPREADS:
+        raise UpdateError(f"expected one of the spreads {', '.join(SPREADS)}, got '{spread}'")
+    if not ((weights >= 0) & (weights < np.inf)).all():
+        raise UpdateError("expected weights that are finite and not negative, got others")
+    if spread == "mixture" and total.max(initial=0.0) > 1 + ROUNDING:
+        raise UpdateError(f"expected weights of a track of at most 1 in all for a mixture, got {total.max():.3g}")
     s = total[..., None, None]
     PH = covariance @ H.T
     innovation = weights.swapaxes(-1, -2) @ measurements - total[..., None] * (mean @ H.T)

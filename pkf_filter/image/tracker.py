@@ -28,6 +28,7 @@ from pkf_filter.life import track_life
 SECOND = 1_000_000_000  # nanoseconds
 MAX_CLASSES = 64
 MAX_STATES = 2.0**18  # of exact association: a component above some 10 ms is approximated
+MAX_BOXES = 500  # of a frame; of more the best are taken
 MAX_BUFFERED = 256  # frames that late ones can be sorted into
 SURE = 1 - 1e-4  # existence at most: nobody is ever certain
 
@@ -73,7 +74,7 @@ class Tracker:
 
     Attributes:
         dropped: measurements so far that no track can be made of (not finite, without area, of a class id outside
-            [0, MAX_CLASSES)) and that were left out.
+            [0, MAX_CLASSES), or beyond the MAX_BOXES of the highest scores) and that were left out.
         approximated: steps so far whose association was too ambiguous for exact weights.
     """
 
@@ -120,6 +121,8 @@ class Tracker:
             np.ascontiguousarray(boxes.class_ids, np.int64),
             MAX_CLASSES,
         )
+        if len(usable) > MAX_BOXES:
+            usable = np.sort(usable[np.argsort(-boxes.scores[usable], kind="stable")[:MAX_BOXES]])
         if len(usable) == len(boxes):
             return boxes
         self.dropped += len(boxes) - len(usable)
@@ -135,6 +138,7 @@ class Tracker:
         oldest_ns = self._time_ns - round(self.config.max_lag * SECOND)
         before_ns = later[0].before_ns
         if time_ns < oldest_ns or (before_ns is not None and time_ns < before_ns):
+            oldest_ns = max(oldest_ns, oldest_ns if before_ns is None else before_ns)
             raise TimeError(f"expected a stamp of at least {oldest_ns} ns, got {time_ns} ns; reset to start afresh")
         for _ in later:
             self._frames.pop()

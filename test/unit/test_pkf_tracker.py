@@ -11,7 +11,7 @@ from camtrack_core.errors import ConfigurationError
 from camtrack_core.geometry.boxes import Boxes2D
 from camtrack_core.geometry.tracks import Tracks2D
 from pkf_filter import FilterConfig, TimeError, Tracker
-from pkf_filter.image.tracker import MAX_CLASSES, SECOND
+from pkf_filter.image.tracker import MAX_BOXES, MAX_BUFFERED, MAX_CLASSES, SECOND
 
 FRAME = SECOND // 10
 CONFIG = FilterConfig()
@@ -227,6 +227,28 @@ def test_a_late_frame_changes_no_id_that_was_shown() -> None:
     after = tracker.step(2 * SECOND - FRAME, boxes((100, 100), (500, 500)))
     assert shown[-1].ids.tolist() == after.ids.tolist() == [1]
     assert tracker.step(3 * SECOND, boxes((100, 100), (900, 900), score=0.9999)).ids.tolist() == [1, 4]
+
+
+def test_a_stamp_too_old_is_told_the_oldest_that_is_still_taken() -> None:
+    tracker = Tracker(FilterConfig(max_lag=1e6))
+    play(tracker, still(300))
+    oldest = SECOND + (300 - MAX_BUFFERED - 1) * FRAME  # what comes before the frames that are kept
+    with pytest.raises(TimeError, match=f"at least {oldest} ns"):
+        tracker.step(oldest - 1, Boxes2D.empty())
+    tracker.step(oldest, Boxes2D.empty())
+
+
+def test_of_too_many_boxes_the_best_are_taken_and_the_rest_are_counted() -> None:
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 5000, (MAX_BOXES + 30, 2))
+    scores = rng.permutation(np.linspace(0.5, 0.9, len(corner)))
+    tracker = Tracker(FilterConfig(confirmation=0.01))
+    tracker.step(SECOND, Boxes2D(np.hstack([corner, corner + 20]), scores, np.zeros(len(corner), np.int64)))
+    assert tracker.dropped == 30
+    taken = tracker._tracks["measured"][:, :2] - 10
+    best = corner[np.argsort(-scores)[:MAX_BOXES]]
+    assert len(taken) > 100
+    assert all((abs(best - place).max(1) < 1e-6).any() for place in taken)
 
 
 def test_late_frames_need_bounded_memory() -> None:

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pkf_filter import pkf_update
+from pkf_filter.filtering.update import UpdateError
 
 Array = NDArray[np.float64]
 
@@ -123,3 +124,23 @@ def test_stays_symmetric_and_positive_definite_over_a_million_updates() -> None:
     assert np.isfinite(mean).all()
     assert np.array_equal(covariance, covariance.swapaxes(1, 2))
     np.linalg.cholesky(covariance)
+
+
+def test_what_no_update_follows_from_is_refused() -> None:
+    mean, covariance, H, V, z, weights = scene(5, 2, 3)
+    with pytest.raises(UpdateError, match="none, means, mixture, got 'mean'"):
+        pkf_update(mean, covariance, H, V, z, weights, "mean")  # type: ignore[arg-type]
+    for wrong in (np.nan, np.inf, -0.1):
+        broken = weights.copy()
+        broken[1, 0] = wrong
+        with pytest.raises(UpdateError, match="finite and not negative"):
+            pkf_update(mean, covariance, H, V, z, broken)
+
+
+def test_a_mixture_takes_no_track_more_than_once() -> None:
+    mean, covariance, H, V, z, weights = scene(5, 2, 3)
+    weights *= 1.5 / weights.sum(0)
+    with pytest.raises(UpdateError, match=r"at most 1 in all for a mixture, got 1\.5"):
+        pkf_update(mean, covariance, H, V, z, weights, "mixture")
+    _, twice = pkf_update(mean, covariance, H, V, z, weights)
+    np.linalg.cholesky(twice)

@@ -291,9 +291,29 @@ def test_pruning_comes_before_approximation() -> None:
     pairs[:4, 4:] -= 60
     pairs[4:, :4] -= 60
     exact, pruned = association_weights(pairs, clutter, missed), association_weights(pairs, clutter, missed, 200.0)
-    assert exact.exact and not pruned.exact
+    assert exact.error_bound == 0.0 < pruned.error_bound
     assert np.abs(pruned.weights - exact.weights).max() <= pruned.error_bound + EXACT
     assert pruned.error_bound < 1e-10
+    assert pruned.exact, "such an error is below what rounding leaves of the weights' use"
+
+
+@pytest.mark.parametrize("max_states", [np.nan, np.inf, 1e13, 0.0, -5.0])
+def test_tables_that_no_machine_has_are_refused(max_states: float) -> None:
+    with pytest.raises(AssociationError, match="expected max_states from 1 to 1073741824"):
+        association_weights(np.zeros((2, 2)), np.zeros(2), np.zeros(2), max_states)
+
+
+def test_propagation_over_a_large_component_is_bounded_and_near_the_truth() -> None:
+    """400 well separated pairs, all linked by faint likelihoods: each marginal is its own pair's up to these."""
+    n = 400
+    pairs = np.full((n, n), -18.0)
+    np.fill_diagonal(pairs, 0.0)
+    null = np.full(n, -2.0)
+    found = association_weights(pairs, null, null, 2.0**10)
+    alone = 1 / (1 + np.exp(-4.0))
+    assert found.error_bound == 1.0
+    np.testing.assert_allclose(np.diag(found.weights), alone, atol=1e-4)
+    assert (found.weights.sum(0) <= 1 + EXACT).all()
 
 
 @settings(max_examples=30)
