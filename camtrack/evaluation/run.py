@@ -12,6 +12,7 @@ from camtrack_core.datasets.frames import Sequence, Truth, truth_of
 from camtrack_core.datasets.kitti.rows import read_objects
 from camtrack_core.datasets.kitti.sequences import KittiSequence
 from camtrack_core.datasets.motchallenge import CLASS_NAMES as MOT_CLASSES
+from camtrack_core.datasets.motchallenge import MotChallengeSequence
 from camtrack_core.datasets.sources import list_sources, open_source
 from camtrack_core.datasets.uadetrac import UaDetracSequence
 from camtrack_core.errors import DataError
@@ -98,12 +99,29 @@ def load_tracks(predictions: Path, truth: list[str], rules: Rules) -> list[Loade
 
 
 def score_loaded(loaded: list[LoadedTracks], rules: Rules) -> Evaluation:
-    """Raises DataError where an id occurs twice in a frame."""
+    """Raises DataError where an id occurs twice in a frame, or the truth has objects of which none counts."""
+    labelled = any(truth.labels is not None and len(truth.labels) for one in loaded for truth in one.truth)
+    if labelled and not any(frame.truth.scored.any() for one in loaded for frame in one.frames):
+        raise DataError(_nothing_counts(loaded, rules))
     frames = {one.sequence.name: one.frames for one in loaded}
     combined, each = score_each(frames, loaded[0].min_track_height)
     kitti = all(isinstance(one.sequence, KittiSequence) for one in loaded)
     files = {one.sequence.name: one.file for one in loaded}
     return Evaluation(combined, each, _spatial([one.sequence for one in loaded], files, rules) if kitti else None)
+
+
+def _nothing_counts(loaded: list[LoadedTracks], rules: Rules) -> str:
+    """What the truth has where none of it is to be scored."""
+    kinds: set[str] = set()
+    asked = "an object that its data set's rules count"
+    for sequence in (one.sequence for one in loaded):
+        if isinstance(sequence, KittiSequence) and sequence.objects is not None:
+            asked, kinds = f"objects of {rules.kind}", kinds | set(sequence.objects.kinds.tolist())
+        elif isinstance(sequence, MotChallengeSequence):
+            asked, kinds = "pedestrians (class 1 of MOTChallenge)", kinds | set(sequence.kinds())
+        else:
+            kinds |= set(sequence.class_names)
+    return f"expected {asked} to score against, found none; the truth has {', '.join(sorted(kinds)) or 'no objects'}"
 
 
 def _sequences(truth: list[str]) -> Iterator[Sequence]:

@@ -23,6 +23,7 @@ CLASS_NAMES = ("pedestrian", "distractor", "other")
 PEDESTRIAN, DISTRACTOR, OTHER = range(3)
 DISTRACTORS = (2, 7, 8, 12)  # person on a vehicle, static person, distractor, reflection
 NON_MOT_VEHICLE = 6  # a distractor in MOT20 only
+LARGEST_EXACT = 2**53  # from here on a float does not hold every integer
 COLUMNS = 9  # of a truth row from 2016 on: the eighth is the class, the ninth the share that is seen
 
 
@@ -77,6 +78,12 @@ class MotChallengeSequence:
     def truth(self) -> Iterator[Truth]:
         for number in range(1, self._length + 1):
             yield Truth(number, stamp_ns(number - 1, self.frame_rate), self._labels(number))
+
+    def kinds(self) -> list[str]:
+        """The classes of the truth's rows by their numbers, "pedestrian" where rows have none (2015)."""
+        if self._rows is None or not len(self._rows):
+            return []
+        return [f"class {k:.0f}" for k in np.unique(self._rows[:, 7])] if self._has_classes else ["pedestrian"]
 
     def detections(self) -> list[Boxes2D]:
         """The public detections, per frame. Raises DataError where they are missing or broken."""
@@ -152,6 +159,8 @@ def read_rows(path: Path) -> Floats:
         row = rows[-1]
         if len(row) < 7 or len(row) != len(rows[0]) or not np.isfinite(row).all() or row[0] < 1 or row[0] % 1:
             raise DataError(f"{path}, line {number}: expected a frame from 1 and as many finite numbers, got {line!r}")
+        if row[1] % 1 or abs(row[1]) >= LARGEST_EXACT:
+            raise DataError(f"{path}, line {number}: expected a whole id below 2^53, got {line.split(',')[1]}")
     return np.array(rows, float).reshape(len(rows), -1) if rows else np.zeros((0, 7))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.tracks import Tracks2D
+from camtrack_core.numbers import integer
 
 
 def write_mot(path: str | Path, frames: Sequence[Tracks2D]) -> None:
@@ -35,11 +36,11 @@ def read_mot(path: str | Path, frame_count: int | None = None) -> list[Tracks2D]
         lines = Path(path).read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
-    rows: dict[int, list[list[float]]] = defaultdict(list)
+    rows: dict[int, list[tuple[int, list[float]]]] = defaultdict(list)
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            frame, values = _parse(line, f"{path}, line {number}")
-            rows[frame].append(values)
+            frame, identity, values = _parse(line, f"{path}, line {number}")
+            rows[frame].append((identity, values))
     last = max(rows, default=0)
     count = last if frame_count is None else frame_count
     if last > count:
@@ -47,22 +48,25 @@ def read_mot(path: str | Path, frame_count: int | None = None) -> list[Tracks2D]
     return [_tracks(rows[frame]) for frame in range(1, count + 1)]
 
 
-def _parse(line: str, where: str) -> tuple[int, list[float]]:
-    """Frame and (id, x, y, width, height, score)."""
+def _parse(line: str, where: str) -> tuple[int, int, list[float]]:
+    """Frame, id and (x, y, width, height, score)."""
+    fields = line.split(",")[:7]
     try:
-        values = [float(v) for v in line.split(",")[:7]]
+        values = [float(v) for v in fields]
+        if len(values) < 7 or not np.isfinite(values).all():
+            raise DataError(f"{where}: expected at least 7 finite numbers, got {line!r}")
+        if values[0] < 1 or values[0] != int(values[0]):
+            raise DataError(f"{where}: expected a frame number from 1, got {values[0]:g}")
+        frame, identity = integer(fields[0]), integer(fields[1])
     except ValueError as error:
         raise DataError(f"{where}: {error}") from error
-    if len(values) < 7 or not np.isfinite(values).all():
-        raise DataError(f"{where}: expected at least 7 finite numbers, got {line!r}")
-    if values[0] < 1 or values[0] != int(values[0]):
-        raise DataError(f"{where}: expected a frame number from 1, got {values[0]:g}")
     if min(values[4:6]) < 0:
         raise DataError(f"{where}: expected a width and a height from 0, got {values[4]:g} and {values[5]:g}")
-    return int(values[0]), values[1:]
+    return frame, identity, values[2:]
 
 
-def _tracks(rows: list[list[float]]) -> Tracks2D:
-    table = np.array(rows).reshape(-1, 6)
-    xyxy = np.concatenate([table[:, 1:3], table[:, 1:3] + table[:, 3:5]], 1)
-    return Tracks2D(table[:, 0].astype(np.int64), xyxy, table[:, 5], np.zeros(len(table), np.int64))
+def _tracks(rows: list[tuple[int, list[float]]]) -> Tracks2D:
+    ids = np.array([identity for identity, _ in rows], np.int64)
+    table = np.array([values for _, values in rows], float).reshape(-1, 5)
+    xyxy = np.concatenate([table[:, :2], table[:, :2] + table[:, 2:4]], 1)
+    return Tracks2D(ids, xyxy, table[:, 4], np.zeros(len(table), np.int64))

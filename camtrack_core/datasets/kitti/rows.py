@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import ArraySet, Boxes3D, Floats, Integers
 from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Pose
+from camtrack_core.numbers import integer
 
 CLASS_NAMES = ("Car", "Van", "Truck", "Pedestrian", "Person", "Cyclist", "Tram", "Misc")
 SITTING = "Person_sitting"  # what the object data set calls the tracking labels' Person
 DONT_CARE = "DontCare"
+KINDS = {name.lower(): name for name in (*CLASS_NAMES, SITTING, DONT_CARE)}  # however a file spells them
 FIELDS = 17  # of a tracking row without score
 # Shares of an object that its grades of occlusion and truncation stand for; occlusion 3 is "unknown".
 SEEN_OF_OCCLUSION = np.array([1.0, 0.6, 0.3, 0.1])
@@ -91,8 +93,10 @@ def read_image_objects(path: Path, frame: int, first_id: int) -> KittiObjects:
         for line in (line for line in path.read_text().splitlines() if line.strip()):
             kind, truncation, *rest = line.split()
             grade = 0 if float(truncation) <= 0 else 1 if float(truncation) <= 0.5 else 2
-            identity = -1 if kind == DONT_CARE else first_id + len(rows)
-            rows.append([str(frame), str(identity), "Person" if kind == SITTING else kind, str(grade), *rest])
+            identity = -1 if KINDS.get(kind.lower()) == DONT_CARE else first_id + len(rows)
+            rows.append(
+                [str(frame), str(identity), "Person" if KINDS.get(kind.lower()) == SITTING else kind, str(grade), *rest]
+            )
         return _objects(rows)
     except (OSError, ValueError, IndexError) as error:
         raise DataError(f"expected KITTI object rows of 15 or 16 fields in {path}, got: {error}") from None
@@ -100,17 +104,18 @@ def read_image_objects(path: Path, frame: int, first_id: int) -> KittiObjects:
 
 def _objects(rows: Sequence[Sequence[str]]) -> KittiObjects:
     """Raises ValueError, IndexError for rows of another form."""
-    numbers = np.array([[*row[:2], *row[3:FIELDS]] for row in rows], np.float64).reshape(-1, FIELDS - 1)
+    numbers = np.array([row[3:FIELDS] for row in rows], np.float64).reshape(-1, FIELDS - 3)
     scores = np.array([row[FIELDS] if len(row) > FIELDS else "nan" for row in rows], np.float64)
-    integers = numbers[:, :4].astype(np.int64)
+    integers = np.array([[integer(row[0]), integer(row[1])] for row in rows], np.int64).reshape(-1, 2)
+    grades = numbers[:, :2].astype(np.int64)
     return KittiObjects(
         integers[:, 0],
         integers[:, 1],
-        np.array([row[2] for row in rows], np.str_),
-        integers[:, 2],
-        integers[:, 3],
-        numbers[:, 5:9],
-        from_camera(numbers[:, 12:15], numbers[:, 9:12], numbers[:, 15]),
+        np.array([KINDS.get(row[2].lower(), row[2]) for row in rows], np.str_),
+        grades[:, 0],
+        grades[:, 1],
+        numbers[:, 3:7],
+        from_camera(numbers[:, 10:13], numbers[:, 7:10], numbers[:, 13]),
         scores,
     )
 
