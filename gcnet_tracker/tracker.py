@@ -182,10 +182,11 @@ class Tracker:
     def _unexplained(self, detections: Boxes2D) -> Integers:
         """Rows of the detections that start something, best first: what starts a track takes part in T at once."""
         config = self.config
-        explained = (iou(detections.xyxy, self._boxes[self._ids > 0]) > config.overlap_threshold).any(1)
+        overlaps = iou(detections.xyxy, self._boxes[self._ids > 0])
+        explained = overlaps.max(1, initial=0.0) > config.overlap_threshold
         alike = iou(detections.xyxy, detections.xyxy) > config.overlap_threshold
         new: list[int] = []
-        for row in np.flatnonzero(detections.scores >= config.keep_threshold):
+        for row in np.flatnonzero(detections.scores >= config.keep_threshold).tolist():
             if not explained[row]:
                 new.append(row)
                 if detections.scores[row] >= config.track_threshold:
