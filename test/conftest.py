@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from skip_helpers import unexpected_skips
 
 ROOT = Path(__file__).resolve().parents[1]
 HIGHEST_DOMAIN = 100  # the largest id whose ports lie below the range that the kernel hands out
@@ -33,6 +34,41 @@ def process_environment() -> dict[str, str]:
 # At import, before any test module can initialise rclpy.
 os.environ.update(process_environment())
 os.environ["ROS_DOMAIN_ID"] = str(own_domain())
+
+
+# What says nothing of its own about a machine: quick, without data sets, network or other processes.
+FAST = ("unit",)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name in FAST and "data_root" not in getattr(item, "fixturenames", ()):
+            item.add_marker("fast")
+
+
+# Where nobody looks at what was skipped, an unexpected skip is a failure.
+_skipped: dict[str, str] = {}
+
+
+def _note_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _skipped[report.nodeid] = str(report.longrepr)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _note_skip(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    _note_skip(report)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not os.environ.get("CAMTRACK_NO_OTHER_SKIPS") or hasattr(session.config, "workerinput"):
+        return
+    if unexpected := unexpected_skips(_skipped, (ROOT / "test" / "allowed_skips.txt").read_text()):
+        print("\nskipped, though test/allowed_skips.txt does not say so:", *unexpected, sep="\n  ")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 # No test asserts a time: a busy machine, or a first call that compiles, is not a failure.
