@@ -160,7 +160,7 @@ def track(
     source: Annotated[list[str], typer.Argument(help=f"{SOURCE}; of a data set all sequences", show_default=False)],
     out: Annotated[Path, typer.Option(help="a .txt or .json file, or a folder for NAME.txt of each sequence")],
     method: Annotated[
-        Literal["gcnet", "time3d", "pkf", "stack"],
+        Literal["gcnet", "time3d", "ground", "pkf", "stack"],
         typer.Option(
             help="gcnet alone, time3d: boxes in space, pkf on public detections, or stack: gcnet through pkf as the "
             "nodes do"

@@ -53,7 +53,8 @@ def some_objects(batch: int = 1) -> Objects:
     low, yaw = noise(2) * 50, noise() * 6
     return Objects(
         noise().long(), (noise() * 5).long(), noise(), torch.cat([low, low + noise(2) * 40 + 1], -1), noise(9, 2),
-        noise(3) * 3 + 0.5, yaw.sin(), yaw.cos(), noise(3) * 20 + 5, noise() > 0, noise(), noise(), noise(8),
+        noise(3) * 3 + 0.5, yaw.sin(), yaw.cos(), noise(3) * 20 + 5, noise() > 0, noise(),
+        noise(3) * 20 + 5, noise(3) + 0.1, noise(3) > 0.3, noise() + 0.1, noise(8),
     )  # fmt: skip
 
 

@@ -176,9 +176,8 @@ class OneCar:
         centres = np.tile([[2.0, 0.5, 20.0]], (k, 1))
         return {
             "scores": np.array([0.9, 0.0]), "class_ids": np.zeros(k, np.int32),
-            "boxes2d": np.tile([[10.0, 10, 30, 30]], (k, 1)), "usable": np.ones(k), "spreads": np.full(k, 0.05),
+            "boxes2d": np.tile([[10.0, 10, 30, 30]], (k, 1)), "usable": np.ones(k), "deviations": np.full(k, 0.05),
             "centres": centres,
             "yaws": np.tile([[0.0, 1.0]], (k, 1)), "features": np.zeros((k, 4), np.float32), "association": association,
             "velocities": np.tile([[0.0, 0.0, 5.0]], (k, 1)), "attributes": np.eye(3)[np.zeros(k, int)],
-            "refined_centres": centres, "refined_sizes": np.tile([[4.0, 1.8, 1.5]], (k, 1)),
         }  # fmt: skip

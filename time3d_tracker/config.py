@@ -16,11 +16,10 @@ KEYPOINTS = 9  # eight corners and the centre
 ATTRIBUTES = MOTIONS  # people and riders use the first two
 Cue = Literal["class", "box2d", "box3d", "direct2d", "direct3d", "reid"]
 # Names in an exported graph.
-INPUTS = ("image", "projection", "height", "past_features", "past_centres", "past_valid", "elapsed", "motion")
-OUTPUTS = (
-    "scores", "class_ids", "boxes2d", "centres", "sizes", "yaws", "usable", "spreads", "reid", "features",
-    "association", "velocities", "attributes", "refined_centres", "refined_sizes",
-)  # fmt: skip
+INPUTS = ("image", "projection", "height", "pitch_deviation", "past_features", "past_centres", "past_valid", "elapsed",
+          "motion")  # fmt: skip
+OUTPUTS = ("scores", "class_ids", "boxes2d", "centres", "sizes", "yaws", "usable", "deviations", "reid", "features",
+           "association", "velocities", "attributes")  # fmt: skip
 
 # Class means (length, width, height) in metres, from which dimensions are predicted as logarithmic residuals.
 CLASS_SIZES = {
@@ -107,10 +106,13 @@ class TrackerConfig(Parameters):
     detection_threshold: float = Field(0.15, gt=0, le=1, description="score of an object that is associated")
     birth_threshold: float = Field(0.3, gt=0, le=1, description="score of an object that may start a track")
     affinity_threshold: float = Field(0.2, gt=0, le=1, description="mean affinity that continues a track")
+    pitch_deviation: float = Field(
+        0.3, ge=0, description="degrees by which the camera's stated pitch over the road may be wrong (deviation)"
+    )
     memory_spacing: float = Field(
         0.35, ge=0, description="seconds between remembered frames; the newest is always remembered"
     )
-    memory_span: float = Field(3.0, gt=0, description="seconds after which a frame is forgotten")
+    memory_span: float = Field(3.0, gt=0, description="seconds after which a sighting is forgotten")
 
 
 class TrainingConfig(TrainingParameters):
@@ -118,6 +120,13 @@ class TrainingConfig(TrainingParameters):
 
     batch_size: int = Field(8, ge=1, description="clips a step and process")
     groundless: float = Field(0.15, ge=0, le=1, description="share of clips whose camera height is withheld")
+    stated_pitch: float = Field(0.3, ge=0, description="degrees, deviation of the stated pitch from the true one")
+    stated_height: float = Field(0.05, ge=0, description="metres, of the stated height over the ground, likewise")
+    stated_focal: float = Field(0.01, ge=0, description="share, of the stated focal length, likewise")
+    statistics: Literal["trained", "kept"] = Field(
+        "trained",
+        description="of batch normalisation; a short fine-tuning on mixed sources is better off with kept ones",
+    )
     clip_frames: int = Field(2, ge=2, le=MEMORY + 1, description="frames of a clip; the paper trains pairs")
     view_scales: tuple[float, float] = Field(
         VIEW_SCALES, description="smallest and largest scale of a training view, in shares of the fitting one"
@@ -131,7 +140,7 @@ class TrainingConfig(TrainingParameters):
     tracking_weight: float = Field(1.0, ge=0, description="of Eq. 6 in Eq. 8")
     consistency_weight: float = Field(1.0, ge=0, description="of Eq. 7 in Eq. 8")
     reid_weight: float = Field(0.5, ge=0, description="of the identity loss")
-    motion_weight: float = Field(1.0, ge=0, description="of velocity, attribute and refined boxes")
+    motion_weight: float = Field(1.0, ge=0, description="of velocity and attribute")
 
     @field_validator("view_scales")
     @classmethod

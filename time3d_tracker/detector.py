@@ -4,8 +4,8 @@ The heatmap is dense. All other heads, a 3x3 and a 1x1 convolution each, are eva
 the 3x3 patches around them, which gives exactly what dense heads would give there.
 
 Predictions do not depend on the camera: key points are shares of the 2D box, dimensions residuals of class means,
-orientation is the observation angle, and the regressed depth is a residual of focal length x height / 2D height. Where
-the camera's height over the ground is known, the position uses it.
+orientation is the observation angle, and the regressed depth is a residual of focal length x height / 2D height. The
+distance joins what key points, the regression and, where the camera's height is known, the ground say, by variances.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ from time3d_tracker.config import KEYPOINTS, NetworkConfig
 
 HEATMAP_PRIOR = 0.01  # confidence that the heatmap starts with
 BINS = 4  # of the observation angle
-DEPTH_PRECISION = 100.0  # weight of the regressed depth: a tenth of a metre squared, the key points' being a pixel's
+# Cues of the depth: standard deviations of its logarithm that they start with, and what they never fall below. The
+# ground's floor is what kerbs and cambers do; how well the pitch is known comes to it.
+CUES = ("keypoints", "regressed", "ground")
+FIRST_DEVIATIONS = (0.3, 0.09, 0.02)
+DEVIATION_FLOORS = (0.03, 0.03, 0.04)
 
 Raw = dict[str, Tensor]
 
@@ -42,7 +46,10 @@ class Objects(NamedTuple):
         translation: (B, K, 3) centre, metres.
         usable: (B, K) bool, False where the key points fix no position.
         depth: (B, K) the regressed depth alone, metres.
-        spread: (B, K) expected error of the position as a share of the distance.
+        depths: (B, K, 3) what each of CUES says alone, metres.
+        deviations: (B, K, 3) standard deviations of their logarithms.
+        known: (B, K, 3) bool, which of them there are.
+        deviation: (B, K) standard deviation of the place along the line of sight, as a share of the distance.
         reid: (B, K, c) Re-ID embedding of length 1.
     """
 
@@ -57,7 +64,10 @@ class Objects(NamedTuple):
     translation: Tensor
     usable: Tensor
     depth: Tensor
-    spread: Tensor
+    depths: Tensor
+    deviations: Tensor
+    known: Tensor
+    deviation: Tensor
     reid: Tensor
 
 
@@ -104,6 +114,8 @@ class Detector(nn.Module):
 
     class_sizes: Tensor
     bin_centres: Tensor
+    asked_cues: Tensor
+    floors: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -122,10 +134,16 @@ class Detector(nn.Module):
             config.head_channels,
             {
                 "offset": 2, "size2d": 2, "keypoints": 2 * KEYPOINTS, "keypoint_weights": KEYPOINTS, "dimensions": 3,
-                "orientation": 3 * BINS, "depth": 1, "depth_weight": 1, "ground_weight": 1, "spread": 1,
-                "reid": config.reid_channels,
+                "orientation": 3 * BINS, "depth": 1, "deviations": len(CUES), "reid": config.reid_channels,
             },
         )  # fmt: skip
+        deviations = self.heads.second["deviations"]
+        assert isinstance(deviations, nn.Conv2d) and deviations.bias is not None
+        nn.init.zeros_(deviations.weight)
+        with torch.no_grad():  # of softplus, inverted
+            deviations.bias.copy_(torch.tensor(FIRST_DEVIATIONS).expm1().log())
+        self.register_buffer("asked_cues", torch.tensor([cue in config.depth for cue in CUES]), persistent=False)
+        self.register_buffer("floors", torch.tensor(DEVIATION_FLOORS), persistent=False)
         self.register_buffer("class_sizes", torch.tensor(config.class_sizes), persistent=False)
         centres = torch.arange(BINS) * 2 * math.pi / BINS
         self.register_buffer("bin_centres", torch.stack([centres.sin(), centres.cos()], -1), persistent=False)
@@ -136,18 +154,21 @@ class Detector(nn.Module):
         return features, self.heatmap(features)
 
     def objects(
-        self, features: Tensor, cells: Tensor, peak: Peaks, projection: Tensor, height: Tensor
+        self, features: Tensor, cells: Tensor, peak: Peaks, projection: Tensor, height: Tensor, pitch_deviation: Tensor
     ) -> tuple[Objects, Raw]:
         """Objects at flat cells (B, K), and what their heads said.
 
         Args:
             projection: (B, 3, 3) pixels of the input from level coordinates.
             height: (B,) of the camera over the ground, metres; 0 where unknown.
+            pitch_deviation: (B,) standard deviation of the camera's stated pitch over the ground, radians.
         """
         raw = {name: value.float() for name, value in self.heads(features, cells).items()}
-        return self.decode(raw, cells, peak, projection, height), raw
+        return self.decode(raw, cells, peak, projection, height, pitch_deviation), raw
 
-    def decode(self, raw: Raw, cells: Tensor, peak: Peaks, projection: Tensor, height: Tensor) -> Objects:
+    def decode(
+        self, raw: Raw, cells: Tensor, peak: Peaks, projection: Tensor, height: Tensor, pitch_deviation: Tensor
+    ) -> Objects:
         """What the heads say, in metres and pixels."""
         stride, width = self.config.stride, self.config.map_size[1]
         inverse, focal = invert(projection)
@@ -165,18 +186,20 @@ class Detector(nn.Module):
         estimate = focal[:, None] * size[..., 2].detach() / size2d[..., 1].detach()
         depth = estimate * raw["depth"].squeeze(-1).clamp(-2, 2).exp()
         weight = raw["keypoint_weights"].clamp(-4, 4).exp() * ahead * focal[:, None, None] ** 2
-        depth_weight = DEPTH_PRECISION * raw["depth_weight"].squeeze(-1).clamp(-4, 4).exp()
         offset = reasoning.offsets(size, sin, cos)
+        alone = reasoning.solve(offset, ray, weight)
         ground, slope = reasoning.ground_depth(offset, ray, height[:, None])
-        ground_weight = raw["ground_weight"].squeeze(-1).clamp(-4, 6).exp() * (focal[:, None] * slope) ** 2
-        asked = self.config.depth.split("+")
-        depth_weight = torch.stack([depth_weight * ("regressed" in asked), ground_weight * ("ground" in asked)], -1)
-        position = reasoning.solve(offset, ray, weight, torch.stack([depth, ground], -1), depth_weight)
-        spread = raw["spread"].squeeze(-1).clamp(-5, 1).exp()
+        depths = torch.stack([alone.translation[..., 2], depth, ground], -1)
+        known = torch.stack([alone.usable, torch.ones_like(alone.usable), slope > 0], -1) & self.asked_cues
+        tilt = pitch_deviation[:, None] / slope.detach().clamp(min=reasoning.LEAST_SLOPE)  # T_z / height = 1 / slope
+        tilt = torch.stack([torch.zeros_like(tilt), torch.zeros_like(tilt), tilt], -1)
+        deviations = (functional.softplus(raw["deviations"]) ** 2 + self.floors**2 + tilt**2).sqrt()
+        joined, deviation = reasoning.fuse(depths, deviations, known)
+        position = reasoning.at_depth(offset, ray, weight, joined)
         reid = functional.normalize(raw["reid"], dim=-1)
         return Objects(
             cells, peak.class_ids, peak.scores, box2d, keypoints, size, sin, cos, position.translation,
-            position.usable, depth, spread, reid,
+            position.usable, depth, depths, deviations, known, deviation, reid,
         )  # fmt: skip
 
     def _yaw(self, bins: Tensor, ray: Tensor) -> tuple[Tensor, Tensor]:

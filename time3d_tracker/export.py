@@ -18,7 +18,7 @@ from camtrack_core.networks.half import to_half
 from time3d_tracker.config import ATTRIBUTES, INPUTS, MEMORY, OUTPUTS, NetworkConfig
 from time3d_tracker.detector import find_peaks
 from time3d_tracker.flow import Memory, association
-from time3d_tracker.network import LEAST_SCORE, Time3D, refine
+from time3d_tracker.network import LEAST_SCORE, Time3D
 
 OPSET = 20
 
@@ -31,8 +31,8 @@ class FrameGraph(nn.Module):
         self.network = network
 
     def forward(
-        self, image: Tensor, projection: Tensor, height: Tensor, past_features: Tensor, past_centres: Tensor,
-        past_valid: Tensor, elapsed: Tensor, motion: Tensor,
+        self, image: Tensor, projection: Tensor, height: Tensor, pitch_deviation: Tensor, past_features: Tensor,
+        past_centres: Tensor, past_valid: Tensor, elapsed: Tensor, motion: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """One frame of each camera.
 
@@ -40,6 +40,7 @@ class FrameGraph(nn.Module):
             image: (B, H, W, 3) uint8, BGR, of B cameras, padded to the network's size.
             projection: (B, 3, 3) float32, pixels of the input from level coordinates (`level.projection`).
             height: (B,) float32, of the camera over the ground, metres; 0 where unknown.
+            pitch_deviation: (B,) float32, standard deviation of the camera's pitch over the ground, radians.
             past_features: (B, 5, K, d) float32 of remembered frames; empty slots hold anything finite.
             past_centres: (B, 5, K, 3) float32, `centres` of remembered frames.
             past_valid: (B, 5, K) float32, 1 for slots that hold an object.
@@ -49,25 +50,25 @@ class FrameGraph(nn.Module):
         Returns:
             As OUTPUTS names them, float32 but for class_ids (int32), each for B cameras: scores (K,) best first,
             boxes2d (K, 4) in pixels of the input; centres (K, 3), sizes (K, 3) (length, width, height) and yaws
-            (K, 2) (sine, cosine) in the level frame; usable (K,) 0 or 1; spreads (K,) shares of the distance; reid
-            (K, c); features (K, d) to remember; association (5, K + 1, K + 1) probabilities, the last row and column
-            nobody; velocities (K, 3); attributes (K, 3) probabilities; refined_centres and refined_sizes (K, 3).
+            (K, 2) (sine, cosine) in the level frame; usable (K,) 0 or 1; deviations (K,) of the places along the
+            line of sight, shares of the distance; reid (K, c); features (K, d) to remember; association
+            (5, K + 1, K + 1) probabilities, the last row and column nobody; velocities (K, 3); attributes (K, 3)
+            probabilities.
         """
         network = self.network
         features, heatmap = network.detector(image.float().permute(0, 3, 1, 2))
         cells, peak = find_peaks(heatmap, network.config.slots)
-        objects, _ = network.detector.objects(features, cells, peak, projection, height)
+        objects, _ = network.detector.objects(features, cells, peak, projection, height, pitch_deviation)
         valid = peak.scores > LEAST_SCORE
         spatial = network.describe(objects, valid, projection)
         remembered = past_valid > 0.5
         memory = Memory(past_features, past_centres, remembered, elapsed, motion)
         flow = network.flow(spatial, objects.translation, memory)
         associated = association(flow.affinity, valid[:, None].expand(-1, MEMORY, -1), remembered).exp()
-        centres, sizes = refine(objects, flow.refinement)
         return (
             objects.scores, objects.class_ids.to(torch.int32), objects.box2d, objects.translation, objects.size,
-            torch.stack([objects.sin, objects.cos], -1), objects.usable.float(), objects.spread, objects.reid, spatial,
-            associated, flow.velocity, flow.attributes.softmax(-1), centres, sizes,
+            torch.stack([objects.sin, objects.cos], -1), objects.usable.float(), objects.deviation, objects.reid,
+            spatial, associated, flow.velocity, flow.attributes.softmax(-1),
         )  # fmt: skip
 
 
@@ -79,9 +80,9 @@ def example_inputs(network: Time3D, cameras: int = 1) -> tuple[Tensor, ...]:
     projection = torch.tensor([[focal, 0, x], [0, focal, y], [0, 0, 1]]).repeat(cameras, 1, 1)
     still = torch.tensor([0.0, 0, 0, 0, 1]).repeat(cameras, MEMORY, 1)
     return (
-        image, projection, torch.full((cameras,), 1.5), torch.zeros(cameras, MEMORY, config.slots, config.embedding),
-        torch.zeros(cameras, MEMORY, config.slots, 3), torch.zeros(cameras, MEMORY, config.slots),
-        torch.zeros(cameras, MEMORY), still,
+        image, projection, torch.full((cameras,), 1.5), torch.full((cameras,), 0.005),
+        torch.zeros(cameras, MEMORY, config.slots, config.embedding), torch.zeros(cameras, MEMORY, config.slots, 3),
+        torch.zeros(cameras, MEMORY, config.slots), torch.zeros(cameras, MEMORY), still,
     )  # fmt: skip
 
 

@@ -50,13 +50,11 @@ class Flow(NamedTuple):
             each is nobody.
         velocity: (B, K, 3) in the level frame's axes, metres per second, over ground where the motion is known.
         attributes: (B, K, 3) logits of ATTRIBUTES.
-        refinement: (B, K, 6): centre in tenths of the distance, then logarithms of length, width and height.
     """
 
     affinity: Tensor
     velocity: Tensor
     attributes: Tensor
-    refinement: Tensor
 
 
 class Attention(nn.Module):
@@ -115,7 +113,7 @@ class SpatialFlow(nn.Module):
 
 
 class TemporalFlow(nn.Module):
-    """Eq. 3 and 4: current and remembered spatial features -> affinities, velocity, attribute, refinement."""
+    """Eq. 3 and 4: current and remembered spatial features -> affinities, velocity, attribute."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -133,7 +131,7 @@ class TemporalFlow(nn.Module):
             layer.key.load_state_dict(layer.query.state_dict())
         self.norm = nn.LayerNorm(d)
         self.moved = nn.Linear(4, d)
-        self.predict = mlp(d, d, d, 3 + len(ATTRIBUTES) + 6)
+        self.predict = mlp(d, d, d, 3 + len(ATTRIBUTES))
 
     def forward(self, now: Tensor, centres: Tensor, memory: Memory) -> Flow:
         """Current spatial features (B, K, d), the objects' centres (B, K, 3) in the level frame, and the memory."""
@@ -163,9 +161,9 @@ class TemporalFlow(nn.Module):
         moved = displacement_velocity(centres.float(), memory, shares)
         tens = torch.cat([moved, moved.norm(dim=-1, keepdim=True)], -1).to(now.dtype) / 10
         said = self.predict(self.norm(x[:, :-1]) + self.moved(tens)).float()
-        change, attributes, refinement = said.split((3, len(ATTRIBUTES), 6), -1)
+        change, attributes = said.split((3, len(ATTRIBUTES)), -1)
         velocity = FASTEST * ((moved + change) / FASTEST).tanh()
-        return Flow(affinity.float(), velocity, attributes, refinement.tanh())
+        return Flow(affinity.float(), velocity, attributes)
 
 
 def displacement_velocity(centres: Tensor, memory: Memory, shares: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ With D the offset of a key point from the box's centre T and (u, v) its ray, bot
 for each of the nine key points (Li 2020): 18 equations in three unknowns, solved by weighted least squares. T_x and
 T_y are eliminated by taking weighted means, which leaves one division. The camera enters through its rays alone.
 
-Two more equations may join, which the paper has not: T_z = depth, of a regressed depth, and of the depth at which the
-box stands on the ground, where the camera's height is known. Key points alone know depth from size; the ground does
-not depend on it.
+Key points know depth from size. Two more cues may join, which the paper has not: a regressed depth, and the depth at
+which the box stands on the ground, where the camera's height is known; that one does not depend on the size, but on the
+camera's pitch. `fuse` weighs them by their variances, and `at_depth` is the least-squares position of that depth.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ NEAREST = 0.3  # metres; a box whose centre is closer, or behind the camera, is 
 LEAST_SPREAD = 1e-7  # weighted variance of the rays below which they fix no depth
 LEAST_WEIGHT = 1e-9
 LEAST_SLOPE = 0.01  # of a ray that meets the ground; a flatter one does so anywhere
+FARTHEST = 1e3  # metres; depths beyond are brought there before they are joined
 
 
 class Position(NamedTuple):
@@ -92,33 +93,63 @@ def ground_depth(offset: Tensor, ray: Tensor, height: Tensor) -> tuple[Tensor, T
     return torch.where(known, depth, torch.zeros_like(depth)), torch.where(known, v.mean(-1), torch.zeros_like(depth))
 
 
-def solve(offset: Tensor, ray: Tensor, weight: Tensor, depth: Tensor, depth_weight: Tensor) -> Position:
-    """The weighted least-squares position, differentiable in all arguments.
+def solve(offset: Tensor, ray: Tensor, weight: Tensor) -> Position:
+    """The weighted least-squares position from key points alone, differentiable in all arguments.
 
     Args:
         offset: (..., 9, 3) D.
         ray: (..., 9, 2) u and v.
         weight: (..., 9) of each key point's two equations, not negative.
-        depth: (..., D) further equations T_z = depth, metres.
-        depth_weight: (..., D) of those; 0 leaves one out.
     """
-    total = weight.sum(-1)
-    enough = total > LEAST_WEIGHT
-    share = weight / torch.where(enough, total, torch.ones_like(total))[..., None]
+    share, enough = _shares(weight)
     right = ray * offset[..., 2:] - offset[..., :2]  # the equations' right-hand sides
-    mean_ray = (share[..., None] * ray).sum(-2)
-    mean_right = (share[..., None] * right).sum(-2)
-    ray_spread = ray - mean_ray[..., None, :]
-    right_spread = right - mean_right[..., None, :]
-
-    relative = depth_weight / torch.where(enough, total, torch.ones_like(total))[..., None]
-    variance = (share[..., None] * ray_spread**2).sum((-2, -1)) + relative.sum(-1)
-    covariance = (share[..., None] * ray_spread * right_spread).sum((-2, -1)) - (relative * depth).sum(-1)
+    ray_spread = ray - (share[..., None] * ray).sum(-2, keepdim=True)
+    right_spread = right - (share[..., None] * right).sum(-2, keepdim=True)
+    variance = (share[..., None] * ray_spread**2).sum((-2, -1))
+    covariance = (share[..., None] * ray_spread * right_spread).sum((-2, -1))
     conditioned = enough & (variance > LEAST_SPREAD)
     along = -covariance / torch.where(conditioned, variance, torch.ones_like(variance))
+    return at_depth(offset, ray, weight, torch.where(conditioned, along, torch.zeros_like(along)))
 
-    usable = conditioned & (along > NEAREST)  # False for NaN as well
-    along = torch.where(usable, along, torch.full_like(along, NEAREST))
+
+def at_depth(offset: Tensor, ray: Tensor, weight: Tensor, depth: Tensor) -> Position:
+    """The weighted least-squares position whose T_z is `depth` (...), metres; other arguments as `solve` has them.
+
+    Not usable where no key point counts or the depth is none in front of the camera.
+    """
+    share, enough = _shares(weight)
+    mean_ray = (share[..., None] * ray).sum(-2)
+    mean_right = (share[..., None] * (ray * offset[..., 2:] - offset[..., :2])).sum(-2)
+    usable = enough & (depth > NEAREST)  # False for NaN as well
+    along = torch.where(usable, depth, torch.full_like(depth, NEAREST))
     across = mean_ray * along[..., None]
     across = torch.where(usable[..., None], mean_right + across, across.nan_to_num())
     return Position(torch.cat([across, along[..., None]], -1), usable)
+
+
+def fuse(depth: Tensor, deviation: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Cues of one depth, joined in the logarithm, in which their errors are about normal, by their variances.
+
+    Args:
+        depth: (..., C) metres.
+        deviation: (..., C) standard deviation of each one's logarithm, above 0.
+        known: (..., C) bool, the cues there are.
+
+    Returns:
+        Depth (...), metres, and the standard deviation (...) of its logarithm; depth 0 and deviation 1 where there is
+        no cue.
+    """
+    known = known & (depth > NEAREST)
+    any_known = known.any(-1)
+    log_depth = torch.where(known, depth, torch.ones_like(depth)).clamp(max=FARTHEST).log()
+    precision = torch.where(known, deviation**-2, torch.zeros_like(deviation))
+    total = torch.where(any_known, precision.sum(-1), torch.ones_like(depth[..., 0]))
+    joined = ((precision * log_depth).sum(-1) / total).exp()
+    return torch.where(any_known, joined, torch.zeros_like(joined)), total.rsqrt()
+
+
+def _shares(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (..., P) over their sum, and whether there is one to speak of (...)."""
+    total = weight.sum(-1)
+    enough = total > LEAST_WEIGHT
+    return weight / torch.where(enough, total, torch.ones_like(total))[..., None], enough

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from camtrack_core.datasets.frames import Labels
-from camtrack_core.geometry.boxes import Floats, Integers
+from camtrack_core.geometry.boxes import Boxes3D, Floats, Integers
+from camtrack_core.geometry.camera import Pose
 from camtrack_core.training import augmentation
 from time3d_tracker import targets
 from time3d_tracker.clips import Clip
@@ -25,32 +28,33 @@ class ClipSamples(Dataset):
     """
 
     def __init__(self, clips: list[Clip], weights: Floats, network: NetworkConfig, training: TrainingConfig) -> None:
-        self.clips, self.network, self.seed = clips, network, training.seed
-        self.view_scales = training.view_scales
-        self.frames, self.max_gap, self.groundless = training.clip_frames, training.max_gap, training.groundless
+        self.clips, self.network, self.training, self.frames = clips, network, training, training.clip_frames
         balanced = np.asarray(weights, float) * class_balance(clips, len(network.class_names))
         self.weights = balanced / balanced.sum()
 
     def __getitem__(self, index: int) -> Sample:
-        rng = np.random.default_rng((self.seed, self.frames, index))
+        rng = np.random.default_rng((self.training.seed, self.frames, index))
         clip = self.clips[rng.choice(len(self.clips), p=self.weights)]
-        chosen = choose(rng, len(clip), self.frames, self.max_gap)
+        chosen = choose(rng, len(clip), self.frames, self.training.max_gap)
         pictures = [clip.image(i) for i in chosen]
         height, width = self.network.height, self.network.width
         shown = choose_shown(rng, clip.labels[chosen[-1]])
-        view = augmentation.random_view(rng, pictures[0].shape[:2], width, height, self.view_scales, shown)
+        view = augmentation.random_view(rng, pictures[0].shape[:2], width, height, self.training.view_scales, shown)
         look = augmentation.random_look(rng)
-        grounded = rng.random() >= self.groundless
+        stated = random_statement(rng, self.training)
         built = []
         for picture, i in zip(pictures, chosen, strict=True):
-            labels, ignored = augmentation.see(view, clip.labels[i], clip.ignored[i])
-            rows = np.flatnonzero(np.isin(clip.labels[i].ids, labels.ids))
+            numbered = replace(clip.labels[i], ids=np.arange(len(clip.labels[i])))
+            seen, ignored = augmentation.see(view, numbered, clip.ignored[i])
+            rows = seen.ids
+            labels = replace(seen, ids=clip.labels[i].ids[rows])
+            boxes, intrinsics, pose = stated.apply(clip.boxes[i][rows], clip.intrinsics[i], clip.poses[i])
             target = targets.build(
-                labels, clip.boxes[i][rows], clip.attributes[i][rows], ignored, view, clip.intrinsics[i],
-                clip.poses[i], self.network,
-            )  # fmt: skip
+                labels, boxes, clip.attributes[i][rows], ignored, view, intrinsics, pose, self.network
+            )
             image = look.image(view.image(picture), rng)
-            target["camera_height"] = np.array(clip.heights[i] * grounded, np.float32)
+            target["camera_height"] = np.array(stated.height(clip.heights[i]), np.float32)
+            target["pitch_deviation"] = np.array(np.radians(self.training.stated_pitch), np.float32)
             target["image"] = np.ascontiguousarray(image.transpose(2, 0, 1))
             target["time"] = np.array((clip.times[i] - clip.times[chosen[0]]) * 1e-9, np.float32)
             built.append(target)
@@ -60,6 +64,46 @@ class ClipSamples(Dataset):
         sample["pose_translation"] = (sample["pose_translation"] - sample["pose_translation"][0]).astype(np.float32)
         sample["pose_rotation"] = sample["pose_rotation"].astype(np.float32)
         return sample
+
+
+@dataclass(frozen=True)
+class Statement:
+    """By how much what is said of a camera differs from the truth, constant over a clip.
+
+    Attributes:
+        pitch: radians, more is further up.
+        focal: factor of the focal length.
+        lift: metres more over the ground.
+        grounded: False withholds the height.
+    """
+
+    pitch: float
+    focal: float
+    lift: float
+    grounded: bool
+
+    def apply(self, boxes: Boxes3D, intrinsics: Floats, pose: Pose) -> tuple[Boxes3D, Floats, Pose]:
+        """Boxes in the fixed frame, intrinsics (3, 3) and pose as they are stated.
+
+        The boxes' centres move along with the statement: they stay at their pixels and at their depth.
+        """
+        cos, sin = np.cos(self.pitch), np.sin(self.pitch)
+        told = Pose(pose.rotation @ [[1, 0, 0], [0, cos, -sin], [0, sin, cos]], pose.translation)
+        optical = pose.inverse().apply(boxes.centre) / [self.focal, self.focal, 1]
+        scaled = intrinsics * [[self.focal, 1, 1], [1, self.focal, 1], [1, 1, 1]]
+        return replace(boxes, centre=told.apply(optical)), scaled, told
+
+    def height(self, true: float) -> float:
+        """Stated height over the ground, metres; 0 where it is unknown or withheld."""
+        return max(true + self.lift, 0.0) if true > 0 and self.grounded else 0.0
+
+
+def random_statement(rng: np.random.Generator, training: TrainingConfig) -> Statement:
+    """What an installation may say of its camera."""
+    pitch = rng.normal(0, np.radians(training.stated_pitch))
+    focal = float(np.exp(rng.normal(0, training.stated_focal)))
+    lift = rng.normal(0, training.stated_height)
+    return Statement(float(pitch), focal, float(lift), bool(rng.random() >= training.groundless))
 
 
 def choose(rng: np.random.Generator, length: int, frames: int, max_gap: int) -> Integers:

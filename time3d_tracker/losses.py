@@ -80,10 +80,21 @@ def depth_loss(objects: Objects, truth: Truth, counted: Tensor) -> Tensor:
     return mean(error, counted)
 
 
-def spread_loss(objects: Objects, truth: Truth, counted: Tensor) -> Tensor:
-    """Negative log-likelihood of the position's error, Laplacian with the predicted spread; moves the spread alone."""
-    error = _position_error(objects, truth).detach().clamp(max=1)
-    return mean(error / objects.spread + objects.spread.log(), counted & objects.usable)
+def deviation_loss(objects: Objects, truth: Truth, counted: Tensor) -> Tensor:
+    """Negative log-likelihood of the errors of depth, of each cue and of the joined one, Laplacian with the predicted
+    standard deviations; moves those alone."""
+    true = truth["translation"][..., 2].clamp(min=0.1).log()
+    cues = (objects.depths.clamp(min=reasoning.NEAREST).log() - true[..., None]).abs()
+    joined = (objects.translation[..., 2].clamp(min=reasoning.NEAREST).log() - true).abs()
+    each = _laplacian(cues, objects.deviations)
+    return mean(each, counted[..., None] & objects.known) + mean(
+        _laplacian(joined, objects.deviation), counted & objects.usable
+    )
+
+
+def _laplacian(error: Tensor, deviation: Tensor) -> Tensor:
+    """Negative log-likelihood, up to a constant, of errors that count as no larger than 1."""
+    return 2**0.5 * error.detach().clamp(max=1) / deviation + deviation.log()
 
 
 def _position_error(objects: Objects, truth: Truth) -> Tensor:
@@ -137,7 +148,7 @@ def consistency_loss(corners: Tensor, truth: Tensor, distance: Tensor, ids: Tens
     """Eq. 7: how far each corner of an object moved between two frames, against how far it truly did.
 
     Args:
-        corners: (B, T, K, 8, 3) of the refined boxes in the fixed frame, metres.
+        corners: (B, T, K, 8, 3) of the boxes in the fixed frame, metres.
         truth: the same of the true boxes.
         distance: (B, T, K) of the true boxes from the camera, metres, by which errors are divided.
         ids: (B, T, K) identities, -1 for none.
@@ -175,6 +186,6 @@ def attribute_loss(logits: Tensor, truth: Truth, counted: Tensor) -> Tensor:
     return mean(each.view_as(truth["attributes"]), counted)
 
 
-def refined_corners(translation: Tensor, size: Tensor, objects: Objects) -> Tensor:
-    """(..., K, 8, 3) corners in the level frame of boxes with a refined centre and size."""
-    return translation[..., None, :] + reasoning.offsets(size, objects.sin, objects.cos)[..., :8, :]
+def corners(translation: Tensor, size: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
+    """(..., K, 8, 3) corners of boxes in the level frame."""
+    return translation[..., None, :] + reasoning.offsets(size, sin, cos)[..., :8, :]

@@ -57,6 +57,7 @@ class Query:
         time_ns: its stamp.
         projection: (3, 3) pixels of the image from level coordinates (`level.projection`).
         height: of the camera over the ground, metres; 0 where unknown.
+        pitch_deviation: standard deviation of the camera's pitch over the ground, radians.
         pose: of the level frame in the fixed frame; None where unknown.
         memory: at most MEMORY past frames of this camera.
     """
@@ -65,6 +66,7 @@ class Query:
     time_ns: int
     projection: Floats
     height: float
+    pitch_deviation: float
     pose: Pose | None
     memory: list[Remembered]
 
@@ -119,14 +121,14 @@ class Time3DModel:
         cameras = self.cameras
         level_camera = np.array([[self.width, 0, self.width / 2], [0, self.width, self.height / 2], [0, 0, 1]])
         projection = np.tile(level_camera.astype(np.float32), (cameras, 1, 1))
-        height = np.zeros(cameras, np.float32)
+        height, pitch_deviation = np.zeros(cameras, np.float32), np.zeros(cameras, np.float32)
         features = np.zeros((cameras, MEMORY, self.slots, self.channels), np.float32)
         centres = np.zeros((cameras, MEMORY, self.slots, 3), np.float32)
         valid = np.zeros((cameras, MEMORY, self.slots), np.float32)
         elapsed, motion = np.zeros((cameras, MEMORY), np.float32), np.tile(STILL, (cameras, MEMORY, 1))
         for camera, (query, scale) in enumerate(zip(queries, scales, strict=True)):
             projection[camera] = np.diag([scale, scale, 1.0]) @ query.projection
-            height[camera] = query.height
+            height[camera], pitch_deviation[camera] = query.height, query.pitch_deviation
             for row, past in enumerate(query.memory):
                 features[camera, row], centres[camera, row] = past.features, past.centres
                 valid[camera, row] = past.valid
@@ -134,6 +136,6 @@ class Time3DModel:
                 if query.pose is not None and past.pose is not None:
                     motion[camera, row] = level.motion(past.pose, query.pose)
         return {
-            "projection": projection, "height": height, "past_features": features, "past_centres": centres,
-            "past_valid": valid, "elapsed": elapsed, "motion": motion,
+            "projection": projection, "height": height, "pitch_deviation": pitch_deviation, "past_features": features,
+            "past_centres": centres, "past_valid": valid, "elapsed": elapsed, "motion": motion,
         }  # fmt: skip

@@ -52,13 +52,6 @@ class Time3D(nn.Module):
         return self.temporal(now, centres, memory)
 
 
-def refine(objects: Objects, refinement: Tensor) -> tuple[Tensor, Tensor]:
-    """B + delta B: centre and size (B, K, 3) with the temporal flow's refinement (B, K, 6)."""
-    shift, growth = refinement.split(3, -1)
-    tenth = objects.translation[..., 2:].clamp(min=1) / 10
-    return objects.translation + shift * tenth, objects.size * growth.clamp(-0.5, 0.5).exp()
-
-
 def training_slots(heatmap: Tensor, cells: Tensor, class_ids: Tensor, labelled: Tensor, count: int) -> Slots:
     """Slots as inference fills them, but with every labelled object in one.
 
@@ -88,4 +81,4 @@ def training_slots(heatmap: Tensor, cells: Tensor, class_ids: Tensor, labelled: 
     return Slots(flat, Peaks(every_class, scores), best > LEAST_SCORE, owner)
 
 
-__all__ = ["Memory", "Raw", "Slots", "Time3D", "refine", "training_slots"]
+__all__ = ["Memory", "Raw", "Slots", "Time3D", "training_slots"]

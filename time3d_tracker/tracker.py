@@ -8,6 +8,7 @@ hold the track; the paper has the sum. Where it is silent: no object continues a
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from time3d_tracker import level
 from time3d_tracker.config import MEMORY, TrackerConfig
 from time3d_tracker.model import Outputs, Query, Remembered, Time3DModel
 
-ACROSS = 0.25  # error across the line of sight, as a share of that along it
+ACROSS = 0.25  # deviation across the line of sight, as a share of that along it
 YAW_DEVIATION = 0.15  # radians
 LEAST_DEVIATION = 0.1  # metres
 CLOSE = 2.0  # metres; a centre that is farther off is not that of the object
@@ -61,6 +62,8 @@ class Result:
         xyxy: (N, 4) float, pixels of the original image.
         upright: pose of the upright frame in the camera's optical frame.
         detections: every object that the detector sees in this frame, tracked or not, in the upright frame.
+        detected_xyxy: (M, 4) float, their boxes in pixels of the original image.
+        detected_deviation: (M,) float, standard deviation of their places along the line of sight, metres.
         left_out: objects without a position, or of which anything is not finite.
     """
 
@@ -68,6 +71,8 @@ class Result:
     xyxy: Floats
     upright: Pose
     detections: Detections3D
+    detected_xyxy: Floats
+    detected_deviation: Floats
     left_out: int
 
 
@@ -104,7 +109,8 @@ class Tracker:
         pose = level.level_pose(tilted) if view.camera_pose is not None else None
         projection = level.projection(view.intrinsics, tilted)
         self._forget(view.time_ns)
-        return Query(view.image, view.time_ns, projection, view.height, pose, self._memory.copy())
+        pitch_deviation = float(np.radians(self.config.pitch_deviation))
+        return Query(view.image, view.time_ns, projection, view.height, pitch_deviation, pose, self._memory.copy())
 
     def update(self, view: View, out: Outputs) -> Result:
         """Tracks after the frame that `out` answers."""
@@ -124,8 +130,9 @@ class Tracker:
         shown = np.flatnonzero(ids)
         tracks = _tracks(out, shown, ids[shown])
         height, width = view.image.shape[:2]
-        xyxy = np.clip(out["boxes2d"][shown], 0, [width, height, width, height])
-        return Result(tracks, xyxy, upright, _detections(out, np.flatnonzero(usable)), left_out)
+        xyxy = np.clip(out["boxes2d"], 0, [width, height, width, height])
+        seen = np.flatnonzero(usable)
+        return Result(tracks, xyxy[shown], upright, _detections(out, seen), xyxy[seen], _deviation(out, seen), left_out)
 
     def _assign(self, out: Outputs, present: NDArray[np.bool_], time_ns: int, pose: Pose | None) -> Integers:
         """(K,) track of each slot of the current frame, 0 for none."""
@@ -157,13 +164,28 @@ class Tracker:
         self._memory = [past for past in self._memory if past.time_ns >= limit]
 
     def _remember(self, frame: Remembered) -> None:
-        """Adds the newest frame; the one before it stays only if it is far enough from the one before that."""
-        memory = self._memory
-        spacing = round(self.config.memory_spacing * 1e9)
-        if len(memory) >= 2 and memory[-1].time_ns - memory[-2].time_ns < spacing:
-            memory.pop()
-        memory.append(frame)
-        del memory[:-MEMORY]
+        """Adds the newest frame. The one before it stays if it is far enough from the one before that, or holds the
+        last sighting of a track. What is one too many is the frame with the fewest of those, a crowded one or an old
+        one first."""
+        memory, spacing = [*self._memory, frame], round(self.config.memory_spacing * 1e9)
+        crowded = [False, *(b.time_ns - a.time_ns < spacing for a, b in itertools.pairwise(memory))]
+        last = _last_sightings(memory)
+        if len(memory) > 2 and crowded[-2] and last[-2] == 0:
+            del memory[-2]
+        elif len(memory) > MEMORY:
+            del memory[min(range(MEMORY), key=lambda i: (last[i], not crowded[i], i))]
+        self._memory = memory
+
+
+def _last_sightings(memory: list[Remembered]) -> list[int]:
+    """How many tracks each frame holds that no later one does."""
+    later: set[int] = set()
+    counts = []
+    for past in reversed(memory):
+        own = set(past.ids[past.ids > 0].tolist())
+        counts.append(len(own - later))
+        later |= own
+    return counts[::-1]
 
 
 def _near(
@@ -175,7 +197,7 @@ def _near(
     if pose is None:
         return near
     place, seen = pose.apply(centres.astype(float)), np.zeros(len(known))
-    reach = REACH + out["refined_sizes"][rows, 0] / 2 + REACH_SHARE * np.linalg.norm(centres, axis=1)
+    reach = REACH + out["sizes"][rows, 0] / 2 + REACH_SHARE * np.linalg.norm(centres, axis=1)
     for past in memory:
         slots = np.flatnonzero(past.ids)
         columns = np.searchsorted(known, past.ids[slots])
@@ -213,10 +235,10 @@ def _cleaned(out: Outputs, finite: NDArray[np.bool_]) -> Outputs:
 
 
 def _boxes(out: Outputs, rows: Integers) -> Boxes3D:
-    """Refined boxes in the upright frame."""
+    """Boxes in the upright frame."""
     sin, cos = out["yaws"][rows].T.astype(float)
     return level.from_level(
-        out["refined_centres"][rows].astype(float), out["refined_sizes"][rows].astype(float), np.arctan2(sin, cos),
+        out["centres"][rows].astype(float), out["sizes"][rows].astype(float), np.arctan2(sin, cos),
         out["velocities"][rows].astype(float), level.UPRIGHT,
     )  # fmt: skip
 
@@ -224,18 +246,18 @@ def _boxes(out: Outputs, rows: Integers) -> Boxes3D:
 def _detections(out: Outputs, rows: Integers) -> Detections3D:
     """Boxes with class and score: the probability that there is an object, times that of its centre being CLOSE.
 
-    The errors of places are of exponential distribution, as `losses.spread_loss` has it.
+    The errors of places are Laplacian, as `losses.deviation_loss` has it.
     """
-    close = -np.expm1(-CLOSE / _deviation(out, rows))
+    close = -np.expm1(-(2**0.5) * CLOSE / _deviation(out, rows))
     scores = np.clip(out["scores"][rows].astype(float), 0, 1) * close
     motions = out["attributes"][rows].astype(float)
     return Detections3D(_boxes(out, rows), scores, out["class_ids"][rows].astype(np.int64), motions)
 
 
 def _deviation(out: Outputs, rows: Integers) -> Floats:
-    """(N,) expected error of the places, metres."""
-    distance = np.linalg.norm(out["refined_centres"][rows].astype(float), axis=1)
-    return np.maximum(out["spreads"][rows] * distance, LEAST_DEVIATION)
+    """(N,) standard deviation of the places along the line of sight, metres."""
+    distance = np.linalg.norm(out["centres"][rows].astype(float), axis=1)
+    return np.maximum(out["deviations"][rows] * distance, LEAST_DEVIATION)
 
 
 def _covariance(centre: Floats, deviation: Floats) -> Floats:

@@ -10,11 +10,11 @@ from time3d_tracker import losses
 from time3d_tracker.config import TrainingConfig
 from time3d_tracker.detector import Objects
 from time3d_tracker.flow import Memory, association
-from time3d_tracker.network import Slots, Time3D, refine, training_slots
+from time3d_tracker.network import Slots, Time3D, training_slots
 
 # Places decide the scores: at a depth of 30 m a pixel of a car's lower edge is a metre.
 PART_WEIGHTS = {"box2d": 2.0, "keypoints": 4.0, "dimensions": 1.0, "orientation": 1.0, "position": 8.0, "depth": 3.0,
-                "spread": 0.3}  # fmt: skip
+                "deviation": 0.3}  # fmt: skip
 
 
 class TrainingStep(nn.Module):
@@ -23,6 +23,15 @@ class TrainingStep(nn.Module):
     def __init__(self, network: Time3D, training: TrainingConfig) -> None:
         super().__init__()
         self.network, self.training_config = network, training
+
+    def train(self, mode: bool = True) -> TrainingStep:
+        """Batch normalisation keeps its statistics where the configuration says so."""
+        super().train(mode)
+        if self.training_config.statistics == "kept":
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Loss parts of a batch as `loader.ClipSamples` makes it: clips of T frames, (B, T, ...)."""
@@ -34,8 +43,9 @@ class TrainingStep(nn.Module):
             heatmap.detach(), self._shake(flat["cells"]), flat["class_ids"], flat["ids"] >= 0, network.config.slots
         )
         objects, raw = network.detector.objects(
-            features, slots.cells, slots.peak, flat["projection"], flat["camera_height"]
-        )
+            features, slots.cells, slots.peak, flat["projection"], flat["camera_height"],
+            flat["pitch_deviation"],
+        )  # fmt: skip
         truth = pick(flat, slots.owner)
         labelled = slots.owner >= 0
         count = (flat["ids"] >= 0).sum().clamp(min=1)
@@ -49,7 +59,7 @@ class TrainingStep(nn.Module):
             "orientation": losses.orientation_loss(raw, truth, labelled),
             "position": losses.position_loss(objects, truth, labelled),
             "depth": losses.depth_loss(objects, truth, labelled),
-            "spread": losses.spread_loss(objects, truth, labelled),
+            "deviation": losses.deviation_loss(objects, truth, labelled),
         }  # Eq. 5
         ids = truth["ids"].unflatten(0, (-1, frames))
         parts["reid"] = losses.reid_loss(objects.reid.unflatten(0, (-1, frames)), ids)
@@ -77,17 +87,13 @@ class TrainingStep(nn.Module):
         exists = (torch.arange(frames - 1) < torch.arange(frames)[:, None]).to(now.device)
         exists = exists.repeat(len(batch["time"]), 1)
         associated = association(flow.affinity, now, past)
-        centre, size = refine(objects, flow.refinement)
-        refined = objects._replace(translation=centre, size=size, usable=torch.ones_like(objects.usable))
         has_past = labelled & (torch.arange(len(labelled), device=now.device) % frames > 0)[:, None]
-        turned = objects._replace(sin=truth["yaw"].sin(), cos=truth["yaw"].cos())
         moves = has_past & truth["motion_known"]
-        corners = losses.refined_corners(centre, size, objects)
-        true_corners = losses.refined_corners(truth["translation"], truth["size"], turned)
+        corners = losses.corners(objects.translation, objects.size, objects.sin, objects.cos)
+        true_corners = losses.corners(truth["translation"], truth["size"], truth["yaw"].sin(), truth["yaw"].cos())
         return {
             "tracking": losses.tracking_loss(associated, now_ids, past_ids, exists),  # Eq. 6
             "consistency": consistency(corners, true_corners, truth, flat, frames),  # Eq. 7
-            "refined": losses.position_loss(refined, truth, labelled) + losses.dimension_loss(refined, truth, labelled),
             "velocity": losses.velocity_loss(flow.velocity, truth, moves),
             "attributes": losses.attribute_loss(flow.attributes, truth, moves),
         }  # fmt: skip
@@ -101,7 +107,7 @@ class TrainingStep(nn.Module):
 
     def _weights(self) -> dict[str, float]:
         config = self.training_config
-        motion = dict.fromkeys(("refined", "velocity", "attributes"), config.motion_weight)
+        motion = dict.fromkeys(("velocity", "attributes"), config.motion_weight)
         return PART_WEIGHTS | motion | {
             "reid": config.reid_weight,
             "tracking": config.tracking_weight,

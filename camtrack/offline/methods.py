@@ -28,7 +28,8 @@ from camtrack_core.runtime import Device
 if TYPE_CHECKING:
     from time3d_tracker.tracker import Result as SpatialTracks
 
-Method = Literal["gcnet", "time3d", "pkf", "stack"]
+Method = Literal["gcnet", "time3d", "ground", "pkf", "stack"]
+SPATIAL = ("time3d", "ground")
 # nuScenes' names of classes and of the motion (moving, stopped, parked), by those of Time3D.
 SUBMITTED = {"cyclist": "bicycle"}
 VEHICLE = ("vehicle.moving", "vehicle.stopped", "vehicle.parked")
@@ -44,7 +45,7 @@ class Run:
 
     Attributes:
         method: gcnet, GCNet's own tracks; stack, those through PKF, as the nodes do; pkf, PKF on the public
-            detections that come with a recording; time3d, Time3D's tracks in space.
+            detections that come with a recording; time3d, Time3D's tracks in space; ground, GCNet's on flat ground.
         model: exported GCNet or Time3D.
         device: what runs it.
     """
@@ -55,7 +56,7 @@ class Run:
 
     def suffix(self, sequence: Sequence) -> str:
         """Of the file with the tracks of a sequence."""
-        return ".json" if self.method == "time3d" and isinstance(sequence, NuScenesSequence) else ".txt"
+        return ".json" if self.method in SPATIAL and isinstance(sequence, NuScenesSequence) else ".txt"
 
     def settings(self) -> dict[str, str]:
         """What must be equal for two results to belong to one run. Raises DataError where there is no model."""
@@ -120,6 +121,7 @@ class Engine:
         self.seconds = []
         steps: dict[str, Callable[[Sequence], Callable[[Any], Any]]] = {
             "gcnet": self._gcnet, "pkf": self._pkf, "stack": self._stack, "time3d": self._time3d,
+            "ground": self._ground,
         }  # fmt: skip
         step = steps[self._run.method](sequence)
         for item in _public_detections(sequence) if self._run.method == "pkf" else sequence:
@@ -165,6 +167,11 @@ class Engine:
 
         return step
 
+    def _ground(self, _: Sequence) -> Callable[[Frame], SpatialTracks]:
+        from camtrack.offline.ground import GroundTracker
+
+        return GroundTracker(self._model).step
+
     # --- What is written
 
     def write(self, path: Path, sequence: Sequence, frames: list[Any]) -> None:
@@ -172,7 +179,7 @@ class Engine:
 
         Raises OSError.
         """
-        if self._run.method != "time3d":
+        if self._run.method not in SPATIAL:
             write_mot(path, frames)
             return
         names = self.class_names

@@ -87,23 +87,26 @@ def test_perfect_heads_decode_to_the_true_box(depth: str) -> None:
             "dimensions": np.log(size / config.class_sizes[class_id]),
             "orientation": orientation(alpha, rng),
             "depth": [np.log(centre[2] / (110 * size[2] / (high - low)[1]))],
-            "depth_weight": rng.normal(0, 1, 1),
-            "ground_weight": rng.normal(0, 1, 1),
-            "spread": [np.log(0.1)],
+            "deviations": np.log(np.expm1([0.2, 0.1, 0.05])),
             "reid": rng.normal(0, 1, 8),
         }
         heads = {name: torch.tensor(np.asarray(value, float))[None, None] for name, value in raw.items()}
         cells = torch.tensor([[int(cell[1] * 20 + cell[0])]])
         peak = Peaks(torch.tensor([[class_id]]), torch.ones(1, 1))
         height = torch.tensor([centre[1] + size[2] / 2])
-        found = network.double().decode(heads, cells, peak, projection, height)
+        found = network.double().decode(heads, cells, peak, projection, height, torch.tensor([0.01]).double())
         assert found.usable.all()
         np.testing.assert_allclose(found.translation[0, 0], centre, atol=1e-4)
         np.testing.assert_allclose(found.size[0, 0], size, atol=1e-6)
         np.testing.assert_allclose([found.sin.item(), found.cos.item()], [np.sin(yaw), np.cos(yaw)], atol=1e-5)
         np.testing.assert_allclose(found.box2d[0, 0], [*low, *high], atol=1e-5)
         np.testing.assert_allclose(found.depth.item(), centre[2], atol=1e-4)
-        assert found.spread.item() == pytest.approx(0.1)
+        # at 0.01 radians of pitch the ground's distance is off by 0.01 distance / height
+        slope = height.item() * np.mean(1 / (centre[2] + offset[0, 0, :4, 2].numpy()))
+        stated = np.hypot([0.2, 0.1, 0.05], [0.03, 0.03, np.hypot(0.04, 0.01 / slope)])
+        np.testing.assert_allclose(found.deviations[0, 0], stated, rtol=1e-6)
+        joined = stated[: len(config.depth.split("+"))]
+        assert found.deviation.item() == pytest.approx((joined**-2.0).sum() ** -0.5, rel=1e-6)
 
 
 def test_the_ground_corrects_a_box_of_the_wrong_size() -> None:
@@ -119,9 +122,9 @@ def test_the_ground_corrects_a_box_of_the_wrong_size() -> None:
     raw["keypoints"] = ((pixels - torch.tensor([84.0, 52.0])) / 8).reshape(1, 1, -1)
     raw["dimensions"] += np.log(0.9)
     raw["orientation"][..., 0], raw["orientation"][..., 2::3] = 9.0, 1.0  # along the ray
-    raw["depth_weight"] -= 4
-    raw["ground_weight"] += 4
-    found = [network.decode(raw, cells, peak, projection, torch.tensor([height]).double())
+    raw["deviations"] += torch.tensor([-2.0, 3.0, -6.0])  # the regression, of an arbitrary 2D box, says nothing
+    level_road = torch.zeros(1).double()
+    found = [network.decode(raw, cells, peak, projection, torch.tensor([height]).double(), level_road)
              for height in (0.0, 1.2 + config.class_sizes[0][2] / 2)]  # fmt: skip
     error = [(x.translation[0, 0, 2] - 20).abs().item() for x in found]
     assert error[0] > 1.5
@@ -147,9 +150,9 @@ def test_a_zoomed_camera_changes_pixels_and_no_position() -> None:
     cells, peak = torch.tensor([[41, 42, 90, 91]]), Peaks(torch.tensor([[0, 1, 2, 3]]), torch.ones(1, 4))
     projection = torch.tensor([[[110.0, 0, 80], [0, 110, 48], [0, 0, 1]]])
     unknown = torch.zeros(1)
-    near = network.decode(raw, cells, peak, projection, unknown)
+    near = network.decode(raw, cells, peak, projection, unknown, unknown)
     network.config = network.config.model_copy(update={"stride": 16, "height": 192, "width": 320})
-    far = network.decode(raw, cells, peak, torch.diag(torch.tensor([2.0, 2, 1])) @ projection, unknown)
+    far = network.decode(raw, cells, peak, torch.diag(torch.tensor([2.0, 2, 1])) @ projection, unknown, unknown)
     torch.testing.assert_close(near.box2d * 2, far.box2d)
     assert near.usable.any()
     torch.testing.assert_close(near.translation, far.translation, rtol=1e-3, atol=1e-3)
@@ -162,7 +165,7 @@ def test_objects_of_random_weights_are_finite() -> None:
     features, heatmap = network(torch.rand(2, 3, 96, 160) * 255)
     cells, peak = find_peaks(heatmap, SMALL.slots)
     projection = torch.from_numpy(np.array([[110.0, 0, 80], [0, 110, 48], [0, 0, 1]], np.float32)).expand(2, 3, 3)
-    objects, _ = network.objects(features, cells, peak, projection, torch.full((len(cells),), 1.5))
+    objects, _ = network.objects(features, cells, peak, projection, torch.full((2,), 1.5), torch.full((2,), 0.005))
     for name, value in objects._asdict().items():
         assert torch.isfinite(value.float()).all(), name
         assert value.shape[:2] == (2, SMALL.slots)

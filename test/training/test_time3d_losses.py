@@ -84,17 +84,23 @@ def test_orientation_loss() -> None:
     assert losses.orientation_loss(raw, t, COUNTED).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_position_and_spread_loss() -> None:
+def test_position_and_deviation_loss() -> None:
     t, objects = truth(), some_objects()
-    objects = objects._replace(spread=objects.spread + 0.1)
     errors = {
         i: math.dist(objects.translation[0, i], t["translation"][0, i]) / math.hypot(*t["translation"][0, i].tolist())
         for i in ROWS
     }
     position = np.mean([math.log1p(e) for e in errors.values()])
-    spread = np.mean([min(e, 1) / objects.spread[0, i] + math.log(objects.spread[0, i]) for i, e in errors.items()])
+
+    def surprise(depth: torch.Tensor, deviation: torch.Tensor, i: int) -> float:
+        error = abs(math.log(depth.item() / t["translation"][0, i, 2].item()))
+        return math.sqrt(2) * min(error, 1) / deviation.item() + math.log(deviation.item())
+
+    joined = np.mean([surprise(objects.translation[0, i, 2], objects.deviation[0, i], i) for i in ROWS])
+    cues = [surprise(objects.depths[0, i, c], objects.deviations[0, i, c], i)
+            for i in ROWS for c in range(3) if objects.known[0, i, c]]  # fmt: skip
     assert losses.position_loss(objects, t, COUNTED).item() == pytest.approx(position, rel=1e-4)
-    assert losses.spread_loss(objects, t, COUNTED).item() == pytest.approx(float(spread), rel=1e-4)
+    assert losses.deviation_loss(objects, t, COUNTED).item() == pytest.approx(float(joined + np.mean(cues)), rel=1e-4)
     nowhere = objects._replace(usable=torch.zeros_like(objects.usable))
     assert losses.position_loss(nowhere, t, COUNTED).item() == 0
 

@@ -83,7 +83,7 @@ def test_motion_that_is_not_known_is_not_asked_for(clip: clips.Clip) -> None:
     unknown = step(batch | {"motion_known": torch.zeros_like(batch["motion_known"])})
     assert known["velocity"] > 0 and known["attributes"] > 0
     assert unknown["velocity"] == 0 and unknown["attributes"] == 0
-    torch.testing.assert_close(unknown["refined"], known["refined"])
+    torch.testing.assert_close(unknown["position"], known["position"])
 
 
 def test_the_loss_is_the_weighted_sum_of_its_parts_equation_8(clip: clips.Clip) -> None:
@@ -91,7 +91,7 @@ def test_the_loss_is_the_weighted_sum_of_its_parts_equation_8(clip: clips.Clip) 
     weights = {"reid_weight": 0.3, "tracking_weight": 2.5, "consistency_weight": 0.7, "motion_weight": 1.7}
     parts = TrainingStep(Time3D(CONFIG), TrainingConfig(**weights))(batch_of(clip, 3))
     assert set(parts) == set(PARTS)
-    own = {"heatmap": 1.0, "reid": 0.3, "tracking": 2.5, "consistency": 0.7, "refined": 1.7, "velocity": 1.7,
+    own = {"heatmap": 1.0, "reid": 0.3, "tracking": 2.5, "consistency": 0.7, "velocity": 1.7,
            "attributes": 1.7}  # fmt: skip
     total = 0.0
     for name in PARTS[1:]:

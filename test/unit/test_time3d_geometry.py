@@ -113,8 +113,7 @@ def round_trip(intrinsics: np.ndarray, rng: np.random.Generator) -> None:
     offset, pixels, centre = keypoints(random_boxes(rng, flat, 50), flat, projection)
     ray, ahead = reasoning.rays(pixels, torch.from_numpy(np.linalg.inv(projection)))
     weight = torch.from_numpy(rng.uniform(0.1, 3, (50, 9)))
-    none = torch.zeros(50, 1).double()
-    found = reasoning.solve(offset, ray, weight, none, none)
+    found = reasoning.solve(offset, ray, weight)
     assert ahead.all()
     assert found.usable.all()
     np.testing.assert_allclose(found.translation.numpy(), centre, atol=1e-6)
@@ -151,19 +150,50 @@ def test_a_projected_box_is_recovered_by_the_cameras_on_disk(data_root) -> None:
 def test_the_closed_form_is_the_least_squares_solution(seed: int) -> None:
     rng = np.random.default_rng(seed)
     offset, ray = rng.normal(0, 1.5, (9, 3)), rng.normal(0, 0.2, (9, 2))
-    weight, depth, depth_weight = rng.uniform(0, 2, 9), rng.uniform(5, 60, 2), rng.uniform(0, 0.5, 2)
+    weight = rng.uniform(0, 2, 9)
     rows, right = [], []
     for (dx, dy, dz), (u, v), w in zip(offset, ray, np.sqrt(weight), strict=True):
         rows += [[w, 0, -w * u], [0, w, -w * v]]
         right += [w * (u * dz - dx), w * (v * dz - dy)]
-    rows += [[0, 0, w] for w in np.sqrt(depth_weight)]
-    right += list(np.sqrt(depth_weight) * depth)
     expected = np.linalg.lstsq(np.array(rows), np.array(right), rcond=None)[0]
-    given = (offset, ray, weight, depth, depth_weight)
-    found = reasoning.solve(*(torch.tensor(x, dtype=torch.float64) for x in given))
+    given = [torch.tensor(x, dtype=torch.float64) for x in (offset, ray, weight)]
+    found = reasoning.solve(*given)
     assert bool(found.usable) == (expected[2] > reasoning.NEAREST)
     if found.usable:
         np.testing.assert_allclose(found.translation.numpy(), expected, rtol=1e-7, atol=1e-7)
+
+    depth = rng.uniform(5, 60)  # given: the other two unknowns solve what is left
+    left = np.array(right) - np.array(rows)[:, 2] * depth
+    across = np.linalg.lstsq(np.array(rows)[:, :2], left, rcond=None)[0]
+    placed = reasoning.at_depth(*given, torch.tensor(depth))
+    np.testing.assert_allclose(placed.translation.numpy(), [*across, depth], rtol=1e-7, atol=1e-7)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32 - 1))
+def test_cues_join_as_the_likeliest_depth_of_independent_log_normal_errors(seed: int) -> None:
+    """Against a search over the likelihood, its maximum and its curvature there."""
+    rng = np.random.default_rng(seed)
+    depth, deviation = np.exp(rng.uniform(2, 3.5, 3)), rng.uniform(0.03, 0.4, 3)
+    known = np.array([True, *(rng.random(2) < 0.7)])
+    grid = np.linspace(1.5, 4, 250_001)
+    cost = (((grid[:, None] - np.log(depth)) / deviation) ** 2 / 2)[:, known].sum(1)
+    best = cost.argmin()
+    step = grid[1] - grid[0]
+    curvature = (cost[best + 2000] - 2 * cost[best] + cost[best - 2000]) / (2000 * step) ** 2
+    joined, spread = reasoning.fuse(*(torch.tensor(x) for x in (depth, deviation, known)))
+    assert joined.item() == pytest.approx(np.exp(grid[best]), rel=1e-4)
+    assert spread.item() == pytest.approx(curvature**-0.5, rel=1e-3)
+
+
+def test_cues_that_are_none_leave_a_finite_nothing_with_gradients() -> None:
+    depth = torch.tensor([[0.0, torch.inf, 5.0], [0.0, 0.0, 0.0]], requires_grad=True)
+    deviation = torch.full((2, 3), 0.1, requires_grad=True)
+    joined, spread = reasoning.fuse(depth, deviation, torch.tensor([[True, False, True], [True, False, False]]))
+    assert joined.tolist() == pytest.approx([5.0, 0.0])
+    assert spread.tolist() == pytest.approx([0.1, 1.0])
+    (joined.sum() + spread.sum()).backward()
+    assert torch.isfinite(depth.grad).all() and torch.isfinite(deviation.grad).all()
 
 
 @settings(max_examples=30)
@@ -192,22 +222,23 @@ def test_gradients_are_exact() -> None:
     flat, projection = level.level_pose(pose), level.projection(KITTI, pose)
     offset, pixels, _ = keypoints(random_boxes(rng, flat, 3), flat, projection)
     ray, _ = reasoning.rays(pixels, torch.from_numpy(np.linalg.inv(projection)))
-    inputs = [offset, ray, torch.rand(3, 9).double(), torch.rand(3, 2).double() + 10, torch.rand(3, 2).double()]
-    inputs = [x.detach().requires_grad_() for x in inputs]
+    inputs = [x.detach().requires_grad_() for x in (offset, ray, torch.rand(3, 9).double())]
     assert torch.autograd.gradcheck(lambda *x: reasoning.solve(*x).translation, inputs)
+    depth, deviation = torch.rand(3, 2).double() + 10, torch.rand(3, 2).double() + 0.1
+    cues = [x.requires_grad_() for x in (depth, deviation)]
+    assert torch.autograd.gradcheck(lambda *x: reasoning.fuse(*x, torch.ones(3, 2, dtype=torch.bool)), cues)
 
 
 def test_degenerate_key_points_are_reported_and_stay_finite() -> None:
     offset = reasoning.offsets(torch.tensor([[4.0, 2, 1.5]]), torch.zeros(1), torch.ones(1)).requires_grad_()
     one = torch.zeros(1, 9, 2, requires_grad=True)  # all in one pixel: no depth
     behind = offset.detach()[..., :2] / (offset.detach()[..., 2:] - 10)  # the rays of a box at z = -10
-    none = torch.zeros(1, 1)
     for ray, weight in ((one, torch.ones(1, 9)), (behind, torch.ones(1, 9)), (behind, torch.zeros(1, 9)),
                         (behind * torch.nan, torch.ones(1, 9))):  # fmt: skip
-        found = reasoning.solve(offset, ray, weight, none, none)
+        found = reasoning.solve(offset, ray, weight)
         assert not found.usable.any()
         assert torch.isfinite(found.translation).all()
-    found = reasoning.solve(offset, one, torch.ones(1, 9), none, none)
+    found = reasoning.solve(offset, one, torch.ones(1, 9))
     assert torch.isfinite(found.translation).all()
     found.translation.sum().backward()
     assert torch.isfinite(one.grad).all()

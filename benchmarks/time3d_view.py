@@ -1,0 +1,159 @@
+"""Time3D on real streets, by what the evaluated camera can see (`camtrack_core/evaluation/view.py`).
+
+    python benchmarks/time3d_view.py [--model TIME3D.onnx] [--data FOLDER] [--pitch DEGREES] [--height METRES]
+        [--only nuScenes] [--device openvino] [--json]
+
+Sets: nuScenes' scene-0103 and PandaSet's back_camera, on which nothing is trained, and front_camera 50-59, on which
+checkpoints are chosen. `--pitch` and `--height` falsify what the tracker is told of the camera. Besides,
+`ground_boxes`: Time3D's own 2D boxes set on flat ground by their lower edges. Standard errors are a jackknife over
+eight stretches of frames. "within" is the share of found objects whose true depth lies within 1 and 2 stated standard
+deviations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from camtrack_core.datasets.frames import Frame
+from camtrack_core.datasets.nuscenes import NuScenesSequence
+from camtrack_core.datasets.sources import open_source
+from camtrack_core.evaluation.view import OVERLAP, Seen, score_view, standard_errors, true_objects
+from camtrack_core.geometry.boxes import Boxes3D, Floats, iou
+from camtrack_core.geometry.camera import Pose
+from camtrack_core.geometry.ground import on_ground
+from time3d_tracker.level import camera_height
+from time3d_tracker.model import DEMO_MODEL, Time3DModel
+from time3d_tracker.tracker import Result, Tracker
+
+DATA = Path(os.environ.get("CAMTRACK_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+SOURCES = {
+    "nuScenes scene-0103": "nuscenes?scene=scene-0103&camera=CAM_FRONT",
+    "PandaSet back_camera": "pandaset?camera=back_camera",
+    "PandaSet front_camera 50-59": "pandaset?camera=front_camera&frames=50-59",
+}
+LIDAR_SCORE = 0.3  # of a lidar detector's find that nobody annotated, which is let pass
+ANNOTATED = 2.0  # metres; a find that is closer to an annotation is of the same object
+GROUPS = ("vehicle", "pedestrian")
+
+
+def unannotated(root: Path, token: str, boxes: Boxes3D) -> Boxes3D:
+    """What the lidar detectors in nuScenes' folder see in a sample and nobody annotated, in the fixed frame."""
+    found = []
+    for path in sorted((root / "detections").glob("*.json")):
+        found += [x for x in json.loads(path.read_text())["results"][token] if x["detection_score"] >= LIDAR_SCORE]
+    centre = np.array([x["translation"] for x in found]).reshape(-1, 3)
+    size = np.array([x["size"] for x in found]).reshape(-1, 3)[:, [1, 0, 2]]
+    gap = np.linalg.norm(centre[:, None, :2] - boxes.centre[None, :, :2], axis=-1)
+    new = gap.min(1, initial=np.inf) > ANNOTATED
+    return Boxes3D(centre, size, np.zeros(len(size)), np.zeros_like(centre))[new]
+
+
+def frames_of(spec: str) -> Iterator[tuple[Frame, Seen]]:
+    """Frames with what they show."""
+    sequence = open_source(spec)
+    samples = list(sequence.keys()) if isinstance(sequence, NuScenesSequence) else [None] * len(sequence)
+    for frame, sample in zip(sequence, samples, strict=True):
+        assert frame.labels is not None and frame.boxes3d is not None
+        assert frame.camera is not None and frame.camera_pose is not None
+        names = np.array(sequence.class_names)[frame.labels.class_ids]
+        neutral = unannotated(Path(spec.partition("?")[0]), sample[0], frame.boxes3d) if sample else None
+        yield frame, true_objects(frame.boxes3d, names, frame.lidar_points, frame.camera, frame.camera_pose, neutral)
+
+
+def told(frame: Frame, pitch: float, height: float) -> tuple[Pose, float]:
+    """Pose and height of the camera as they are stated, falsified by degrees and metres."""
+    assert frame.camera_pose is not None
+    cos, sin = np.cos(np.radians(pitch)), np.sin(np.radians(pitch))
+    turned = frame.camera_pose.rotation @ [[1, 0, 0], [0, cos, -sin], [0, sin, cos]]
+    return Pose(turned, frame.camera_pose.translation), camera_height(frame) + height
+
+
+def seen(result: Result, frame: Frame, model: Time3DModel) -> Seen:
+    found = result.detections
+    place = np.stack([-found.boxes.centre[:, 1], found.boxes.centre[:, 0]], -1)
+    return Seen(place, place[:, 1], result.detected_xyxy, np.array(model.class_names)[found.class_ids], found.scores)
+
+
+def grounded(said: Seen, frame: Frame, pose: Pose, height: float) -> Seen:
+    """The same 2D boxes, their places taken from the ground."""
+    assert frame.camera is not None
+    place = on_ground(said.xyxy, said.class_names, frame.camera.intrinsics, pose, height)
+    known = np.isfinite(place).all(1)
+    return Seen(place, place[:, 1], said.xyxy, said.class_names, said.score)[known]
+
+
+def within(truth: list[Seen], found: list[Seen], deviations: list[Floats]) -> Floats:
+    """Shares of asked vehicles, found in 2D by a detection of score .15, within 1 and 2 standard deviations."""
+    inside = []
+    for t, f, deviation in zip(truth, found, deviations, strict=True):
+        overlap = iou(f.xyxy, t.xyxy) * (f.score > 0.15)[:, None]
+        for column in np.flatnonzero((t.score > 0) & (overlap.max(0, initial=0) >= OVERLAP)):
+            row = overlap[:, column].argmax()
+            inside.append(abs(f.depth[row] - t.depth[column]) / deviation[row])
+    errors = np.array(inside)
+    return np.array([(errors < 1).mean(), (errors < 2).mean()]) if len(errors) else np.full(2, np.nan)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=DEMO_MODEL)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--pitch", type=float, default=0.0, help="degrees up by which the stated pitch is off")
+    parser.add_argument("--height", type=float, default=0.0, help="metres by which the stated height is off")
+    parser.add_argument("--only", default="", help="part of the name of the sets to run")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    model = Time3DModel(options.model, options.device)
+    rows = []
+    for name, spec in SOURCES.items():
+        if options.only not in name:
+            continue
+        tracker = Tracker(model)
+        truth: list[Seen] = []
+        found: dict[str, list[Seen]] = {"Time3D": [], "ground_boxes": []}
+        deviations: list[Floats] = []
+        for frame, true in frames_of(str(options.data / spec)):
+            pose, height = told(frame, options.pitch, options.height)
+            assert frame.camera is not None
+            result = tracker.step(frame.image, frame.time_ns, frame.camera.intrinsics, pose, height)
+            said = seen(result, frame, model)
+            truth.append(true)
+            found["Time3D"].append(said)
+            found["ground_boxes"].append(grounded(said, frame, pose, height))
+            deviations.append(result.detected_deviation)
+        for method, said_all in found.items():
+            for group in GROUPS:
+                scores, errors = score_view(truth, said_all, group), standard_errors(truth, said_all, group)
+                rows.append({"set": name, "method": method, "group": group, **asdict(scores),
+                             "standard_error": asdict(errors)})  # fmt: skip
+        rows[-4]["within"] = within(truth, found["Time3D"], deviations)
+    if options.json:
+        print(json.dumps(rows, default=lambda x: x.tolist()))
+        return
+    table = Table(
+        "set", "method", "group", "asked", "2D AP50", "AP .5 / 1 / 2 / 4 m", "depth ratio", "error m", "within"
+    )
+    for row in rows:
+        spread = row["standard_error"]
+        table.add_row(
+            row["set"], row["method"], row["group"], str(row["asked"].sum()),
+            f"{row['ap2d']:.3f}±{spread['ap2d']:.3f}",
+            " ".join(f"{a:.3f}±{e:.3f}" for a, e in zip(row["ap"], spread["ap"], strict=True)),
+            " ".join(f"{x:.2f}" for x in row["depth_ratio"]), " ".join(f"{x:.2f}" for x in row["error"]),
+            " ".join(f"{x:.2f}" for x in row.get("within", [])),
+        )  # fmt: skip
+    Console(width=190).print(table)
+
+
+if __name__ == "__main__":
+    main()
