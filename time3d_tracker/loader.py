@@ -89,7 +89,7 @@ class Statement:
         """
         cos, sin = np.cos(self.pitch), np.sin(self.pitch)
         told = Pose(pose.rotation @ [[1, 0, 0], [0, cos, -sin], [0, sin, cos]], pose.translation)
-        optical = pose.inverse().apply(boxes.centre) / [self.focal, self.focal, 1]
+        optical = pose.inverse().apply(boxes.centre) / np.array([self.focal, self.focal, 1.0])
         scaled = intrinsics * [[self.focal, 1, 1], [1, self.focal, 1], [1, 1, 1]]
         return replace(boxes, centre=told.apply(optical)), scaled, told
 

@@ -185,7 +185,7 @@ def _claims(
     """
     asked = _asked(truth, own)
     passes = (np.isin(truth.class_names, own) & ~asked) | np.isin(truth.class_names, (*passing, "any"))
-    neutral = (beside & passes).any(1)
+    neutral = np.any(beside & passes, axis=1).tolist()
     claimed = np.full(len(asked), np.inf)
     ranks: list[tuple[float, bool]] = []
     rows = np.flatnonzero(np.isin(found.class_names, own) & (np.hypot(*found.place.T) <= REACH))
