@@ -177,7 +177,7 @@ class OneCar:
         return {
             "scores": np.array([0.9, 0.0]), "class_ids": np.zeros(k, np.int32),
             "boxes2d": np.tile([[10.0, 10, 30, 30]], (k, 1)), "usable": np.ones(k), "deviations": np.full(k, 0.05),
-            "centres": centres,
+            "centres": centres, "sizes": np.tile([[4.0, 1.8, 1.5]], (k, 1)),
             "yaws": np.tile([[0.0, 1.0]], (k, 1)), "features": np.zeros((k, 4), np.float32), "association": association,
             "velocities": np.tile([[0.0, 0.0, 5.0]], (k, 1)), "attributes": np.eye(3)[np.zeros(k, int)],
         }  # fmt: skip

@@ -151,7 +151,7 @@ def standard_errors(truth: Sequence[Seen], found: Sequence[Seen], group: str, bl
     for part in parts:
         kept = np.setdiff1d(np.arange(len(truth)), part)
         left.append(score_view([truth[i] for i in kept], [found[i] for i in kept], group))
-    factor = (blocks - 1) / np.sqrt(blocks)  # of the deviation of the leave-one-out scores
+    factor = np.sqrt(blocks - 1)  # of the deviation of the leave-one-out scores
 
     def spread(name: str) -> Floats:
         values = np.array([getattr(scores, name) for scores in left], float)

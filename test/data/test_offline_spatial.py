@@ -39,7 +39,7 @@ def a_result(ids: np.ndarray, boxes: Boxes3D, class_ids: np.ndarray, upright: Po
     n = len(ids)
     tracks = Tracks3D(ids, boxes, np.zeros((n, 4, 4)), np.full(n, 0.9), class_ids, np.zeros(n))
     detections = Detections3D(boxes, tracks.scores, class_ids)
-    return Result(tracks, xyxy, upright, detections, left_out=0)
+    return Result(tracks, xyxy, upright, detections, xyxy, np.ones(len(xyxy)), left_out=0)
 
 
 def test_moved_boxes_keep_their_corners() -> None:

@@ -76,7 +76,7 @@ def test_gcnet_refuses_other_graphs(
 @pytest.mark.parametrize(("metadata", "inputs", "outputs", "sentence"), [
     ({}, time3d.INPUTS, time3d.OUTPUTS, "expected a graph exported by time3d_tracker"),
     (TIME3D, ("image", "camera"), time3d.OUTPUTS, "expected the inputs image, projection, .*, its graph has image"),
-    (TIME3D, time3d.INPUTS, [n for n in time3d.OUTPUTS if n != "spreads"], "its graph lacks spreads"),
+    (TIME3D, time3d.INPUTS, [n for n in time3d.OUTPUTS if n != "deviations"], "its graph lacks deviations"),
 ])  # fmt: skip
 def test_time3d_refuses_other_graphs(
     tmp_path: Path, metadata: dict[str, str], inputs: Sequence[str], outputs: Sequence[str], sentence: str
