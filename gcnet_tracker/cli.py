@@ -71,6 +71,7 @@ def train(
     clips: Annotated[Path, typer.Option(help="folder of clips, as `camtrack gcnet clips` writes them")],
     out: Annotated[Path, typer.Option(help="folder of the run; a run that is there goes on")],
     pretrained: Annotated[Path | None, typer.Option(help="weights of the backbone; random without")] = None,
+    start: Annotated[Path | None, typer.Option(help="checkpoint or weights of a GCNet to start from")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train both stages. Under `torchrun --nproc-per-node=N -m camtrack.cli gcnet train ...` on N GPUs.
@@ -83,7 +84,7 @@ def train(
     from gcnet_tracker import clips as stored
     from gcnet_tracker.training import train as run
 
-    run(out, stored.load_all(paths), weights, read.network, read.training, pretrained)
+    run(out, stored.load_all(paths), weights, read.network, read.training, pretrained, start)
     trained(out / "weights.pt", "gcnet", as_json)
 
 

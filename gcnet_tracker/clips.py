@@ -25,11 +25,13 @@ class Clip:
         frames: JPEG data of each frame.
         labels: of each frame; class_ids index the class names that the clip was made for, -1 for any other class.
         ignored: (M, 4) regions of each frame, pixels.
+        times: (T,) seconds.
     """
 
     frames: list[NDArray[np.uint8]]
     labels: list[Labels]
     ignored: list[Floats]
+    times: Floats
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -43,7 +45,7 @@ def from_sequence(
 ) -> Clip:
     """Reads every labelled frame of a sequence. Raises DataError if it has none."""
     class_map = np.array([_index(class_names, ALIASES.get(n, n)) for n in sequence.class_names] + [-1], np.int64)
-    frames, labels, ignored = [], [], []
+    frames, labels, ignored, times = [], [], [], []
     for number, frame in enumerate(sequence):
         progress(number)
         if frame.labels is None:
@@ -53,9 +55,10 @@ def from_sequence(
         known = frame.labels
         labels.append(Labels(known.ids, known.xyxy * shrink, class_map[known.class_ids], known.visible))
         ignored.append(frame.ignored * shrink)
+        times.append(frame.time_ns * 1e-9)
     if not frames:
         raise DataError(f"{sequence.name}: expected labelled frames, found none")
-    return Clip(frames, labels, ignored)
+    return Clip(frames, labels, ignored, np.array(times))
 
 
 def save(clip: Clip, path: Path) -> None:
@@ -66,6 +69,7 @@ def save(clip: Clip, path: Path) -> None:
         np.savez(
             file,
             jpeg=np.concatenate(clip.frames),
+            times=clip.times,
             jpeg_sizes=np.array([len(x) for x in clip.frames]),
             label_frame=rows,
             ids=np.concatenate([x.ids for x in clip.labels]),
@@ -87,9 +91,10 @@ def load(path: Path) -> Clip:
             every = Labels(a["ids"], a["xyxy"], a["class_ids"], a["visible"])
             labels = [every[a["label_frame"] == i] for i in range(len(frames))]
             ignored = [a["ignored"][a["ignored_frame"] == i] for i in range(len(frames))]
+            times = a["times"]
     except (OSError, KeyError, ValueError, zlib.error, BadZipFile) as error:
         raise DataError(f"{path}: expected a clip written by camtrack, got {error}") from error
-    return Clip(frames, labels, ignored)
+    return Clip(frames, labels, ignored, times)
 
 
 def load_all(paths: Iterable[Path]) -> list[Clip]:

@@ -31,7 +31,11 @@ class NetworkConfig(Parameters):
     height: int = Field(512, gt=0, description="input height, pixels")
     width: int = Field(896, gt=0, description="input width, pixels")
     channels: int = Field(256, gt=0, multiple_of=4, description="c of F, Q, K and V")
-    correlation_channels: int = Field(256, gt=0, description="c' of the correlation vectors")
+    correlation_channels: int = Field(256, gt=2, description="c' of the correlation vectors; attention has none")
+    correlation: Literal["attention", "places", "linear"] = Field(
+        "attention", description="readout of the correlation: what tracks, W with rows of places, Eq. 2 as printed"
+    )
+    candidates: int = Field(576, gt=0, description="most confident cells that a query is compared with; linear: all")
     gate: Literal["confidence", "none"] = "confidence"
     local: Literal["value", "none"] = "value"
     position: Literal["circular", "explicit"] = "circular"
@@ -65,5 +69,9 @@ class TrainingConfig(TrainingParameters):
     detection_steps: int = Field(20000, ge=0, description="steps of stage 1, detection alone")
     tracking_steps: int = Field(20000, ge=0, description="steps of stage 2, detection and tracking")
     backbone_rate: float = Field(0.1, gt=0, le=1, description="share of the rate that a pretrained backbone gets")
-    max_gap: int = Field(5, ge=1, description="frames between the two images of a pair, at most")
-    box_weight: float = Field(0.1, gt=0, description="weight of the CIoU losses (Eq. 12)")
+    correlation_steps: int = Field(0, ge=0, description="steps of stage 3, the correlation alone on features at rest")
+    correlation_pairs: int = Field(500, ge=2, description="pairs whose features stage 3 keeps in memory")
+    max_gap: float = Field(1.0, gt=0, description="seconds between the two images of a pair, at most")
+    box_weight: float = Field(1.0, gt=0, description="weight of the CIoU losses (Eq. 12: 0.1)")
+    matching_weight: float = Field(0.5, ge=0, description="weight of the cross entropy of the matching")
+    hidden: float = Field(0.25, ge=0, lt=1, description="share of present objects whose place is masked out")

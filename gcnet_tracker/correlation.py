@@ -1,15 +1,62 @@
-"""The global correlation layer (paper Eq. 2), in its linear form.
+"""The global correlation layer: a stored or present query asks all of the current frame where its object is.
 
-Every correlation vector is C_ij = W flatten(cos(Q_ij, K)). With unit vectors q^ and k^ the cosine is a dot product,
-so C_ij = W (K^ q^_ij) = (W K^) q^_ij: the (c', c) matrix M = W K^ is all that is ever needed of the current frame.
-It is computed once, costs c' c a query afterwards, and the (h'w') x (h'w') map is never built.
+Every form has two steps: `look` turns the current frame into what is asked, `read` answers queries.
+
+* `LinearCorrelation` is Eq. 2 as printed. C_ij = W flatten(cos(Q_ij, K)); with unit vectors q^ and k^ the cosine is a
+  dot product, so C_ij = W (K^ q^_ij) = (W K^) q^_ij: the (c', c) matrix M = W K^ is all that is ever needed of the
+  current frame, and the (h'w') x (h'w') map is never built.
+* `PlaceCorrelation` makes the weights sharp, a softmax over the most confident cells, and two rows of W the cells'
+  coordinates. It is the form nearest to Eq. 2 that finds an object again.
+* `AttentionCorrelation`, the default, reads with the same weights the mean place and the mean V of the current frame
+  instead of W's columns. A free W has to learn where each of its cells lies; copies of the old coordinates hide that
+  it does not.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+MASKED = -30.0  # logit of a cell that may not be found
+OFFSET = 0.1  # share of the image by which the box layer moves a place that was read
+
+
+class Frame(NamedTuple):
+    """What a frame says, all maps (B, ., h', w'): keys, not normalised; gate in [0, 1]; values; places in [0, 1]."""
+
+    keys: Tensor
+    gate: Tensor
+    values: Tensor
+    places: Tensor
+
+
+class Memory(NamedTuple):
+    """What is asked of the current frame, for N cells; of the linear form M (B, c', c) alone, as `keys`."""
+
+    keys: Tensor
+    log_gate: Tensor
+    values: Tensor
+    places: Tensor
+    cells: Tensor
+
+
+class Reading(NamedTuple):
+    """Answers to P queries.
+
+    Attributes:
+        described: (B, d, P) what boxes are made of.
+        place: (B, 2, P) x, y in [0, 1] that the boxes' centres are offsets from, or None: centres are absolute.
+        evidence: (B, e, P) what else confidence is made of.
+        logits: (B, P, N) of the weights over the cells of the memory; None where there are none.
+    """
+
+    described: Tensor
+    place: Tensor | None
+    evidence: Tensor
+    logits: Tensor | None
 
 
 def unit(vectors: Tensor, dim: int = 1) -> Tensor:
@@ -17,32 +64,106 @@ def unit(vectors: Tensor, dim: int = 1) -> Tensor:
     return functional.normalize(vectors, dim=dim, eps=1e-6)
 
 
-class GlobalCorrelation(nn.Module):
+class LinearCorrelation(nn.Module):
     """W of Eq. 2: (c', h'w'). Its columns belong to cells, which ties the parameters to the input size."""
 
-    def __init__(self, channels: int, height: int, width: int) -> None:
+    def __init__(self, channels: int, value_channels: int, height: int, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(_smooth_columns(channels, height, width))
+        self.weight = nn.Parameter(smooth_columns(channels, height, width))
+        self.described, self.evidence = channels + value_channels, 0
 
-    def summarise(self, keys: Tensor, gate: Tensor) -> Tensor:
-        """M = W K^ of one frame.
+    def look(self, frame: Frame) -> Memory:
+        """M = W K^. The gate multiplies the normalised keys: in front of a cosine it would cancel."""
+        gated = (unit(frame.keys) * frame.gate).flatten(2)
+        summary = torch.matmul(self.weight, gated.transpose(1, 2))
+        nothing = summary[:, :0]
+        return Memory(summary, nothing, nothing, nothing, nothing)
 
-        The gate multiplies the normalised keys: in front of a cosine it would cancel.
+    def read(self, memory: Memory, queries: Tensor, stored: Tensor, masked: Tensor | None = None) -> Reading:
+        """[C, V] of Eq. 6 for queries (B, c, P), not normalised, and stored [V, place] (B, v + 2, P)."""
+        values = stored[:, :-2]
+        described = torch.cat([torch.matmul(memory.keys, unit(queries)), values], 1)
+        return Reading(described, None, described[:, :0], None)
+
+
+class SharpCorrelation(nn.Module):
+    """What the sharp forms share: softmax(t cos(q, k) + log gate - beta distance) over the most confident cells."""
+
+    def __init__(self, candidates: int, aspect: float) -> None:
+        super().__init__()
+        self.candidates, self.aspect = candidates, aspect
+        self.log_temperature = nn.Parameter(torch.tensor(2.3))
+        self.reach = nn.Parameter(torch.tensor(0.0))
+
+    def look(self, frame: Frame) -> Memory:
+        """The most confident cells. The gate tells what is there and is not taught by boxes."""
+        gate = frame.gate.detach().flatten(2)
+        confident, cells = gate.topk(min(self.candidates, gate.shape[2]), dim=2)
+        cells = cells[:, 0]
+        keys, values, places = (gather(x, cells) for x in (frame.keys, frame.values, frame.places))
+        return Memory(unit(keys), confident.clamp(min=1e-4).log(), values, places, cells)
+
+    def weigh(
+        self, memory: Memory, queries: Tensor, places: Tensor, masked: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits and weights (B, P, N) over the memory's cells, and evidence (B, 3, P) of the match."""
+        cosine = torch.matmul(unit(queries).transpose(1, 2), memory.keys)
+        apart = places.transpose(1, 2)[:, :, None] - memory.places.transpose(1, 2)[:, None]  # (B, P, N, 2)
+        distance = (apart[..., 0] ** 2 + (apart[..., 1] * self.aspect) ** 2 + 1e-6).sqrt()
+        logits = self.log_temperature.exp() * cosine + memory.log_gate - 20 * functional.softplus(self.reach) * distance
+        if masked is not None:
+            logits, cosine = logits.masked_fill(masked, MASKED), cosine.masked_fill(masked, -1.0)
+        weights = logits.softmax(2)
+        near = (cosine * (memory.log_gate / 2).exp()).amax(2)
+        evidence = [near, logits.logsumexp(2) / 5, (weights * cosine).sum(2)]
+        return logits, weights, torch.stack(evidence, 1)
+
+
+class PlaceCorrelation(SharpCorrelation):
+    """C = W a with sharp weights a over the confident cells; the first two rows of W start as the coordinates."""
+
+    def __init__(
+        self, channels: int, value_channels: int, height: int, width: int, candidates: int, places: Tensor
+    ) -> None:
+        super().__init__(candidates, height / width)
+        self.weight = nn.Parameter(torch.cat([places.flatten(2)[0], smooth_columns(channels - 2, height, width)]))
+        self.described, self.evidence = channels + value_channels, 3
+
+    def look(self, frame: Frame) -> Memory:
+        columns = self.weight.unflatten(1, frame.keys.shape[2:]).expand(len(frame.keys), -1, -1, -1)
+        return super().look(frame._replace(values=columns))
+
+    def read(self, memory: Memory, queries: Tensor, stored: Tensor, masked: Tensor | None = None) -> Reading:
+        """As the linear form's; the place is what W's first two rows say."""
+        values, places = stored[:, :-2], stored[:, -2:]
+        logits, weights, evidence = self.weigh(memory, queries, places, masked)
+        correlation = torch.matmul(memory.values, weights.transpose(1, 2))
+        return Reading(torch.cat([correlation, values], 1), correlation[:, :2], evidence, logits)
+
+
+class AttentionCorrelation(SharpCorrelation):
+    """Mean place and mean V of the current frame, by the sharp weights. No coordinates and no old V in the boxes."""
+
+    def __init__(self, value_channels: int, height: int, width: int, candidates: int) -> None:
+        super().__init__(candidates, height / width)
+        self.described, self.evidence = value_channels, value_channels + 3
+
+    def read(self, memory: Memory, queries: Tensor, stored: Tensor, masked: Tensor | None = None) -> Reading:
+        """Answers queries (B, c, P) with stored [V, place] (B, v + 2, P).
 
         Args:
-            keys: (B, c, h', w'), not normalised.
-            gate: (B, 1, h', w') in [0, 1].
-
-        Returns:
-            (B, c', c)
+            masked: (B, P, N) bool, cells of the memory that may not be found; training only.
         """
-        gated = (unit(keys) * gate).flatten(2)
-        return torch.matmul(self.weight, gated.transpose(1, 2))
+        values, places = stored[:, :-2], stored[:, -2:]
+        logits, weights, evidence = self.weigh(memory, queries, places, masked)
+        weights = weights.transpose(1, 2)
+        now, place = torch.matmul(memory.values, weights), torch.matmul(memory.places, weights)
+        return Reading(now, place, torch.cat([values, evidence], 1), logits)
 
-    @staticmethod
-    def correlate(summary: Tensor, queries: Tensor) -> Tensor:
-        """C of Eq. 2 for queries (B, c, P), not normalised: (B, c', P)."""
-        return torch.matmul(summary, unit(queries))
+
+def gather(maps: Tensor, cells: Tensor) -> Tensor:
+    """(B, c, h', w') at flat cells (B, P) -> (B, c, P)."""
+    return maps.flatten(2).gather(2, cells[:, None].expand(-1, maps.shape[1], -1))
 
 
 def dense_correlation(weight: Tensor, keys: Tensor, gate: Tensor, queries: Tensor) -> Tensor:
@@ -51,7 +172,7 @@ def dense_correlation(weight: Tensor, keys: Tensor, gate: Tensor, queries: Tenso
     return torch.einsum("kr,bpr->bkp", weight, cosines)
 
 
-def _smooth_columns(channels: int, height: int, width: int) -> Tensor:
+def smooth_columns(channels: int, height: int, width: int) -> Tensor:
     """Initial W: random low-frequency waves, so that neighbouring cells start with similar columns.
 
     Independent columns would have to be learnt cell by cell from the few objects that ever visit a cell.

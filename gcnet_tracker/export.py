@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from camtrack_core.networks.half import to_half
 from gcnet_tracker.config import INPUTS, OUTPUTS, PEAKS, SLOTS
+from gcnet_tracker.correlation import gather
 from gcnet_tracker.network import GCNet, to_xyxy
 
 OPSET = 20
@@ -43,7 +44,8 @@ class FrameGraph(nn.Module):
 
         Args:
             image: (1, H, W, 3) uint8, BGR, padded to the network's size.
-            queries, values: (1, c, 128) float32, stored [Q_i, V_i]; empty slots hold anything finite.
+            queries, values: (1, c, 128) and (1, v + 2, 128) float32, stored Q_i and [V_i, place]; empty slots
+                hold anything finite.
 
         Returns:
             As OUTPUTS names them: detections: boxes (128, 4) in pixels of the input, best first, scores (128,),
@@ -56,35 +58,30 @@ class FrameGraph(nn.Module):
         confidence, classes = features.heatmap.sigmoid().max(1, keepdim=True)
         peaks = confidence * (confidence == functional.max_pool2d(confidence, 3, 1, 1))  # Eq. 3
         scores, cells = peaks.flatten(1).topk(min(PEAKS, self.rows * self.columns))
-        new_queries, new_values = _gather(features.queries, cells), _gather(features.values, cells)
-        described = network.describe(features.summary, new_queries, new_values)
-        boxes = to_xyxy(network.boxes(described)) * self.pixels
+        new_queries, new_values = gather(features.queries, cells), gather(features.stored, cells)
+        detected = network.ask(features.memory, new_queries, new_values)
+        boxes = to_xyxy(detected.boxes) * self.pixels
 
-        described = network.describe(features.summary, queries, values)
-        track_boxes = network.boxes(described)
-        column = (track_boxes[:, 0] * self.columns).floor().clamp(0.0, self.columns - 1.0)
-        row = (track_boxes[:, 1] * self.rows).floor().clamp(0.0, self.rows - 1.0)
-        centres = (row * self.columns + column).long()
+        tracked = network.ask(features.memory, queries, values)
+        track_boxes = tracked.boxes
+        column = (track_boxes[:, 0] * self.columns).clamp(0.0, self.columns - 1.0).long()
+        row = (track_boxes[:, 1] * self.rows).clamp(0.0, self.rows - 1.0).long()
+        centres = row * self.columns + column
         refreshed = features.queries if self.refresh == "query" else features.keys
         outputs = (
             boxes[0].T, scores[0], classes.flatten(1).gather(1, cells)[0].to(torch.int32), new_queries, new_values,
-            (to_xyxy(track_boxes) * self.pixels)[0].T, network.confidence(described).sigmoid()[0],
-            _gather(refreshed, centres), _gather(features.values, centres),
+            (to_xyxy(track_boxes) * self.pixels)[0].T, tracked.confidence.sigmoid()[0],
+            gather(refreshed, centres), gather(features.stored, centres),
         )  # fmt: skip
         return tuple(x if x.dtype == torch.int32 else x.float() for x in outputs)
-
-
-def _gather(maps: Tensor, cells: Tensor) -> Tensor:
-    """(1, c, h', w') at flat cells (1, P) -> (1, c, P)."""
-    return maps.flatten(2).gather(2, cells[:, None].expand(-1, maps.shape[1], -1))
 
 
 def example_inputs(network: GCNet) -> tuple[Tensor, Tensor, Tensor]:
     """Inputs of the right shapes: noise and empty slots."""
     config = network.config
     image = torch.randint(0, 256, (1, config.height, config.width, 3), dtype=torch.uint8)
-    value_channels = network.box_norm.num_features - config.correlation_channels
-    return image, torch.zeros(1, config.channels, SLOTS), torch.zeros(1, value_channels, SLOTS)
+    value_channels = config.channels if config.local == "value" else 0
+    return image, torch.zeros(1, config.channels, SLOTS), torch.zeros(1, value_channels + 2, SLOTS)
 
 
 def export(

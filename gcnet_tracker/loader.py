@@ -6,11 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from camtrack_core.geometry.boxes import Floats, Integers
+from camtrack_core.datasets.frames import Labels
+from camtrack_core.geometry.boxes import Floats, area
+from camtrack_core.geometry.boxes import clip as clip_boxes
 from camtrack_core.training import augmentation
 from gcnet_tracker import targets
 from gcnet_tracker.clips import Clip
 from gcnet_tracker.config import NetworkConfig
+from gcnet_tracker.targets import UNKNOWN
 
 MAX_OBJECTS = 128  # a frame; the rest is dropped from the loss
 
@@ -18,7 +21,7 @@ Sample = dict[str, NDArray]
 
 
 class ClipSamples(Dataset):
-    """Random samples of clips: one frame (stage 1) or a pair 1 to `max_gap` frames apart (stage 2).
+    """Random samples of clips: one frame (stage 1) or a pair up to `max_gap` seconds apart (stage 2).
 
     Args:
         clips: drawn with probability proportional to `weights`.
@@ -26,69 +29,72 @@ class ClipSamples(Dataset):
     """
 
     def __init__(
-        self, clips: list[Clip], weights: Floats, network: NetworkConfig, frames: int, max_gap: int, seed: int
+        self, clips: list[Clip], weights: Floats, network: NetworkConfig, frames: int, max_gap: float, seed: int
     ) -> None:
         self.clips, self.network, self.frames, self.max_gap, self.seed = clips, network, frames, max_gap, seed
         self.weights = np.asarray(weights, float) / np.sum(weights)
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng((self.seed, self.frames, index))
-        clip = self.clips[rng.choice(len(self.clips), p=self.weights)]
-        chosen = self._choose(rng, len(clip))
+        number = int(rng.choice(len(self.clips), p=self.weights))
+        clip = self.clips[number]
+        chosen = self._choose(rng, clip)
         pictures = [clip.image(i) for i in chosen]
         height, width = self.network.height, self.network.width
-        view = augmentation.random_view(rng, pictures[0].shape[:2], width, height)
+        source = pictures[0].shape[:2]
+        view = augmentation.random_view(rng, source, width, height)
+        together = rng.random() < 0.5  # one view for both frames; else each has its own, as where a camera turns
         look = augmentation.random_look(rng)
         samples: list[Sample] = []
-        built: list[targets.Targets] = []
+        kept: list[Labels] = []
         for picture, i in zip(pictures, chosen, strict=True):
             labels, ignored = augmentation.see(view, clip.labels[i], clip.ignored[i])
-            labels = labels[:MAX_OBJECTS]
+            labels = labels[rng.permutation(len(labels))[:MAX_OBJECTS]]
             image = look.image(view.image(picture), rng)
             target = targets.build(
                 labels.xyxy, labels.class_ids, ignored, len(self.network.class_names), self.network.map_size
             )
-            samples.append(_pack(image, labels.xyxy, labels.ids, target, width, height))
-            built.append(target)
-            view = augmentation.shake(view, rng)
+            samples.append(_pack(image, labels.xyxy, target, width, height))
+            kept.append(labels)
+            last = view
+            view = augmentation.shake(view, rng) if together else _another(view, rng)
         sample = {key: np.stack([s[key] for s in samples]) for key in samples[0]}
+        sample["jitter"] = rng.uniform(-1, 1, (self.frames, MAX_OBJECTS, 2)).astype(np.float32)
         if self.frames == 2:
-            past, now = built
-            owner, confidence = targets.follow(past, samples[0]["row_ids"], samples[1]["row_ids"])
-            # a cell inside an object but assigned to none (Eq. 11) is neither a hit nor a miss of tracking
-            unclear = (past.peak > targets.ASSIGNED) & (past.owner < 0)
-            sample |= {
-                "track_owner": owner,
-                "track_confidence": confidence,
-                "track_counted": past.counted * now.counted * ~unclear,
-            }
-        sample.pop("row_ids")
+            everywhere = clip.labels[chosen[1]]
+            moved = clip_boxes(last.boxes(everywhere.xyxy), width, height)
+            seen = everywhere.ids[area(moved) > 0]
+            relation = np.full(MAX_OBJECTS, UNKNOWN, np.int64)
+            relation[: len(kept[0])] = targets.follow(kept[0].ids, kept[1].ids, seen)
+            chance = rng.random(MAX_OBJECTS, np.float32)
+            sample |= {"relation": relation, "clip": np.array(number), "chance": chance}
         return sample
 
-    def _choose(self, rng: np.random.Generator, length: int) -> list[int]:
+    def _choose(self, rng: np.random.Generator, clip: Clip) -> list[int]:
         """Frames of one sample, in order of time, or reversed: traffic may as well run backwards."""
+        first = int(rng.integers(len(clip)))
         if self.frames == 1:
-            return [int(rng.integers(length))]
-        gap = int(rng.integers(1, min(self.max_gap, max(length - 1, 1)) + 1)) if length > 1 else 0
-        first = int(rng.integers(length - gap))
-        pair = [first, first + gap]
-        return pair if rng.random() < 0.8 else pair[::-1]
+            return [first]
+        near = np.flatnonzero(np.abs(clip.times - clip.times[first]) <= self.max_gap)
+        near = near[near != first] if len(near) > 1 else near
+        return [first, int(rng.choice(near))]
 
 
-def _pack(
-    image: NDArray[np.uint8], xyxy: Floats, ids: Integers, target: targets.Targets, width: int, height: int
-) -> Sample:
+def _another(view: augmentation.View, rng: np.random.Generator) -> augmentation.View:
+    """A view of its own of the same scene: up to 15 % in scale and a fifth of the picture to each side."""
+    scale = float(np.exp(rng.uniform(-0.15, 0.15)))
+    centre = np.array([view.width, view.height]) / 2
+    shift = (view.shift - centre) * scale + centre + rng.uniform(-0.4, 0.4, 2) * centre
+    return augmentation.View(view.scale * scale, shift, view.flip, view.width, view.height)
+
+
+def _pack(image: NDArray[np.uint8], xyxy: Floats, target: targets.Targets, width: int, height: int) -> Sample:
     truth = np.zeros((MAX_OBJECTS, 4), np.float32)
     truth[: len(xyxy)] = xyxy / [width, height, width, height]
-    row_ids = np.full(MAX_OBJECTS, -1, np.int64)
-    row_ids[: len(ids)] = ids
     return {
         "image": np.ascontiguousarray(image.transpose(2, 0, 1)),
         "truth": truth,
         "objects": np.array(len(xyxy), np.float32),
         "heatmap": target.heatmap,
-        "owner": target.owner,
-        "weight": target.weight,
         "counted": target.counted,
-        "row_ids": row_ids,
     }

@@ -1,8 +1,8 @@
 """GCNet (paper Sec. 3.1): joint detection and tracking by global correlation.
 
 Read top to bottom: backbone, neck to F at stride 8, classification branch to the heatmap Yd, then Q, K, V and the
-boxes of Eq. 4 to 6. Detection asks the current frame's M = W K^ with the current queries, tracking asks it with the
-stored [Q_i, V_i] of each track; all weights but the confidence of tracks are shared.
+boxes of Eq. 4 to 6. Detection asks the current frame with the current queries, tracking asks it with the stored
+[Q_i, V_i] of each track; all weights but the confidence of tracks are shared.
 
 Two places where the paper is silent and this network decides:
 * Two of F's channels are the coordinates of its cells. A deep ResNet finds them in its zero padding, a small
@@ -22,7 +22,14 @@ from torch.nn import functional
 from camtrack_core.networks.backbone_base import Backbone
 from camtrack_core.networks.backbones import BACKBONES
 from gcnet_tracker.config import NetworkConfig
-from gcnet_tracker.correlation import GlobalCorrelation
+from gcnet_tracker.correlation import (
+    OFFSET,
+    AttentionCorrelation,
+    Frame,
+    LinearCorrelation,
+    Memory,
+    PlaceCorrelation,
+)
 from gcnet_tracker.position import EMBEDDINGS
 
 HEATMAP_PRIOR = 0.01  # confidence that the classification branch starts with, as in CornerNet
@@ -34,16 +41,24 @@ class FrameFeatures(NamedTuple):
     Attributes:
         heatmap: (B, n, h', w') logits of Yd.
         queries: (B, c, h', w') Q.
-        values: (B, c, h', w') V; zero channels in the ablation without V.
-        summary: (B, c', c) M = W K^, all that tracking needs of this frame.
+        stored: (B, v + 2, h', w') what a track keeps beside its query: V and its place, x and y in [0, 1].
+        memory: what tracking asks of this frame.
         keys: (B, c, h', w') K, not normalised, not gated.
     """
 
     heatmap: Tensor
     queries: Tensor
-    values: Tensor
-    summary: Tensor
+    stored: Tensor
+    memory: Memory
     keys: Tensor
+
+
+class Answer(NamedTuple):
+    """Boxes (B, 4, P), (x, y, w, h) as shares of the input; confidence logits (B, P); logits of the weights or None."""
+
+    boxes: Tensor
+    confidence: Tensor
+    logits: Tensor | None
 
 
 class ConvBlock(nn.Sequential):
@@ -107,6 +122,17 @@ class OpenGate(nn.Module):
         return torch.ones_like(heatmap[:, :1])
 
 
+class Values(nn.Module):
+    """V: a 1x1 convolution of the first `inputs` channels of F, which ends with two coordinates."""
+
+    def __init__(self, inputs: int, channels: int) -> None:
+        super().__init__()
+        self.inputs, self.convolution = inputs, nn.Conv2d(inputs, channels, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.convolution(features[:, : self.inputs])
+
+
 class NoValue(nn.Module):
     """Table 1, "Without V": no channels."""
 
@@ -121,6 +147,7 @@ class GCNet(nn.Module):
     """Global Correlation Network. Images are BGR (B, 3, H, W) in 0..255; boxes are (x, y, w, h) in [0, 1]."""
 
     position: Tensor
+    places: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -128,7 +155,6 @@ class GCNet(nn.Module):
         height, width = config.map_size
         c = config.channels
         value_channels = c if config.local == "value" else 0
-        described = config.correlation_channels + value_channels
 
         self.backbone: Backbone = BACKBONES[config.backbone]()
         self.neck = Neck(self.backbone.channels, c, height, width)
@@ -136,52 +162,78 @@ class GCNet(nn.Module):
         nn.init.constant_(_bias(to_heatmap), math.log(HEATMAP_PRIOR / (1 - HEATMAP_PRIOR)))
         self.classification = nn.Sequential(ConvBlock(c, c, 3), to_heatmap)
         self.register_buffer("position", EMBEDDINGS[config.position](c, height, width)[None], persistent=False)
+        self.register_buffer("places", (Coordinates(height, width).grid.flip(1) + 1) / 2, persistent=False)
         self.to_query, self.query_norm = nn.Conv2d(c, c, 1), nn.BatchNorm2d(c)
         self.to_key, self.key_norm = nn.Conv2d(c, c, 1), nn.BatchNorm2d(c)
-        self.to_value = nn.Conv2d(c, c, 1) if config.local == "value" else NoValue()
+        # the linear form finds a place in V; the others read it, and a coordinate in V would only repeat the old box
+        value_inputs = c if config.correlation == "linear" else c - 2
+        self.to_value = Values(value_inputs, c) if config.local == "value" else NoValue()
         self.gate = GATES[config.gate]()
-        self.correlation = GlobalCorrelation(config.correlation_channels, height, width)
+        self.correlation = self._correlation(value_channels)
+        described, evidence = self.correlation.described, self.correlation.evidence
         self.box_norm = nn.BatchNorm1d(described)
         self.to_box = nn.Conv1d(described, 4, 1)
-        self.confidence_norm = nn.BatchNorm1d(described)
-        self.to_confidence = nn.Conv1d(described, 1, 1)
+        self.to_confidence = nn.Sequential(
+            nn.BatchNorm1d(described + evidence), nn.Conv1d(described + evidence, 48, 1), nn.ReLU(), nn.Conv1d(48, 1, 1)
+        )
         self._start_from_priors()
+
+    def _correlation(self, value_channels: int) -> LinearCorrelation | PlaceCorrelation | AttentionCorrelation:
+        config = self.config
+        height, width = config.map_size
+        if config.correlation == "linear":
+            return LinearCorrelation(config.correlation_channels, value_channels, height, width)
+        candidates = config.candidates if config.gate == "confidence" else height * width
+        if config.correlation == "places":
+            channels = config.correlation_channels
+            return PlaceCorrelation(channels, value_channels, height, width, candidates, self.places)
+        return AttentionCorrelation(value_channels, height, width, candidates)
 
     def _start_from_priors(self) -> None:
         nn.init.normal_(self.to_box.weight, std=0.01)
-        # a box at its own cell, a tenth of the image wide and high
-        _bias(self.to_box).data = torch.tensor([0.5, 0.5, -2.3, -2.3])
-        if isinstance(self.to_value, nn.Conv2d):
+        # a box a tenth of the image wide and high, at its own cell
+        start = 0.5 if self.config.correlation == "linear" else 0.0
+        _bias(self.to_box).data = torch.tensor([start, start, -2.3, -2.3])
+        if isinstance(self.correlation, LinearCorrelation) and isinstance(self.to_value, Values):
             # F ends with the coordinates; V passes them on, normalised: uniform with a deviation of 1 / sqrt 3
             x, y = -1, -2
+            weight = self.to_value.convolution.weight.data
             for channel, output in ((x, 0), (y, 1)):
-                self.to_value.weight.data[channel] = 0
-                self.to_value.weight.data[channel, channel] = 1
+                weight[channel] = 0
+                weight[channel, channel] = 1
                 self.to_box.weight.data[:, channel] = 0
                 self.to_box.weight.data[output, channel] = 0.5 / 3**0.5
-        nn.init.normal_(self.to_confidence.weight, std=0.01)
 
     def forward(self, image: Tensor) -> FrameFeatures:
-        """One pass over the image (Eq. 4, and M of Eq. 2)."""
-        features = self.neck(self.backbone(image))
+        """One pass over the image."""
+        return self.correlate(self.features(image))
+
+    def features(self, image: Tensor) -> Tensor:
+        """F (B, c, h', w')."""
+        return self.neck(self.backbone(image))
+
+    def correlate(self, features: Tensor) -> FrameFeatures:
+        """Both branches over F: Eq. 4, and the current frame's side of the correlation."""
         heatmap = self.classification(features)
         queries = self.query_norm(self.to_query(features) + self.position)
         keys = self.key_norm(self.to_key(features) + self.position)
-        summary = self.correlation.summarise(keys, self.gate(heatmap))
-        return FrameFeatures(heatmap, queries, self.to_value(features), summary, keys)
+        values = self.to_value(features)
+        places = self.places.to(features.dtype).expand(len(features), -1, -1, -1)
+        memory = self.correlation.look(Frame(keys, self.gate(heatmap), values, places))
+        return FrameFeatures(heatmap, queries, torch.cat([values, places.to(values.dtype)], 1), memory, keys)
 
-    def describe(self, summary: Tensor, queries: Tensor, values: Tensor) -> Tensor:
-        """[C, V] of Eq. 6 for P positions: queries (B, c, P) and values (B, c, P) -> (B, c' + c, P)."""
-        return torch.cat([self.correlation.correlate(summary, queries), values], 1)
+    def ask(self, memory: Memory, queries: Tensor, stored: Tensor, masked: Tensor | None = None) -> Answer:
+        """Where the objects of queries (B, c, P) and stored [V, place] (B, v + 2, P) are in the frame of `memory`.
 
-    def boxes(self, described: Tensor) -> Tensor:
-        """Eq. 6: absolute boxes (B, 4, P), (x, y, w, h) as shares of the input's width and height."""
-        centre, log_size = self.to_box(self.box_norm(described)).split(2, dim=1)
-        return torch.cat([centre, log_size.clamp(-7, 1).exp()], 1)
-
-    def confidence(self, described: Tensor) -> Tensor:
-        """Logits (B, P) that the objects asked for are in the current image (the unshared layer of Fig. 4)."""
-        return self.to_confidence(self.confidence_norm(described)).squeeze(1)
+        Boxes are Eq. 6, by weights that detection and tracking share; only the confidence has layers of its own.
+        """
+        reading = self.correlation.read(memory, queries, stored, masked)
+        centre, log_size = self.to_box(self.box_norm(reading.described)).split(2, dim=1)
+        if reading.place is not None:
+            centre = reading.place + OFFSET * centre
+        boxes = torch.cat([centre, log_size.clamp(-7, 1).exp()], 1)
+        confidence = self.to_confidence(torch.cat([reading.described, reading.evidence], 1)).squeeze(1)
+        return Answer(boxes, confidence, reading.logits)
 
 
 def _bias(layer: nn.Conv1d | nn.Conv2d) -> Tensor:

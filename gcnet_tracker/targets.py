@@ -11,6 +11,7 @@ from camtrack_core.geometry.boxes import Floats, Integers
 from camtrack_core.training.gaussians import deviations
 from gcnet_tracker.config import STRIDE
 
+ABSENT, UNKNOWN = -2, -1  # instead of a row: not in the other frame; perhaps in it
 ASSIGNED = 0.3  # G above which a cell regresses an object's box (Eq. 11)
 
 
@@ -75,15 +76,16 @@ def build(xyxy: Floats, class_ids: Integers, ignored: Floats, classes: int, size
     return Targets(heatmap, owner, weight.astype(np.float32), counted.astype(np.float32), peak)
 
 
-def follow(targets: Targets, past_ids: Integers, ids: Integers) -> tuple[NDArray[np.int64], Floats]:
+def follow(past_ids: Integers, ids: Integers, seen: Integers) -> NDArray[np.int64]:
     """Where the objects of the past frame are in the current one (paper Sec. 3.2).
 
+    Args:
+        past_ids: (N,) of the past frame's objects.
+        ids: (M,) of the current frame's objects.
+        seen: ids of all that is in the current view, though it be too small, cut or hidden to be asked for.
+
     Returns:
-        owner: (h', w') int64, for cells assigned in the past frame: the row of the same object in the current
-            frame, -1 where it has none.
-        confidence: (h', w') float32, Ygt of the tracking confidence: 1 at those cells, 0 elsewhere.
+        (N,) row of the same object in the current frame; UNKNOWN where it is only seen, ABSENT where it is not there.
     """
-    row_of = {int(identity): row for row, identity in enumerate(ids)}
-    rows = np.array([row_of.get(int(identity), -1) for identity in past_ids] + [-1], np.int64)
-    owner = rows[targets.owner]
-    return owner, (owner >= 0).astype(np.float32)
+    row_of = dict.fromkeys(seen.tolist(), UNKNOWN) | {identity: row for row, identity in enumerate(ids.tolist())}
+    return np.array([row_of.get(identity, ABSENT) for identity in past_ids.tolist()], np.int64)

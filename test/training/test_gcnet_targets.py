@@ -57,12 +57,9 @@ def test_ignored_regions_are_not_counted_but_labels_inside_are() -> None:
 
 
 def test_tracking_follows_identities() -> None:
-    past = targets.build(
-        np.array([[0.0, 0, 40, 40], [100, 60, 140, 100]]), np.array([0, 0]), np.zeros((0, 4)), 1, (16, 24)
-    )
-    owner, confidence = targets.follow(past, np.array([7, 9]), np.array([4, 9]))
-    assert owner[10, 15] == 1 and confidence[10, 15] == 1  # 9 is row 1 of the current frame
-    assert owner[2, 2] == -1 and confidence[2, 2] == 0  # 7 has left
+    """9 is row 1 of the current frame, 5 is there but not asked for, 7 has left."""
+    rows = targets.follow(np.array([7, 9, 5]), np.array([4, 9]), np.array([4, 9, 5]))
+    assert rows.tolist() == [targets.ABSENT, 1, targets.UNKNOWN]
 
 
 def test_focal_loss_is_equation_9() -> None:

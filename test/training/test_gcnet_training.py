@@ -21,6 +21,7 @@ from gcnet_tracker.config import INPUTS, OUTPUTS, NetworkConfig, TrainingConfig
 from gcnet_tracker.export import FrameGraph, example_inputs, export
 from gcnet_tracker.loader import ClipSamples
 from gcnet_tracker.network import GCNet
+from gcnet_tracker.targets import UNKNOWN
 from gcnet_tracker.training import load_network, train
 
 torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
@@ -44,7 +45,7 @@ class Squares:
                 image[y : y + 28, x : x + 28] = tint
             boxes = np.concatenate([corners, corners + 28], 1)
             labels = Labels(np.array([5, 6]), boxes, np.array([0, 1]), np.ones(2))
-            yield Frame(1 + time, image, labels, np.array([[0.0, 60, 20, 72]]))
+            yield Frame(1 + time * 50_000_000, image, labels, np.array([[0.0, 60, 20, 72]]))
 
 
 @pytest.fixture(scope="module")
@@ -100,13 +101,17 @@ def test_a_view_holds_what_it_has_to(x: float, y: float, seed: int) -> None:
 
 
 def test_samples_repeat_and_pairs_share_identities(clip: Clip) -> None:
-    samples = ClipSamples([clip], np.ones(1), NETWORK, 2, 5, seed=3)
+    """The only known object is in both frames or has left the view of the second."""
+    samples = ClipSamples([clip], np.ones(1), NETWORK, 2, 1.0, seed=3)
+    followed = 0
     for index in range(12):
         one, two = samples[index], samples[index]
         assert all(np.array_equal(one[k], two[k]) for k in one)
-        followed = one["track_owner"] >= 0
-        assert np.array_equal(followed, one["track_confidence"] == 1)
-        assert not followed[one["owner"][0] < 0].any()  # only cells assigned in the past frame are followed
+        past, now = one["objects"]
+        followed += one["relation"][0] == 0
+        assert (one["relation"][0] == 0) == bool(past and now)
+        assert (one["relation"][int(past) :] == UNKNOWN).all()
+    assert followed >= 6
 
 
 def settings(**changes: object) -> TrainingConfig:
