@@ -29,19 +29,3 @@ def ciou_loss(boxes: Tensor, truth: Tensor) -> Tensor:
     with torch.no_grad():
         trade_off = shape / (1 - iou + shape + 1e-9)
     return 1 - iou + distance + trade_off * shape
-
-
-def box_loss(boxes: Tensor, truth: Tensor, owner: Tensor, weight: Tensor, aspect: float) -> Tensor:
-    """Eq. 10, summed: CIoU loss of the assigned cells.
-
-    Args:
-        boxes: (B, 4, P) (x1, y1, x2, y2), shares of the input's width and height.
-        truth: (B, N, 4) of the same, padded.
-        owner: (B, P) int, row of truth, -1 for none (Eq. 11).
-        weight: (B, P) beta.
-        aspect: the input's height over its width, which makes the distances those of pixels.
-    """
-    batch, cell = torch.nonzero(owner >= 0, as_tuple=True)
-    scale = boxes.new_tensor([1, aspect, 1, aspect])
-    losses = ciou_loss(boxes[batch, :, cell].float() * scale, truth[batch, owner[batch, cell]].float() * scale)
-    return (losses * weight[batch, cell]).sum()
