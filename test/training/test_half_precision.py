@@ -24,7 +24,8 @@ GEOMETRY = {"Div", "Floor", "Softmax", "ReduceL2", "TopK", "GatherElements", "Ma
 def test_indices_are_exact_where_half_precision_cannot_count_the_cells(tmp_path: Path) -> None:
     """7168 cells: counted in half precision, almost every second stored object is refreshed from a wrong one."""
     torch.manual_seed(0)
-    network = GCNet(NetworkConfig(backbone="yolox_nano", height=512, width=896, channels=16, correlation_channels=16))
+    config = {"channels": 16, "correlation_channels": 16, "correlation": "linear"}
+    network = GCNet(NetworkConfig(backbone="yolox_nano", height=512, width=896, **config))
     image, queries, values = example_inputs(network.eval())
     values[:, :2] = torch.randn(values[:, :2].shape)  # the centres of the boxes, all over the image
     given = {"image": image.numpy(), "queries": torch.randn(queries.shape).numpy(), "values": values.numpy()}
@@ -38,7 +39,7 @@ def test_indices_are_exact_where_half_precision_cannot_count_the_cells(tmp_path:
     assert (cells > 2048).mean() > 0.5 and len(np.unique(cells)) > 50
     deviation = full["track_queries"].std()
     wrong = np.abs(half["track_queries"] - full["track_queries"]).max(1) > 0.01 * deviation
-    assert wrong.mean() < 0.03  # boxes that lie on the edge of a cell
+    assert wrong.mean() < 0.06  # boxes that lie on the edge of a cell
 
 
 @pytest.mark.parametrize("model", [GCNET_DEMO, TIME3D_DEMO])
