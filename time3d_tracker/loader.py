@@ -88,9 +88,10 @@ class Statement:
         The boxes' centres move along with the statement: they stay at their pixels and at their depth.
         """
         cos, sin = np.cos(self.pitch), np.sin(self.pitch)
-        told = Pose(pose.rotation @ [[1, 0, 0], [0, cos, -sin], [0, sin, cos]], pose.translation)
+        turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], float)
+        told = Pose(pose.rotation @ turn, pose.translation)
         optical = pose.inverse().apply(boxes.centre) / np.array([self.focal, self.focal, 1.0])
-        scaled = intrinsics * [[self.focal, 1, 1], [1, self.focal, 1], [1, 1, 1]]
+        scaled = intrinsics * np.array([[self.focal, 1, 1], [1, self.focal, 1], [1, 1, 1.0]])
         return replace(boxes, centre=told.apply(optical)), scaled, told
 
     def height(self, true: float) -> float:

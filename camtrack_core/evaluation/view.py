@@ -170,7 +170,7 @@ def by_band(distance: Floats, values: Floats, function) -> Floats:  # type: igno
 
 
 def _asked(truth: Seen, own: tuple[str, ...]) -> NDArray[np.bool_]:
-    return np.isin(truth.class_names, own) & (truth.score > 0)
+    return np.asarray(np.isin(truth.class_names, own) & (truth.score > 0), bool)
 
 
 def _claims(
@@ -188,7 +188,8 @@ def _claims(
     neutral = np.any(beside & passes, axis=1).tolist()
     claimed = np.full(len(asked), np.inf)
     ranks: list[tuple[float, bool]] = []
-    rows = np.flatnonzero(np.isin(found.class_names, own) & (np.hypot(*found.place.T) <= REACH))
+    within = np.asarray(np.hypot(found.place[:, 0], found.place[:, 1]) <= REACH)
+    rows = np.flatnonzero(np.isin(found.class_names, own) & within)
     for row in rows[np.argsort(-found.score[rows], kind="stable")]:
         free = np.where(asked & np.isinf(claimed), cost[row], np.inf)
         if free.min(initial=np.inf) < limit:
