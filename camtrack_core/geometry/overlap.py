@@ -7,6 +7,7 @@ import numpy as np
 from camtrack_core.geometry.boxes import Boxes3D, Floats
 
 TOUCHING = 1e-9  # metres; corners this close to a side count as inside
+PARALLEL = 1e-9  # sine of the angle between sides that do not cross
 
 
 def iou_3d(a: Boxes3D, b: Boxes3D) -> Floats:
@@ -57,7 +58,9 @@ def _crossings(a: Floats, b: Floats) -> tuple[Floats, np.ndarray]:
     side_b = np.roll(b, -1, 1)[:, None] - start_b
     gap = start_b - start_a
     denominator = _cross(side_a, side_b)
-    parallel = np.abs(denominator) < TOUCHING**2
+    # Where sides lie on one line, rounding alone would say where they cross: their ends are inside, and that is enough.
+    lengths = np.linalg.norm(side_a, axis=-1) * np.linalg.norm(side_b, axis=-1)
+    parallel = np.abs(denominator) <= PARALLEL * lengths
     denominator = np.where(parallel, 1.0, denominator)
     s, t = _cross(gap, side_b) / denominator, _cross(gap, side_a) / denominator
     crossed = ~parallel & (s >= 0) & (s <= 1) & (t >= 0) & (t <= 1)

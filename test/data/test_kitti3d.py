@@ -66,6 +66,19 @@ def test_shared_ground_equals_polygon_clipping(
     assert ground_intersection(a, b)[0] == pytest.approx(clipped_area(outline(a), outline(b)), abs=1e-6)
 
 
+@given(st.floats(-7, 7), sides, sides, st.floats(0.1, 1), st.floats(-1, 1))
+def test_shared_ground_of_boxes_with_sides_on_one_line(
+    yaw: float, length: float, width: float, share: float, shift: float
+) -> None:
+    """A box within another of the same width, along which it is shifted: its own area, or what is left of it."""
+    a = box(1.0, -2.0, yaw, length, width)
+    moved = shift * length
+    b = box(1.0 + moved * np.cos(yaw), -2.0 + moved * np.sin(yaw), yaw, share * length, width)
+    low, high = max(-length / 2, moved - share * length / 2), min(length / 2, moved + share * length / 2)
+    assert ground_intersection(a, b)[0] == pytest.approx(max(high - low, 0) * width, abs=1e-6)
+    assert ground_intersection(b, a)[0] == pytest.approx(max(high - low, 0) * width, abs=1e-6)
+
+
 @pytest.mark.parametrize("yaw", [0.0, 0.3, np.pi / 2, 2.0, -np.pi])
 def test_equal_touching_and_separate_boxes(yaw: float) -> None:
     a = box(5.0, 1.0, yaw)
