@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from camtrack_core.config import Parameters
 from camtrack_core.training.config import TrainingParameters
@@ -46,6 +46,12 @@ class NetworkConfig(Parameters):
         if value % 32:
             raise ValueError(f"expected a multiple of 32 pixels, got {value}")
         return value
+
+    @model_validator(mode="after")
+    def _has_a_size(self) -> NetworkConfig:
+        if self.correlation == "attention" and self.local == "none":
+            raise ValueError("expected correlation linear or places with local none: attention needs V for sizes")
+        return self
 
     @property
     def map_size(self) -> tuple[int, int]:
