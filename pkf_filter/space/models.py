@@ -31,7 +31,6 @@ FAR = 1e8  # metres; a northing of UTM or a place in an earth-centred frame is n
 MIN_SIZE, MAX_SIZE = 0.05, 100.0  # metres
 MAX_SPEED = 100.0  # m/s; no measured velocity is higher
 SLOW_TURN = 1e-4  # rad over a step; below it the turn's integrals are taken as series
-SHAPE_GATE = 3.5  # deviations of yaw and size together beyond which a detection's shape says nothing
 
 # Columns of a table of class groups, and so of the parameters (N, 12) of the tracks
 TURNING, ACCELERATION, CLIMB, YAW_DRIFT, TURN_ACCELERATION, SIZE_DRIFT, SPEED, TURN_RATE = range(8)
@@ -171,13 +170,11 @@ def measurable(measurements: Floats) -> NDArray[np.bool_]:
 @compiled
 def innovations(
     measurements: Floats, states: Floats, covariance: Floats, noise: Floats, gate: float
-) -> tuple[Floats, Floats, Floats]:
-    """Differences (M, N, 7) of measurements (M, 7) from states (N, 10), and how pairs face and odd shapes, both (M, N).
+) -> tuple[Floats, Floats]:
+    """Differences (M, N, 7) of measurements (M, 7) from states (N, 10), and how the pairs face (M, N).
 
     The yaw difference lies in [-pi / 2, pi / 2): that of the measurement or of the measurement turned by 180 degrees.
-    A pair faces 1 where the measurement counts as it is, -1 where it counts as turned. Where yaw and size are beyond
-    SHAPE_GATE they count as not measured: the differences are 0, the pair faces 0, and the last result is the log
-    density of any shape over that of the expected one; it is 0 for all other pairs.
+    A pair faces 1 where the measurement counts as it is, -1 where it counts as turned.
 
     Args:
         covariance: (N, 10, 10) of the states, noise: (N, 7, 7) of their measurements.
@@ -186,7 +183,6 @@ def innovations(
     M, N = len(measurements), len(states)
     difference = np.empty((M, N, MEASUREMENT_SIZE))
     facing = np.empty((M, N))
-    odd = np.zeros((M, N))
     reach = np.empty((N, 2))
     for j in range(N):
         for a in range(X, Y + 1):
@@ -205,17 +201,7 @@ def innovations(
             half = (whole + np.pi / 2) % np.pi - np.pi / 2
             difference[k, j, YAW] = half
             facing[k, j] = -1.0 if abs(whole - half) > np.pi / 2 else 1.0
-            squared, expected = 0.0, 0.0
-            for a in range(YAW, MEASUREMENT_SIZE):
-                variance = covariance[j, a, a] + noise[j, a, a]
-                squared += difference[k, j, a] ** 2 / variance
-                expected -= np.log(2 * np.pi * variance) / 2
-            if squared > SHAPE_GATE**2:
-                difference[k, j, YAW:] = 0.0
-                facing[k, j] = 0.0
-                size = measurements[k, LENGTH] * measurements[k, WIDTH] * measurements[k, HEIGHT]
-                odd[k, j] = -np.log(np.pi * size) - expected
-    return difference, facing, odd
+    return difference, facing
 
 
 @compiled

@@ -18,7 +18,6 @@ from camtrack_core.geometry.camera import Camera, Pose
 from pkf_filter.filtering.linearised import linearised_update
 from pkf_filter.filtering.update import NONE
 from pkf_filter.image import models
-from pkf_filter.life import space_kernels as kernels
 from pkf_filter.space import models as world
 from pkf_filter.space import projection
 from pkf_filter.space.config import EVERYWHERE, SensorModel
@@ -35,7 +34,6 @@ class Linearisation(NamedTuple):
     Attributes:
         innovation: (M, N, m), H: (N, m, 10), V: (N, m, m), as in `linearised`.
         facing: (M, N) 1 where a measurement faces as the track does, -1 the opposite way, 0 where it does not tell.
-        odd: (M, N) log density of shapes that say nothing about the track, over the expected one's; 0 for all others.
         in_view: (N,) bool, whether the sensor can be expected to see the track.
         unhidden: (N,) share of a track's detections that the tracks before it leave.
     """
@@ -44,7 +42,6 @@ class Linearisation(NamedTuple):
     H: Floats
     V: Floats
     facing: Floats
-    odd: Floats
     in_view: NDArray[np.bool_]
     unhidden: Floats
 
@@ -80,12 +77,10 @@ class SpaceView:
         self, states: Floats, covariance: Floats, existence: Floats, parameters: Floats, gate: float
     ) -> Linearisation:
         V = self._noise(states, parameters)
-        innovation, facing, odd = world.innovations(self.measurements, states, covariance, V, gate)
+        innovation, facing = world.innovations(self.measurements, states, covariance, V, gate)
         H = np.empty((len(states), *world.MEASUREMENT_MATRIX.shape))
         H[:] = world.MEASUREMENT_MATRIX
-        covered = kernels.covered_by_bearing(states, np.asarray(self.pose.translation, np.float64), existence)
-        unhidden = 1.0 - self.sensor.occlusion * covered
-        return Linearisation(innovation, H, V, facing, odd, self._in_view(states), unhidden)
+        return Linearisation(innovation, H, V, facing, self._in_view(states), np.ones(len(states)))
 
     def log_clutter(self) -> Floats:
         """(M,) log density of false detections of even score, in the units of the measurements."""
@@ -172,8 +167,7 @@ class ImageView:
         innovation = self.detections.xyxy[:, None] - sides
         innovation[:, ~in_view] = np.inf  # beyond every gate
         unhidden = 1.0 - self.sensor.occlusion * self._covered(states, sides, existence)
-        nothing = np.zeros(innovation.shape[:2])
-        return Linearisation(innovation, H, V, nothing, nothing, in_view, unhidden)
+        return Linearisation(innovation, H, V, np.zeros(innovation.shape[:2]), in_view, unhidden)
 
     def _covered(self, states: Floats, sides: Floats, existence: Floats) -> Floats:
         """(N,) expected share of the images (N, 4) of tracks that lies behind those of tracks nearer to the camera.

@@ -24,10 +24,6 @@ class WorldState(NamedTuple):
         existence: (N,) float64, probability.
         confirmed: (N,) bool, whether the existence has ever reached the confirmation.
         shown: (N,) bool, whether the track is confirmed, and measured in space or still likely to exist.
-        visibility: (N, S) float64, probability that each sensor can detect the object, if it exists, at its last
-            frame, whose stamp is looked_ns: (N, S) int64.
-        rival_ns: (N,) int64, stamp since which an older track shares the place, -1 where none does.
-        born_ns: (N,) int64, stamp of the first measurement.
         seen_ns: (N,) int64, stamp of the last measurement, placed_ns: (N,) int64, of the last one in space.
         hits: (N,) float64, number of measurements in space.
         scores: (N,) float64, log odds, their mean: over the last measurements in space, over all while there are few.
@@ -46,10 +42,6 @@ class WorldState(NamedTuple):
     existence: Floats
     confirmed: NDArray[np.bool_]
     shown: NDArray[np.bool_]
-    visibility: Floats
-    looked_ns: Integers
-    rival_ns: Integers
-    born_ns: Integers
     seen_ns: Integers
     placed_ns: Integers
     hits: Floats
@@ -70,8 +62,8 @@ class WorldState(NamedTuple):
         return WorldState(*[np.concatenate(pair) for pair in zip(self, other, strict=True)])
 
 
-def no_tracks(modes: int = 0, sensors: int = 1) -> WorldState:
-    """A state of 0 tracks of K `modes` and S `sensors`."""
+def no_tracks(modes: int = 0) -> WorldState:
+    """A state of 0 tracks of K `modes`."""
     n, none, ids = world.STATE_SIZE, np.zeros(0), np.zeros(0, np.int64)
     return WorldState(
         mean=np.zeros((0, n)),
@@ -82,10 +74,6 @@ def no_tracks(modes: int = 0, sensors: int = 1) -> WorldState:
         existence=none,
         confirmed=none > 0,
         shown=none > 0,
-        visibility=np.zeros((0, sensors)),
-        looked_ns=np.zeros((0, sensors), np.int64),
-        rival_ns=ids,
-        born_ns=ids,
         seen_ns=ids,
         placed_ns=ids,
         hits=none,

@@ -48,7 +48,6 @@ class _Entry:
     """
 
     time_ns: int
-    sensor: str
     view: View
     evidence: Floats
     before_ns: int | None
@@ -67,7 +66,7 @@ class WorldTracker:
             class) and that were left out.
         approximated: steps so far whose association was too ambiguous for exact weights.
         time_ns: stamp of the newest measurement, nanoseconds; None before the first.
-        agreement: by sensor, the fading share of the confirmed tracks in its view that its detections find; low for a
+        agreement: by sensor, the fading share of the shown tracks in its view that its detections confirm; low for a
             sensor whose pose is wrong.
         offsets: by sensor, (3,) the fading mean of the innovations in their deviations: along its axes x, y, z, or in
             the image to the right, down and in size; far from 0 for a sensor whose pose is slightly wrong.
@@ -93,7 +92,7 @@ class WorldTracker:
         self.time_ns: int | None = None
         self.agreement = dict.fromkeys(self.sensors, 1.0)
         self.offsets: dict[str, Floats] = {name: np.zeros(3) for name in self.sensors}
-        self._state = no_tracks(self._modes, len(self.sensors))
+        self._state = no_tracks(self._modes)
         self._entries: deque[_Entry] = deque()
 
     def class_id(self, name: str) -> int:
@@ -157,7 +156,7 @@ class WorldTracker:
         later = self._later_than(time_ns)
         fresh, model = self._next_id, view.sensor
         evidence = kernels.evidence(view.scores, model.score_offset, model.score_slope)
-        entry = _Entry(time_ns, sensor, view, evidence, self.time_ns, self._state, agreement=self.agreement[sensor])
+        entry = _Entry(time_ns, view, evidence, self.time_ns, self._state, agreement=self.agreement[sensor])
         for each in [entry, *later]:
             self._process(each, fresh)
         self.agreement[sensor] += AGREEMENT_RATE * (entry.agreement - self.agreement[sensor])
@@ -199,7 +198,6 @@ class WorldTracker:
         association = self._correct(entry)
         self._rename(entry, association, fresh)
         self._end()
-        self._merge(entry.time_ns)
         self._start(entry, association)
 
     def _at(self, time_ns: int) -> WorldState:
@@ -219,24 +217,17 @@ class WorldTracker:
     def _correct(self, entry: _Entry) -> AssociationWeights:
         """Weights over all joint events of M detections and N tracks, and Eq. 16-17 with them.
 
-        A pair weighs r P_D f(score) N(z; h(x), S), a false detection its density, a missed track 1 - r P_D. P_D holds
-        that the sensor can detect the object at all; out of its view that is 0, and its silence says nothing.
+        A pair weighs r P_D f(score) N(z; h(x), S), a false detection its density, a missed track 1 - r P_D.
         """
         config, state, view = self.config, self._state, entry.view
         seen = view.linearised(state.mean, state.covariance, state.existence, self._table[state.groups], config.gate)
         _, log_density = gaussian(seen.innovation, seen.H, seen.V, state.covariance, config.gate)
-        log_density += np.where(seen.odd != 0.0, np.log(config.shape_mismatch) + seen.odd, 0.0)
-        visibility, chance = self._visibility(entry, seen), kernels.CHANCE * seen.in_view
-        detected = visibility * chance
+        sensor = view.sensor
+        detected = seen.unhidden * kernels.detection_probabilities(
+            seen.in_view, state.scores, sensor.detection_probability, sensor.score_offset, sensor.detection_slope
+        )
         log_likelihood, log_missed = kernels.event_weights(
-            log_density,
-            state.existence,
-            detected,
-            config.class_mismatch,
-            config.group_mismatch,
-            view.class_ids,
-            state.classes,
-            self._groups,
+            log_density, state.existence, detected, config.class_mismatch, view.class_ids, state.classes, self._groups
         )
         log_clutter = view.log_clutter() - entry.evidence
         association = association_weights(log_likelihood, log_clutter, log_missed, MAX_STATES)
@@ -244,35 +235,12 @@ class WorldTracker:
         if config.identities == "resolved":
             association = with_resolved_identities(association)
         if len(state.ids):
-            expected, found = kernels.expected_and_found(
-                state.existence * state.confirmed, seen.in_view, seen.unhidden, association.missed
-            )
+            expected, found = kernels.expected_and_found(state.shown, seen.in_view, seen.unhidden, association.missed)
             if expected:
                 entry.agreement = found / expected
             existence = life.posterior(state.existence, detected, association.missed)
-            visibility = life.visible(state.existence, visibility, chance, association.missed)
             self._update(entry, seen, association, existence)
-            self._look(entry, visibility)
         return association
-
-    def _visibility(self, entry: _Entry, seen: Linearisation) -> Floats:
-        """(N,) probability that the sensor can detect each object now, before its detections are looked at."""
-        state, sensor, column = self._state, entry.view.sensor, self._column(entry)
-        shares = kernels.detected_shares(
-            state.scores, sensor.detection_probability, sensor.score_offset, sensor.detection_slope
-        )
-        dt = (entry.time_ns - state.looked_ns[:, column]) / SECOND
-        return kernels.detectable(state.visibility[:, column].copy(), shares, seen.unhidden, sensor.miss_time, dt)
-
-    def _look(self, entry: _Entry, visibility: Floats) -> None:
-        """Keep what the sensor's frame has told about which objects it can detect."""
-        column = self._column(entry)
-        kept, looked_ns = self._state.visibility.copy(), self._state.looked_ns.copy()
-        kept[:, column], looked_ns[:, column] = visibility, entry.time_ns
-        self._state = self._state._replace(visibility=kept, looked_ns=looked_ns)
-
-    def _column(self, entry: _Entry) -> int:
-        return list(self.sensors).index(entry.sensor)
 
     def _update(self, entry: _Entry, seen: Linearisation, association: AssociationWeights, existence: Floats) -> None:
         config, state, view, weights = self.config, self._state, entry.view, association.weights
@@ -281,8 +249,7 @@ class WorldTracker:
             entry.offsets = view.along_own_axes(offsets)
         state = self._corrected(state, seen, view, weights)
         yaw = state.mean[:, world.YAW].copy()
-        velocity = state.mean[:, world.VX : world.VY + 1].copy()
-        facing = kernels.turned_back(state.mean[:, world.YAW], velocity, state.facing, seen.facing, weights)
+        facing = kernels.turned_back(state.mean[:, world.YAW], state.facing, seen.facing, weights)
         if self._modes:
             state.mode_mean[:, :, world.YAW] += (state.mean[:, world.YAW] - yaw)[:, None]
             world.keep_plausible(state.mode_mean.reshape(-1, world.STATE_SIZE))
@@ -337,14 +304,7 @@ class WorldTracker:
         )
         motions = motions_after(state.motions, view.detections.motions, association.weights)
         self._state = state._replace(
-            hits=hits,
-            scores=scores,
-            votes=votes,
-            classes=classes,
-            groups=self._groups[classes],
-            motions=motions,
-            placed_ns=placed_ns,
-            shown=shown,
+            hits=hits, scores=scores, votes=votes, classes=classes, motions=motions, placed_ns=placed_ns, shown=shown
         )
 
     # --- Births and deaths
@@ -358,47 +318,14 @@ class WorldTracker:
         if len(alive) < len(state.ids):
             self._state = state.rows(alive)
 
-    def _merge(self, time_ns: int) -> None:
-        """Tracks that share a place with an older one for `merge_time` become one with it; the older id stays.
-
-        What has been measured last is kept. An older track that was missed while the younger one was measured elsewhere
-        has strayed: it ends, and the younger keeps its id.
-        """
-        state, config = self._state, self.config
-        older = kernels.rivals(state.mean, state.ids, config.same_object)
-        since = np.where(older < 0, -1, np.where(state.rival_ns < 0, time_ns, state.rival_ns))
-        self._state = state._replace(rival_ns=since)
-        over = (since >= 0) & (time_ns - since >= config.merge_time * SECOND)
-        if not over.any():
-            return
-        ids, kept = state.ids.copy(), np.ones(len(state.ids), np.bool_)
-        for young in over.nonzero()[0].tolist():
-            old = int(older[young])
-            if not (kept[old] and kept[young]):
-                continue
-            if state.seen_ns[old] >= state.seen_ns[young]:
-                kept[young] = False
-            else:
-                kept[old] = False
-                if state.born_ns[young] > state.seen_ns[old] or state.seen_ns[old] >= since[young]:
-                    ids[young] = ids[old]
-        self._state = self._state._replace(ids=ids).rows(kept.nonzero()[0])
-
     def _start(self, entry: _Entry, association: AssociationWeights) -> None:
         """Births: detections exist, as tracks, with the probability that they are true and of no track yet."""
         view, config = entry.view, self.config
         if not isinstance(view, SpaceView):  # an image does not tell how far away an object is
             return
         odds = config.birth_existence / (1 - config.birth_existence) * np.exp(entry.evidence)
-        existence = kernels.births(
-            association.clutter * odds / (1 + odds),
-            config.min_birth,
-            view.measurements,
-            self._state.mean,
-            self._state.existence,
-            config.same_object,
-        )
-        rows = existence.nonzero()[0]
+        existence = association.clutter * odds / (1 + odds)
+        rows = (existence >= config.min_birth).nonzero()[0]
         if not len(rows):
             return
         classes = view.class_ids[rows]
@@ -413,13 +340,7 @@ class WorldTracker:
         mode_probability, mode_mean, mode_covariance = interacting.new_modes(
             mean, covariance, self._turning[groups], self._modes
         )
-        visibility = np.tile([sensor.detection_probability for sensor in self.sensors.values()], (len(rows), 1))
-        visibility[:, self._column(entry)] = 1.0
         born = WorldState(
-            visibility=visibility,
-            looked_ns=np.full(visibility.shape, entry.time_ns),
-            rival_ns=np.full(len(rows), -1),
-            born_ns=seen_ns,
             mean=mean,
             covariance=covariance,
             ids=ids,
