@@ -1,4 +1,4 @@
-"""Training targets (paper Eq. 7, 8 and 11). Pure functions of numpy arrays, run by the data loader."""
+"""Training targets (paper Eq. 7 and 8). Pure functions of numpy arrays, run by the data loader."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from camtrack_core.training.gaussians import deviations
 from gcnet_tracker.config import STRIDE
 
 ABSENT, UNKNOWN = -2, -1  # instead of a row: not in the other frame; perhaps in it
-ASSIGNED = 0.3  # G above which a cell regresses an object's box (Eq. 11)
+LABELLED = 0.3  # G above which a cell is a labelled object's
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,11 @@ class Targets:
 
     Attributes:
         heatmap: (n, h', w') float32, Ygt of Eq. 7.
-        owner: (h', w') int64, row of the object whose box the cell regresses, -1 for none (Eq. 11).
-        weight: (h', w') float32, 2 at centres, 1 at other assigned cells, 0 elsewhere.
         counted: (h', w') float32, 0 inside ignored regions, where no loss is taken.
-        peak: (h', w') float32, the largest G of any object, of any class.
     """
 
     heatmap: Floats
-    owner: Integers
-    weight: Floats
     counted: Floats
-    peak: Floats
 
 
 def gaussians(xyxy: Floats, height: int, width: int) -> Floats:
@@ -56,24 +50,15 @@ def build(xyxy: Floats, class_ids: Integers, ignored: Floats, classes: int, size
     """
     height, width = size
     heatmap = np.zeros((classes, height, width), np.float32)
-    owner = np.full((height, width), -1, np.int64)
-    weight = np.zeros((height, width), np.float32)
     counted = np.ones((height, width), np.float32)
-    peak = np.zeros((height, width), np.float32)
     for x1, y1, x2, y2 in np.clip(ignored / STRIDE, 0, [width, height, width, height]):
         counted[int(np.floor(y1)) : int(np.ceil(y2)), int(np.floor(x1)) : int(np.ceil(x2))] = 0
     if len(xyxy):
         g = gaussians(xyxy, height, width)
         for row, class_id in zip(g, class_ids, strict=True):
             np.maximum(heatmap[class_id], row, out=heatmap[class_id])
-        best = g.max(0)
-        alone = g.sum(0) - best < ASSIGNED
-        owner = np.where((best > ASSIGNED) & alone, g.argmax(0), -1)
-        centres = (best == 1) & (owner >= 0)
-        weight = (owner >= 0).astype(np.float32) + centres
-        peak = best.astype(np.float32)
-        counted = np.maximum(counted, best > ASSIGNED)  # a labelled object inside an ignored region counts
-    return Targets(heatmap, owner, weight.astype(np.float32), counted.astype(np.float32), peak)
+        counted = np.maximum(counted, g.max(0) > LABELLED)  # a labelled object inside an ignored region counts
+    return Targets(heatmap, counted.astype(np.float32))
 
 
 def follow(past_ids: Integers, ids: Integers, seen: Integers) -> NDArray[np.int64]:

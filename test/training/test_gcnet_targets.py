@@ -28,7 +28,7 @@ boxes = st.lists(
 
 @settings(max_examples=40)
 @given(boxes)
-def test_targets_are_equations_7_and_11(rows: list[tuple[float, float, float, float, int]]) -> None:
+def test_heatmaps_are_equation_7(rows: list[tuple[float, float, float, float, int]]) -> None:
     xyxy = np.array([[x, y, x + w, y + h] for x, y, w, h, _ in rows]).reshape(-1, 4)
     keep = (xyxy[:, 2:] + xyxy[:, :2] < [2 * 192, 2 * 128]).all(1)
     xyxy, classes = xyxy[keep], np.array([r[4] for r in rows], int)[keep]
@@ -42,12 +42,6 @@ def test_targets_are_equations_7_and_11(rows: list[tuple[float, float, float, fl
         for k in range(2):
             expected = max((v for v, c in zip(values, classes, strict=True) if c == k), default=0)
             assert result.heatmap[k, i, j] == pytest.approx(expected, abs=1e-6)
-        best = max(values, default=0)
-        assigned = best > 0.3 and sum(values) - best < 0.3
-        assert (result.owner[i, j] >= 0) == assigned
-        assert result.weight[i, j] == (0 if not assigned else 2 if best == 1 else 1)
-        if assigned:
-            assert values[result.owner[i, j]] == best
 
 
 def test_ignored_regions_are_not_counted_but_labels_inside_are() -> None:
