@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from camtrack_core.errors import ConfigurationError
-from camtrack_core.runtime.session import Device, Precision
+from camtrack_core.runtime.base import Device, Precision
 
 
 class Parameters(BaseModel):

@@ -18,6 +18,7 @@ OUTPUTS = (
     "boxes", "scores", "class_ids", "new_queries", "new_values",
     "track_boxes", "track_confidences", "track_queries", "track_values",
 )  # fmt: skip
+RESIDENT = ("new_queries", "new_values", "track_queries", "track_values")  # outputs that only later frames need
 
 
 class NetworkConfig(Parameters):

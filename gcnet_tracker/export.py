@@ -45,7 +45,7 @@ class FrameGraph(nn.Module):
         Args:
             image: (1, H, W, 3) uint8, BGR, padded to the network's size.
             queries, values: (1, c, 128) and (1, v + 2, 128) float32, stored Q_i and [V_i, place]; empty slots
-                hold anything finite.
+                hold anything.
 
         Returns:
             As OUTPUTS names them: detections: boxes (128, 4) in pixels of the input, best first, scores (128,),

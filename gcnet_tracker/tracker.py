@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from camtrack_core.errors import ModelError
 from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers, area, clip, iou
 from camtrack_core.geometry.tracks import Tracks2D
-from camtrack_core.runtime import Device, Precision, Session, expect_names, open_session
-from gcnet_tracker.config import INPUTS, OUTPUTS, SLOTS, TrackerConfig
+from camtrack_core.runtime import Device, Precision, Session, Stored, expect_names, open_session
+from gcnet_tracker.config import INPUTS, OUTPUTS, RESIDENT, SLOTS, TrackerConfig
 
 PADDING = 114  # grey level below and right of the picture, as in training
 DEMO_MODEL = Path(__file__).parent / "weights" / "gcnet_demo.onnx"
@@ -33,12 +33,12 @@ class FrameOutput:
     """
 
     detections: Boxes2D
-    queries: Floats
-    values: Floats
+    queries: Stored
+    values: Stored
     track_boxes: Floats
     track_confidences: Floats
-    track_queries: Floats
-    track_values: Floats
+    track_queries: Stored
+    track_values: Stored
 
 
 class GCNetModel:
@@ -50,7 +50,7 @@ class GCNetModel:
     def __init__(
         self, path: Path = DEMO_MODEL, device: Device = "auto", threads: int = 0, precision: Precision = "auto"
     ) -> None:
-        self.session: Session = open_session(path, device, threads, precision)
+        self.session: Session = open_session(path, device, threads, precision, RESIDENT)
         metadata = self.session.metadata
         if metadata.get("camtrack_model") != "gcnet":
             raise ModelError(f"{path}: expected a graph exported by gcnet_tracker, got {dict(metadata) or 'another'}")
@@ -62,10 +62,10 @@ class GCNetModel:
             raise ModelError(f"{path}: states an input of {stated}, its graph takes {self.height}x{self.width}")
         self._input = np.full((1, self.height, self.width, 3), PADDING, np.uint8)
 
-    def slots(self) -> tuple[Floats, Floats]:
+    def slots(self) -> tuple[Stored, Stored]:
         """Empty stored features: queries and values, (c, 128) float32 each."""
         shapes = self.session.input_shapes
-        return np.zeros(shapes["queries"][1:], np.float32), np.zeros(shapes["values"][1:], np.float32)
+        return self.session.store(shapes["queries"][1:]), self.session.store(shapes["values"][1:])
 
     def prepare(self, image: NDArray[np.uint8]) -> float:
         """Puts an image (H, W, 3) BGR into the input, top left, rest padded; returns its scale."""
@@ -79,9 +79,9 @@ class GCNetModel:
         self._input[0, :rows, columns:] = PADDING
         return scale
 
-    def infer(self, scale: float, size: tuple[int, int], queries: Floats, values: Floats) -> FrameOutput:
+    def infer(self, scale: float, size: tuple[int, int], queries: Stored, values: Stored) -> FrameOutput:
         """Runs the graph on the prepared image of `size` (height, width) and the stored features (c, 128)."""
-        o = self.session.run({"image": self._input, "queries": queries[None], "values": values[None]})
+        o = self.session.run({"image": self._input, "queries": [queries], "values": [values]})
         height, width = size
         detections = Boxes2D(
             clip(o["boxes"] / scale, width, height),
@@ -158,9 +158,8 @@ class Tracker:
         self._ids[~alive] = 0
         self._is_track = alive
         self._boxes[alive] = frame.track_boxes[alive]
-        # a copy: the session owns its outputs, and they are the inputs of the next run
-        self._queries = np.where(alive, frame.track_queries, 0).astype(np.float32)
-        self._values = np.where(alive, frame.track_values, 0).astype(np.float32)
+        self._queries[:] = frame.track_queries  # those of free slots are read by nobody
+        self._values[:] = frame.track_values
 
     def _start(self, frame: FrameOutput) -> None:
         """Detections that no track explains become tracks or candidates."""
@@ -176,8 +175,9 @@ class Tracker:
         self._confidences[slots] = detections.scores[new]
         self._boxes[slots] = detections.xyxy[new]
         self._class_ids[slots] = detections.class_ids[new]
-        self._queries[:, slots] = frame.queries[:, new]
-        self._values[:, slots] = frame.values[:, new]
+        for slot, row in zip(slots.tolist(), new.tolist(), strict=True):
+            self._queries[:, slot] = frame.queries[:, row]
+            self._values[:, slot] = frame.values[:, row]
 
     def _unexplained(self, detections: Boxes2D) -> Integers:
         """Rows of the detections that start something, best first: what starts a track takes part in T at once."""

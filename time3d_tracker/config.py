@@ -20,6 +20,7 @@ INPUTS = ("image", "projection", "height", "pitch_deviation", "past_features", "
           "motion")  # fmt: skip
 OUTPUTS = ("scores", "class_ids", "boxes2d", "centres", "sizes", "yaws", "usable", "deviations", "reid", "features",
            "association", "velocities", "attributes")  # fmt: skip
+RESIDENT = ("reid", "features")  # outputs that the host has no use for
 
 # Class means (length, width, height) in metres, from which dimensions are predicted as logarithmic residuals.
 CLASS_SIZES = {

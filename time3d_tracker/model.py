@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,15 +15,15 @@ from numpy.typing import NDArray
 from camtrack_core.errors import ModelError
 from camtrack_core.geometry.boxes import Floats, Integers
 from camtrack_core.geometry.camera import Pose
-from camtrack_core.runtime import Device, Precision, Session, expect_names, open_session
+from camtrack_core.runtime import Device, Input, Precision, Session, Stored, expect_names, open_session
 from time3d_tracker import level
-from time3d_tracker.config import INPUTS, MEMORY, OUTPUTS
+from time3d_tracker.config import INPUTS, MEMORY, OUTPUTS, RESIDENT
 
 DEMO_MODEL = Path(__file__).parent / "weights" / "time3d_demo.onnx"
 PADDING = 114  # grey level below and right of the picture, as in training
 STILL = np.array([0.0, 0, 0, 0, 1], np.float32)
 
-Outputs = dict[str, NDArray]  # as OUTPUTS names them, of one camera
+Outputs = dict[str, Any]  # as OUTPUTS names them, of one camera: arrays, those of RESIDENT where the session is
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Remembered:
 
     time_ns: int
     pose: Pose | None
-    features: Floats
+    features: Stored
     centres: Floats
     valid: NDArray[np.bool_]
     ids: Integers
@@ -81,7 +82,7 @@ class Time3DModel:
     """
 
     def __init__(self, path: Path, device: Device = "auto", threads: int = 0, precision: Precision = "auto") -> None:
-        self.session: Session = open_session(path, device, threads, precision)
+        self.session: Session = open_session(path, device, threads, precision, RESIDENT)
         metadata = self.session.metadata
         if metadata.get("camtrack_model") != "time3d":
             raise ModelError(f"{path}: expected a graph exported by time3d_tracker, got {dict(metadata) or 'another'}")
@@ -91,6 +92,7 @@ class Time3DModel:
         shapes = self.session.input_shapes
         self.cameras, self.height, self.width, _ = shapes["image"]
         _, _, self.slots, self.channels = shapes["past_features"]
+        self._nothing = self.session.store((self.slots, self.channels))
         self._input = np.full((self.cameras, self.height, self.width, 3), PADDING, np.uint8)
 
     def prepare(self, image: NDArray[np.uint8], camera: int) -> float:
@@ -116,13 +118,13 @@ class Time3DModel:
             answer["boxes2d"] = answer["boxes2d"] / scale
         return answers
 
-    def _told(self, queries: Sequence[Query], scales: Sequence[float]) -> dict[str, NDArray]:
+    def _told(self, queries: Sequence[Query], scales: Sequence[float]) -> dict[str, Input]:
         """All inputs but the image; cameras that are not asked see a level road and remember nothing."""
         cameras = self.cameras
         level_camera = np.array([[self.width, 0, self.width / 2], [0, self.width, self.height / 2], [0, 0, 1]])
         projection = np.tile(level_camera.astype(np.float32), (cameras, 1, 1))
         height, pitch_deviation = np.zeros(cameras, np.float32), np.zeros(cameras, np.float32)
-        features = np.zeros((cameras, MEMORY, self.slots, self.channels), np.float32)
+        features = [self._nothing] * (cameras * MEMORY)
         centres = np.zeros((cameras, MEMORY, self.slots, 3), np.float32)
         valid = np.zeros((cameras, MEMORY, self.slots), np.float32)
         elapsed, motion = np.zeros((cameras, MEMORY), np.float32), np.tile(STILL, (cameras, MEMORY, 1))
@@ -130,7 +132,7 @@ class Time3DModel:
             projection[camera] = np.diag([scale, scale, 1.0]) @ query.projection
             height[camera], pitch_deviation[camera] = query.height, query.pitch_deviation
             for row, past in enumerate(query.memory):
-                features[camera, row], centres[camera, row] = past.features, past.centres
+                features[MEMORY * camera + row], centres[camera, row] = past.features, past.centres
                 valid[camera, row] = past.valid
                 elapsed[camera, row] = (query.time_ns - past.time_ns) * 1e-9
                 if query.pose is not None and past.pose is not None:

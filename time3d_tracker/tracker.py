@@ -18,8 +18,9 @@ from scipy.optimize import linear_sum_assignment
 from camtrack_core.geometry.boxes import Boxes3D, Detections3D, Floats, Integers
 from camtrack_core.geometry.camera import Pose, check_intrinsics
 from camtrack_core.geometry.tracks import Tracks3D
+from camtrack_core.runtime import Stored
 from time3d_tracker import level
-from time3d_tracker.config import MEMORY, TrackerConfig
+from time3d_tracker.config import MEMORY, RESIDENT, TrackerConfig
 from time3d_tracker.model import Outputs, Query, Remembered, Time3DModel
 
 ACROSS = 0.25  # deviation across the line of sight, as a share of that along it
@@ -121,9 +122,10 @@ class Tracker:
         usable = finite & (out["usable"] > 0.5)
         found = ~(out["scores"] < self.config.detection_threshold)  # what has NaN for a score is counted below
         left_out = int((found & ~usable).sum())
+        features = _remembered(out, finite)
         out = _cleaned(out, finite)
         ids = self._assign(out, found & usable, view.time_ns, pose)
-        features, centres, velocities = out["features"], out["centres"], out["velocities"]
+        centres, velocities = out["centres"], out["velocities"]
         self._remember(Remembered(view.time_ns, pose, features, centres, ids > 0, ids, velocities))
         turn = tilted.rotation.T @ level_pose.rotation  # level to optical
         upright = Pose(turn @ level.UPRIGHT.rotation.T, np.zeros(3))
@@ -219,17 +221,28 @@ def _tracks(out: Outputs, rows: Integers, ids: Integers) -> Tracks3D:
 
 
 def _finite(out: Outputs) -> NDArray[np.bool_]:
-    """(K,) slots of which the graph says nothing but numbers; the association is between slots."""
-    values = (value.reshape(len(value), -1) for name, value in out.items() if name != "association")
+    """(K,) slots of which the graph says nothing but numbers; the association is between slots.
+
+    Resident outputs are not looked at: velocities and attributes are computed from the features.
+    """
+    unseen = ("association", *RESIDENT)
+    values = (value.reshape(len(value), -1) for name, value in out.items() if name not in unseen)
     return np.isfinite(np.concatenate(list(values), 1)).all(1)
 
 
+def _remembered(out: Outputs, finite: NDArray[np.bool_]) -> Stored:
+    """(K, d) features, with 0 for slots that are not finite: a mask does not keep NaN out of a sum."""
+    features: Stored = out["features"].copy()
+    for slot in np.flatnonzero(~finite).tolist():
+        features[slot] = 0
+    return features
+
+
 def _cleaned(out: Outputs, finite: NDArray[np.bool_]) -> Outputs:
-    """The same with 0 for slots that are not finite: the graph must not meet them again, for a mask does not keep NaN
-    out of a sum."""
+    """What the host looks at, with 0 for slots that are not finite."""
     cleaned = {"association": np.nan_to_num(out["association"], posinf=0, neginf=0)}
     for name, values in out.items():
-        if name != "association":
+        if name not in cleaned and name not in RESIDENT:
             cleaned[name] = np.where(finite.reshape(-1, *[1] * (values.ndim - 1)), values, 0)
     return cleaned
 

@@ -1,5 +1,6 @@
 """Inference sessions: one small Protocol over ONNX Runtime and OpenVINO."""
 
-from camtrack_core.runtime.session import Device, Precision, Session, expect_names, open_session
+from camtrack_core.runtime.base import Device, Input, Precision, Session, Stored, expect_names
+from camtrack_core.runtime.session import open_session
 
-__all__ = ["Device", "Precision", "Session", "expect_names", "open_session"]
+__all__ = ["Device", "Input", "Precision", "Session", "Stored", "expect_names", "open_session"]

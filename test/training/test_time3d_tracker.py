@@ -14,7 +14,7 @@ from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Pose
 from camtrack_core.runtime import Device
 from time3d_tracker import level
 from time3d_tracker.batch import Batch
-from time3d_tracker.config import INPUTS, MEMORY, OUTPUTS, TrackerConfig
+from time3d_tracker.config import INPUTS, MEMORY, OUTPUTS, RESIDENT, TrackerConfig
 from time3d_tracker.export import FrameGraph, example_inputs, export, resized
 from time3d_tracker.model import Outputs, Query, Time3DModel
 from time3d_tracker.tracker import Result, Tracker, View
@@ -247,7 +247,7 @@ NUMBERS = tuple(name for name in OUTPUTS if name != "class_ids")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("name", [name for name in NUMBERS if name not in ("reid", "association")])
+@pytest.mark.parametrize("name", [name for name in NUMBERS if name not in (*RESIDENT, "association")])
 def test_objects_that_are_not_finite_never_leave_and_are_not_remembered(name: str, value: float) -> None:
     model = Scripted([[(1, 0.9), (2, 0.9)]] * 2)
     answer = model.answer

@@ -48,6 +48,25 @@ def test_a_session_says_and_does_what_the_graph_has(tmp_path: Path, engine: Devi
 
 
 @engines
+def test_an_input_may_come_in_parts_and_the_number_of_frames_may_be_free(tmp_path: Path, engine: Device) -> None:
+    free = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["frames", 2, 3, 4]) for n in ("x", "y")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", free[:1], free[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "g.onnx")
+    session = open_session(tmp_path / "g.onnx", engine)
+    assert session.input_shapes == {"x": (-1, 2, 3, 4)}
+    for frames in (3, 1):
+        parts = [session.store((3, 4)) for _ in range(2 * frames)]
+        for number, part in enumerate(parts):
+            part[:] = np.full((3, 4), number, np.float32)
+        parts[0][:, 1] = parts[1][:, 0]
+        (out,) = session.run({"x": parts}).values()
+        expected = np.repeat(np.arange(2 * frames, dtype=np.float32), 12).reshape(frames, 2, 3, 4)
+        expected[0, 0, :, 1] = 1
+        np.testing.assert_array_equal(out, expected)
+
+
+@engines
 def test_names_that_lack_or_are_too_many_are_a_sentence(tmp_path: Path, engine: Device) -> None:
     path = a_graph(tmp_path / "g.onnx", {}, ("image",), ("a", "b"))
     session = open_session(path, engine)

@@ -1,0 +1,90 @@
+"""What every inference session is, whatever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camtrack_core.errors import ModelError
+
+Device = Literal["auto", "openvino", "onnxruntime", "cuda", "tensorrt"]
+Precision = Literal["auto", "f32", "bf16"]
+
+
+class Stored(Protocol):
+    """A float32 array where a session computes: what one frame says and a later one is told, unread by the host.
+
+    numpy's own on a CPU. Indices are integers and whole slices, values are 0, numpy's arrays or others of this kind:
+
+        queries[:] = out["track_queries"][0]
+        queries[:, 5] = out["new_queries"][0][:, 2]
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def copy(self) -> Any: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+    def __setitem__(self, index: Any, value: Any, /) -> None: ...
+
+
+Input = NDArray | Sequence[Stored]  # an array, or its parts one after the other
+
+
+class Session(Protocol):
+    """A compiled graph.
+
+    Attributes:
+        engine: what runs it, for diagnostics.
+        metadata: the graph's string metadata.
+        input_shapes: by input name; -1 for the number of frames where the graph takes any.
+        output_names: in the graph's order.
+    """
+
+    @property
+    def engine(self) -> str: ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
+
+    @property
+    def input_shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+
+    @property
+    def output_names(self) -> tuple[str, ...]: ...
+
+    def store(self, shape: tuple[int, ...]) -> Stored:
+        """A new array of zeros where the session computes."""
+
+    def run(self, inputs: Mapping[str, Input]) -> dict[str, Any]:
+        """Outputs by name: numpy's arrays, but for the resident ones, which are `Stored`.
+
+        They may share memory with the session and live until the next run.
+        """
+
+
+def joined(inputs: Mapping[str, Input], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray]:
+    """The inputs in one array each, for sessions that compute in the host's memory."""
+
+    def whole(name: str, given: Input) -> NDArray:
+        if isinstance(given, np.ndarray):
+            return given
+        return np.stack([np.asarray(part) for part in given]).reshape(-1, *shapes[name][1:])
+
+    return {name: whole(name, given) for name, given in inputs.items()}
+
+
+def expect_names(path: Path, session: Session, inputs: Collection[str], outputs: Collection[str]) -> None:
+    """Raises ModelError for a graph that does not take exactly these inputs or lacks one of these outputs."""
+    given, made = session.input_shapes.keys(), session.output_names
+    lacking = [name for name in outputs if name not in made]
+    if given != set(inputs):
+        raise ModelError(f"{path}: expected the inputs {', '.join(inputs)}, its graph has {', '.join(given)}")
+    if lacking:
+        raise ModelError(f"{path}: expected the outputs {', '.join(outputs)}, its graph lacks {', '.join(lacking)}")
