@@ -19,12 +19,16 @@ from camtrack.offline.task import Task
 from camtrack_core.errors import DataError, ModelError
 from gcnet_tracker.tracker import DEMO_MODEL
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'camtrack[ray]'")
 PKF = Run("pkf", DEMO_MODEL)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def ray() -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'camtrack[ray]'")
+
+
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def address(ray: None) -> Iterator[str]:
     """Of a cluster whose only node runs two workers."""
     from ray.cluster_utils import Cluster
 

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 from catkin_pkg.package import parse_package
-from importlinter.api import read_configuration
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-c", "from importlinter.cli import lint_imports_command as lint; lint()", "--no-cache")
+
+
+@pytest.fixture(autouse=True)
+def import_linter() -> None:
+    pytest.importorskip("importlinter")
 
 
 @pytest.fixture
@@ -64,6 +68,8 @@ def test_a_forbidden_import_is_found(copy: Path, module: str, planted: str, brok
 
 
 def test_every_ros_package_of_the_manifest_is_kept_out() -> None:
+    from importlinter.api import read_configuration
+
     contracts = {
         contract["id"]: contract for contract in read_configuration(str(ROOT / "pyproject.toml"))["contracts_options"]
     }

@@ -6,18 +6,21 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("launch_testing")
-launch = pytest.importorskip("launch")
-pytest.importorskip("launch_ros")
-pytest.importorskip("launch_xml")
-
 LAUNCH_FILE = Path(__file__).parents[2] / "launch/tracking.launch.xml"
+
+
+@pytest.fixture(autouse=True)
+def ros_host() -> None:
+    for package in ("launch_testing", "launch_ros", "launch_xml"):
+        pytest.importorskip(package)
 
 
 def run(**arguments: str) -> int:
     """Exit code of the launch file with these arguments."""
     from launch.actions import IncludeLaunchDescription
     from launch.launch_description_sources import AnyLaunchDescriptionSource
+
+    import launch
 
     service = launch.LaunchService()
     source = AnyLaunchDescriptionSource(str(LAUNCH_FILE))

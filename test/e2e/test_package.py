@@ -161,26 +161,33 @@ def test_pip_installs_to_a_prefix(source: Path, tmp_path: Path) -> None:
         assert os.access(tmp_path / "bin" / script, os.X_OK)
 
 
-@pytest.mark.slow
-def test_colcon_builds_it(source: Path, tmp_path: Path) -> None:
-    """The real colcon, with the setuptools of Ubuntu noble, and what ROS looks for under install/."""
-    colcon = Path(os.environ.get("CAMTRACK_COLCON") or ROOT / ".venv-colcon" / "bin" / "colcon")
-    if not colcon.is_file():
-        pytest.skip(f"no colcon: {colcon} is missing; ./run test installs it, CAMTRACK_COLCON names another")
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV", "AMENT_PREFIX_PATH")}
-    environment["PATH"] = f"{colcon.parent}{os.pathsep}{os.environ['PATH']}"
-    bases = {name: tmp_path / name for name in ("build", "install", "log")}
-    done = subprocess.run(
-        [
-            colcon, "--log-base", bases["log"], "build", "--paths", source,
-            "--build-base", bases["build"], "--install-base", bases["install"],
-        ],
-        cwd=tmp_path, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def workspace(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which the real colcon, with the setuptools of Ubuntu noble, has built the package."""
+    folder = tmp_path_factory.mktemp("workspace")
+    colcon(folder, "build", "--paths", str(source))
+    return folder
+
+
+def colcon(workspace: Path, *arguments: str) -> str:
+    """Run colcon in a workspace and return what it says."""
+    program = Path(os.environ.get("CAMTRACK_COLCON") or ROOT / ".venv-colcon" / "bin" / "colcon")
+    if not program.is_file():
+        pytest.skip(f"no colcon: {program} is missing; ./run test installs it, CAMTRACK_COLCON names another")
+    other = ("PYTHONPATH", "VIRTUAL_ENV", "AMENT_PREFIX_PATH", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER")
+    environment = {name: value for name, value in os.environ.items() if name not in other}
+    environment["PATH"] = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run([program, *arguments], cwd=workspace, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    prefix = bases["install"] / "camtrack"
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_colcon_builds_it(workspace: Path) -> None:
+    """What ROS looks for lies under install/."""
+    prefix = workspace / "install/camtrack"
     assert (prefix / MARKER).is_file()
-    assert (bases["install"] / "setup.bash").is_file()
+    assert (workspace / "install/setup.bash").is_file()
     for file in shared_files():
         assert (prefix / "share/camtrack" / file).read_bytes() == (ROOT / file).read_bytes()
     for script in CONSOLE_SCRIPTS:
@@ -190,6 +197,32 @@ def test_colcon_builds_it(source: Path, tmp_path: Path) -> None:
     weights = {path.relative_to(ROOT) for path in ROOT.glob("*/weights/*") if path.is_file()}
     typed = {path.relative_to(ROOT) for path in ROOT.glob("*/py.typed")}
     assert typed and not [path for path in modules | weights | typed if not (packages / path).is_file()]
+
+
+@pytest.mark.slow
+def test_colcon_tests_it(workspace: Path, source: Path) -> None:
+    """Every test is collected, and a file of them is run, by `colcon test` and its own Python."""
+    tests = {f"test/{path.relative_to(ROOT / 'test')}" for path in (ROOT / "test").rglob("test_*.py")}
+    options = ("test", "--paths", str(source), "--event-handlers", "console_direct+", "--pytest-args")
+    collected = colcon(workspace, *options, "--collect-only", "-q")
+    assert {line.split("::")[0] for line in collected.splitlines() if "::" in line} == tests
+    few = "test/unit/test_numbers.py"
+    count = collected.count(f"{few}::")
+    assert f"{count} passed" in colcon(workspace, *options, few)
+    assert f": {count} tests, 0 errors, 0 failures, 0 skipped" in colcon(workspace, "test-result", "--all")
+
+
+def test_no_test_module_skips_itself_while_it_is_imported() -> None:
+    """launch_testing's plugin imports modules while it collects: one that skips takes its whole folder with it."""
+    at_import = [
+        (path.name, node.lineno)
+        for path in (ROOT / "test").rglob("*.py")
+        for statement in ast.parse(path.read_text()).body
+        if not isinstance(statement, ast.FunctionDef | ast.ClassDef)
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("pytest.importorskip", "pytest.skip")
+    ]
+    assert not at_import
 
 
 def test_weights_are_installed(source: Path, tmp_path: Path) -> None:

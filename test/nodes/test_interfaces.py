@@ -5,9 +5,6 @@ import json
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("rclpy", reason="no ROS 2 client library installed")
-
 from ament_index_python.packages import get_package_share_path
 from rclpy.serialization import deserialize_message, serialize_message
 

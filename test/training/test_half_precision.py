@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -17,7 +18,6 @@ from gcnet_tracker.network import GCNet
 from gcnet_tracker.tracker import DEMO_MODEL as GCNET_DEMO
 from time3d_tracker.model import DEMO_MODEL as TIME3D_DEMO
 
-onnx = pytest.importorskip("onnx")
 GEOMETRY = {"Div", "Floor", "Softmax", "ReduceL2", "TopK", "GatherElements", "MatMul", "Gemm", "LayerNormalization"}
 
 

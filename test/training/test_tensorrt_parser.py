@@ -6,7 +6,9 @@ Optional: needs `tensorrt-rtx-cu13-bindings`, `tensorrt-rtx-cu13-libs` and `nvid
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import onnx
 import pytest
 import torch
 
@@ -18,9 +20,6 @@ from time3d_tracker import config as time3d
 from time3d_tracker import export as time3d_export
 from time3d_tracker.network import Time3D
 
-onnx = pytest.importorskip("onnx")
-trt = pytest.importorskip("tensorrt_rtx_bindings", reason="NVIDIA's tensorrt-rtx wheels are not installed")
-
 GCNET = {
     "demo": gcnet.NetworkConfig(backbone="yolox_nano", height=320, width=576, channels=96, correlation_channels=96),
     "paper": gcnet.NetworkConfig(),
@@ -31,7 +30,13 @@ TIME3D = {
 }
 
 
-def build(path: Path) -> tuple[set[str], list[int]]:
+@pytest.fixture(scope="module")
+def trt() -> Any:
+    """NVIDIA's bindings."""
+    return pytest.importorskip("tensorrt_rtx_bindings", reason="NVIDIA's tensorrt-rtx wheels are not installed")
+
+
+def build(trt: Any, path: Path) -> tuple[set[str], list[int]]:
     """Outputs that the parser finds, and sizes of engines for two compute capabilities."""
     logger = trt.Logger(trt.Logger.INTERNAL_ERROR)
     builder = trt.Builder(logger)
@@ -49,24 +54,24 @@ def build(path: Path) -> tuple[set[str], list[int]]:
     return {network.get_output(i).name for i in range(network.num_outputs)}, sizes
 
 
-def check(path: Path, outputs: tuple[str, ...]) -> None:
+def check(trt: Any, path: Path, outputs: tuple[str, ...]) -> None:
     """A float32 graph is accepted, and so is the float16 one, whose engines are smaller."""
-    names, full = build(path)
+    names, full = build(trt, path)
     assert names == set(outputs)
     onnx.save(to_half(onnx.load(path)), path.with_name("half.onnx"))
-    names, half = build(path.with_name("half.onnx"))
+    names, half = build(trt, path.with_name("half.onnx"))
     assert names == set(outputs) and max(half) < min(full)
 
 
 @pytest.mark.parametrize("size", GCNET)
-def test_gcnet(tmp_path: Path, size: str) -> None:
+def test_gcnet(trt: Any, tmp_path: Path, size: str) -> None:
     torch.manual_seed(0)
     gcnet_export.export(GCNet(GCNET[size]).eval(), tmp_path / "g.onnx")
-    check(tmp_path / "g.onnx", gcnet.OUTPUTS)
+    check(trt, tmp_path / "g.onnx", gcnet.OUTPUTS)
 
 
 @pytest.mark.parametrize("size", TIME3D)
-def test_time3d(tmp_path: Path, size: str) -> None:
+def test_time3d(trt: Any, tmp_path: Path, size: str) -> None:
     torch.manual_seed(0)
     time3d_export.export(Time3D(TIME3D[size]).eval(), tmp_path / "g.onnx")
-    check(tmp_path / "g.onnx", time3d.OUTPUTS)
+    check(trt, tmp_path / "g.onnx", time3d.OUTPUTS)

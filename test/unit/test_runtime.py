@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from camtrack_core.errors import ModelError
@@ -16,7 +17,6 @@ from gcnet_tracker.tracker import GCNetModel
 from time3d_tracker import config as time3d
 from time3d_tracker.model import Time3DModel
 
-onnx = pytest.importorskip("onnx")
 engines = pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 GCNET = {"camtrack_model": "gcnet", "class_names": json.dumps(["car"]), "height": "96", "width": "64"}
 TIME3D = {"camtrack_model": "time3d", "class_names": json.dumps(["car"]), "attributes": json.dumps(["moving"])}
