@@ -83,7 +83,7 @@ def start(clone: Path, path: Path, *arguments: str, **extra: str) -> subprocess.
         env=env | extra,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
         start_new_session=True,
     )
 
@@ -101,6 +101,23 @@ def test_missing_python_is_told_in_a_sentence(clone: Path, path: Path) -> None:
     assert done.returncode == 1
     assert "no Python 3.10 to 3.13 found" in done.stderr
     assert "CAMTRACK_PYTHON" in done.stderr
+
+
+def make_it_a(path: Path, processor: str) -> None:
+    """Let `uname -m` name another processor."""
+    real = (path / "uname").resolve()
+    (path / "uname").unlink()
+    (path / "uname").write_text(f'#!/usr/bin/env bash\n[ "$*" = -m ] && echo {processor} || exec {real} "$@"\n')
+    (path / "uname").chmod(0o755)
+
+
+def test_a_processor_without_wheels_is_told_before_anything_is_made(clone: Path, path: Path, calls: Path) -> None:
+    make_it_a(path, "aarch64")
+    done = start(clone, path, "demo")
+    assert done.returncode == 1
+    assert "no wheels of the ROS 2 client library for aarch64" in done.stderr
+    assert "source /opt/ros/jazzy/setup.bash" in done.stderr and "ros:jazzy" in done.stderr
+    assert not calls.exists() and not (clone / ".venv").exists()
 
 
 def test_too_old_python_is_told_in_a_sentence(clone: Path, path: Path) -> None:
@@ -210,6 +227,13 @@ def test_ros_host_keeps_its_own_packages(clone: Path, path: Path, calls: Path, r
     assert made == f"-m venv --system-site-packages {clone}/.venv-jazzy"
     assert installed.endswith(f"--editable {clone}[demo]")
     assert (clone / ".venv-jazzy/.camtrack/constraints.txt").read_text() == "numpy==1.26.4\n"
+
+
+def test_ros_host_needs_no_wheels(clone: Path, path: Path, calls: Path, ros_host: dict[str, str]) -> None:
+    make_it_a(path, "aarch64")
+    done = start(clone, path, "demo", **ros_host)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "camtrack demo\n"
 
 
 def test_ros_host_without_a_message_package_is_told(clone: Path, path: Path, ros_host: dict[str, str]) -> None:
