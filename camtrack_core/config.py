@@ -40,6 +40,7 @@ class ImageNodeParameters(NodeParameters):
         "raw", description="raw: Image on `image`; compressed: CompressedImage on `image/compressed`"
     )
     image_timeout: float = Field(2.0, gt=0, description="warn after so long without an image, seconds")
+    age_limit: float = Field(0.5, gt=0, description="warn of results that come so long after their images, seconds")
 
 
 class InferenceParameters(Parameters):

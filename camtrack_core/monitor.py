@@ -6,11 +6,28 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 from types import TracebackType
 
 import numpy as np
 
 WINDOW = 512  # latencies remembered for a stage
+
+
+class Level(IntEnum):
+    """How a node is, in the numbers of diagnostic_msgs. docs/diagnostics.md says what leads to which.
+
+    OK: all is well. WARN: something was dropped in the last period, or is not as it should be. ERROR: the node does not
+    do its work. STALE: it is not active or hears nothing, so that its figures are old.
+    """
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+    STALE = 3
+
+
+RISING = (Level.OK, Level.WARN, Level.STALE, Level.ERROR)  # a fault is worse than silence
 
 
 class StageTimer:
@@ -42,11 +59,13 @@ class Report:
     """The figures of one reporting period.
 
     Attributes:
+        level: the worst of the warnings.
         warnings: one sentence for each thing that is not as it should be; empty when all is well.
         rate: finished measurements per second.
         values: names and formatted figures, in the order to be shown.
     """
 
+    level: Level
     warnings: tuple[str, ...]
     rate: float
     values: dict[str, str]
@@ -57,18 +76,20 @@ class Monitor:
 
     Attributes:
         warnings: standing warnings, a sentence by topic of complaint; remove the entry when it is over.
+        levels: of the standing warnings that are not WARN.
         facts: further values to show, such as the engine in use.
         drops: number of dropped measurements by cause.
-        processed: number of finished measurements.
+        processed: number of measurements whose result is out.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.warnings: dict[str, str] = {}
+        self.levels: dict[str, Level] = {}
         self.facts: dict[str, str] = {}
         self.drops: Counter[str] = Counter()
         self.processed = 0
         self._stages: dict[str, StageTimer] = {}
-        self._events: list[str] = []
+        self._events: list[tuple[Level, str]] = []
         self._clock = clock
         self._reported = (clock(), 0, 0)
 
@@ -76,14 +97,18 @@ class Monitor:
         """The timer of a stage, to be used as `with monitor.stage("inference"):`."""
         return self._stages.setdefault(name, StageTimer())
 
+    def record(self, stage: str, seconds: float) -> None:
+        """A duration of a stage that was measured elsewhere."""
+        self.stage(stage).durations.append(seconds)
+
     def drop(self, cause: str, count: int = 1) -> int:
         """Count dropped measurements; returns how many this cause has cost so far."""
         self.drops[cause] += count
         return self.drops[cause]
 
-    def event(self, sentence: str) -> None:
+    def event(self, sentence: str, level: Level = Level.WARN) -> None:
         """A warning that belongs to the next report only."""
-        self._events.append(sentence)
+        self._events.append((level, sentence))
 
     def report(self) -> Report:
         """The figures since the last report; begins a new period."""
@@ -92,9 +117,10 @@ class Monitor:
         self._reported = (now, self.processed, total_dropped)
         rate = (self.processed - processed) / max(now - then, 1e-9)
 
-        warnings = [*self.warnings.values(), *self._events]
+        warnings = [(self.levels.get(subject, Level.WARN), text) for subject, text in self.warnings.items()]
+        warnings += self._events
         if total_dropped > dropped:
-            warnings.append(f"dropped {total_dropped - dropped} in the last {now - then:.0f} s")
+            warnings.append((Level.WARN, f"dropped {total_dropped - dropped} in the last {now - then:.0f} s"))
         self._events = []
 
         values = {"rate_hz": f"{rate:.1f}", "processed": str(self.processed), **self.facts}
@@ -103,4 +129,5 @@ class Monitor:
             if timer.durations:
                 values[f"latency.{name}.p50_ms"] = f"{timer.percentile(50) * 1e3:.2f}"
                 values[f"latency.{name}.p99_ms"] = f"{timer.percentile(99) * 1e3:.2f}"
-        return Report(tuple(warnings), rate, values)
+        level = max((level for level, _ in warnings), key=RISING.index, default=Level.OK)
+        return Report(level, tuple(sentence for _, sentence in warnings), rate, values)

@@ -61,6 +61,7 @@ class GCNetNode(CamtrackNode[GCNetParameters]):
             tracks = tracker.update(frame)
         with stage("publish"):
             self._tracks.publish(messages.pack_tracks(tracks, self._names, header))
+        self._input.finished(time_ns)
         if tracker.overflow > overflow:
             self.drop("no free slot", "more objects than the model's slots", tracker.overflow - overflow)
         self.monitor.facts["tracks"] = str(len(tracks))

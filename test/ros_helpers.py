@@ -20,6 +20,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
+from camtrack_core.monitor import Level
 from camtrack_core.ros.lifecycle.qos import DIAGNOSTICS
 from camtrack_core.ros.messages.image import fill_image
 from camtrack_core.ros.messages.stamps import fill_stamp
@@ -100,6 +101,10 @@ class Diagnostics:
 
     def latest(self) -> str:
         return self._text(self._messages[-1].status[0]) if self._messages else ""
+
+    def level(self) -> Level | None:
+        """Of the latest report."""
+        return Level(self._messages[-1].status[0].level[0]) if self._messages else None
 
     @staticmethod
     def _text(status: Any) -> str:

@@ -45,6 +45,11 @@ class Batch:
             if len(self._jobs) == self.model.cameras:
                 self.run()
 
+    @property
+    def waits(self) -> bool:
+        """Whether frames wait."""
+        return bool(self._jobs)
+
     def run_due(self) -> None:
         """Runs what has waited long enough. To be called every now and then."""
         if self._jobs and time.monotonic() >= self._jobs[0].deadline:

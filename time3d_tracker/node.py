@@ -43,7 +43,6 @@ FASTEST = 60.0  # Hz, images of a camera: how many may wait for their transform 
 MOST_OVERDUE = 3  # images that waited in vain for the network, besides
 RETRY = 0.02  # seconds between two looks for a transform that an image waits for
 SPARE = 0.1  # seconds in which a node that was busy hears what has come meanwhile, before it gives an image up
-BATCH_LOOK = 0.005  # seconds between two looks whether images have waited long enough for other cameras'
 
 
 class Time3DParameters(ImageNodeParameters, InferenceParameters, TrackerConfig):
@@ -107,11 +106,10 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
         warm_up = np.array([[model.width, 0, model.width / 2], [0, model.width, model.height / 2], [0, 0, 1.0]])
         Tracker(model).step(np.zeros((model.height, model.width, 3), np.uint8), 0, warm_up)  # the first run is slow
         self.subscribe(CameraInfo, "camera_info", self._on_camera, SENSOR_DATA)
-        if model.cameras > 1:
-            self.repeat(BATCH_LOOK, self._batch.run_due)
+        self._patience_over = self.alarm(self._run_due)
+        self._look_again = self.alarm(self._retry)
         if parameters.fixed_frame:
             self._transforms = TransformListener(self, self._retry)
-            self.repeat(RETRY, self._retry)
         self._input = ImageInput(self, "image", self._on_image, parameters)
 
     def deactivate(self) -> None:
@@ -171,6 +169,7 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
                 place = self._place(waiting.header.frame_id.lstrip("/"), waiting.time_ns)
             except TooEarly as error:
                 if time.monotonic() < max(waiting.deadline, self._busy_until + SPARE):
+                    self._look_again.set(RETRY)
                     return
                 self.drop(error.cause, str(error))
                 place = None
@@ -207,10 +206,20 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
         view = View(waiting.image, waiting.time_ns, waiting.camera.intrinsics, pose, height)
         with self.monitor.stage("track"):
             self._batch.add(self._tracker, view, partial(self._tracked, waiting))
+        self._run_later()
+
+    def _run_due(self) -> None:
+        self._batch.run_due()
+        self._run_later()
+
+    def _run_later(self) -> None:
+        if self._batch.waits:
+            self._patience_over.set(self._batch.patience)
 
     def _tracked(self, waiting: _Waiting, result: Result) -> None:
         with self.monitor.stage("publish"):
             self._publish(result, waiting.header)
+        self._input.finished(waiting.time_ns)
         if result.left_out:
             self.drop("no position", "key points that fix no position, or no finite values", result.left_out)
         self.monitor.facts["tracks"] = str(len(result.tracks))

@@ -36,7 +36,7 @@ class RecorderNode(CamtrackNode[RecorderParameters]):
     def configure(self, parameters: RecorderParameters) -> None:
         self._joiner: Joiner[NamedTracks] = Joiner(parameters.capacity)
         self._recording = Recording(Path(parameters.folder))
-        ImageInput(self, "image", self._on_image, parameters)
+        self._input = ImageInput(self, "image", self._on_image, parameters)
         self.subscribe_serialised(Detection2DArray, "tracks", self._on_tracks, qos.RESULTS)
 
     def cleanup(self) -> None:
@@ -55,6 +55,7 @@ class RecorderNode(CamtrackNode[RecorderParameters]):
 
     def _on_image(self, image: Image, time_ns: int, header: Header) -> None:
         self._write(self._joiner.add_image(time_ns, image))
+        self._input.finished(time_ns)
 
     def _on_tracks(self, data: bytes) -> None:
         detections = unpack(data)

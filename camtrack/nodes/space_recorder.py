@@ -82,7 +82,7 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
         self.subscribe(CameraInfo, "camera_info", self._on_camera, SENSOR_DATA)
         self.subscribe_serialised(Detection3DArray, "tracks", self._on_tracks, RESULTS)
         self.subscribe(MultiDOFJointTrajectory, "trajectories", self._on_trajectories, RESULTS)
-        ImageInput(self, "image", self._on_image, parameters)
+        self._input = ImageInput(self, "image", self._on_image, parameters)
 
     def cleanup(self) -> None:
         if self._recording is None:
@@ -113,6 +113,7 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
     def _on_image(self, image: Image, time_ns: int, header: Header) -> None:
         self._frame = header.frame_id.lstrip("/")
         self._write(self._joiner.add_image(time_ns, image))
+        self._input.finished(time_ns)
 
     def _on_tracks(self, data: bytes) -> None:
         message = unpack_detections(data)

@@ -110,7 +110,7 @@ class Fusion:
         self._markers = node.advertise(MarkerArray, "~/markers", RESULTS)
         self._transforms = TransformListener(node, self._retry)
         self._sensors = [self._listen(name, sensor) for name, sensor in sensors.items()]
-        node.repeat(RETRY, self._retry)
+        self._look_again = node.alarm(self._retry)
         node.repeat(WATCH, self._watch)
         if parameters.publish_rate:
             node.repeat(1 / parameters.publish_rate, self._publish_at_rate)
@@ -187,17 +187,21 @@ class Fusion:
         for _ in range(len(self._waiting)):
             self._take(self._waiting.popleft())
 
+    def _wait(self, waiting: _Waiting) -> None:
+        self._waiting.append(waiting)
+        self._look_again.set(RETRY)
+
     def _take(self, waiting: _Waiting) -> None:
         frame, time_ns = waiting.detections.header.frame_id.lstrip("/"), waiting.time_ns
         sensor, may_wait = waiting.sensor, time.monotonic() < waiting.deadline and len(self._waiting) < MAX_WAITING
         if sensor.parameters.velocities and time_ns not in sensor.velocities and may_wait:
-            self._waiting.append(waiting)
+            self._wait(waiting)
             return
         try:
             pose = self._transforms.lookup(self._parameters.fixed_frame, frame, time_ns)
         except TooEarly as error:
             if may_wait:
-                self._waiting.append(waiting)
+                self._wait(waiting)
             else:
                 self._node.drop(error.cause, f"detections of '{sensor.name}': {error}")
             return

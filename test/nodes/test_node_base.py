@@ -12,12 +12,13 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_helpers import Diagnostics, collect, image_message, opened_graph, read_until, start_process
+from ros_helpers import PATIENCE, Diagnostics, collect, image_message, opened_graph, read_until, start_process
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
 
 from camtrack_core.config import ImageNodeParameters
 from camtrack_core.errors import ModelError
+from camtrack_core.monitor import Level
 from camtrack_core.ros.lifecycle.image_input import ImageInput
 from camtrack_core.ros.lifecycle.node import CamtrackNode
 from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
@@ -38,7 +39,7 @@ class EchoNode(CamtrackNode[EchoParameters]):
     def __init__(self, **options):
         super().__init__("echo", EchoParameters, **options)
         self.images, self.history = [], []
-        self.fails_on = None
+        self.fails_on = self.gives_up_on = None
 
     def configure(self, parameters):
         if parameters.model == "missing.onnx":
@@ -66,7 +67,10 @@ class EchoNode(CamtrackNode[EchoParameters]):
             raise ZeroDivisionError("a bug")
         with self.monitor.stage("work"):
             self.images.append((time_ns, image.copy()))
+        if time_ns == self.gives_up_on:
+            return
         self.echo.publish(header)
+        self.images_in.finished(time_ns)
 
     @property
     def stamps(self):
@@ -101,6 +105,9 @@ class Camera:
 
     def hears(self, text):
         self.graph.spin_until(lambda: self.diagnostics.says(text))
+
+    def hears_level(self, level):
+        self.graph.spin_until(lambda: self.diagnostics.level() == level)
 
 
 def test_images_arrive_as_arrays_with_their_stamps(graph):
@@ -247,6 +254,120 @@ def test_simulated_time_that_nobody_publishes_does_not_stop_the_node(graph):
     camera = Camera(graph, node)
     camera.send(image_message(SECOND))
     camera.hears("processed=1")
+
+
+# --- What the diagnostics say of images and results
+
+
+def test_images_that_were_overwritten_unseen_are_drops(graph):
+    """The queue holds three: of nine that come while the node is busy it sees the newest three."""
+    node = graph.start(EchoNode)
+    camera = Camera(graph, node)
+    camera.send(image_message(SECOND))
+    for second in range(2, 11):
+        camera.publisher.publish(image_message(second * SECOND))
+    graph.spin_until(lambda: node.monitor.drops["overwritten unseen"] == 6)
+    assert node.stamps == [SECOND, 8 * SECOND, 9 * SECOND, 10 * SECOND]
+    camera.hears("drops.overwritten unseen=6")
+    camera.hears("processed=4")
+
+
+def test_two_publishers_on_a_topic_number_their_images_each_for_itself(graph):
+    node = graph.start(EchoNode)
+    camera = Camera(graph, node)
+    camera.send(*(image_message(second * SECOND) for second in range(1, 6)))
+    second_camera = camera.peer.create_publisher(Image, "image", SENSOR_DATA)
+    graph.spin_until(lambda: second_camera.get_subscription_count() == 1 and node.count_publishers("image") == 2)
+    for second in range(6, 10):
+        for publisher in (camera.publisher, second_camera):
+            publisher.publish(image_message(second * SECOND + (publisher is second_camera)))
+            seen = len(node.images)
+            graph.spin_until(lambda n=seen: len(node.images) > n)
+    graph.spin_for(0.6)
+    assert not node.monitor.drops
+
+
+def test_only_what_has_a_result_is_processed(graph):
+    node = graph.start(EchoNode)
+    node.gives_up_on = 2 * SECOND
+    Camera(graph, node).send(*(image_message(second * SECOND) for second in (1, 2, 3)))
+    assert node.monitor.processed == 2
+
+
+def test_a_node_without_results_of_most_images_is_faulty(graph):
+    node = graph.start(EchoNode)
+    camera = Camera(graph, node)
+    camera.send(image_message(SECOND))
+    for second in range(2, 14):
+        camera.publisher.publish(image_message(second * SECOND))
+    camera.hears("results of only 4 of the 13 images")
+    camera.hears_level(Level.ERROR)
+
+
+def test_ages_count_from_stamps_of_this_clock_and_else_from_the_sending(graph):
+    node = graph.start(EchoNode)
+    camera = Camera(graph, node)
+    camera.send(image_message(SECOND))  # a recording's stamp
+    assert node.monitor.facts["age_since"] == "sending"
+    assert 0 <= node.monitor.stage("age").durations[0] <= node.monitor.stage("end to end").durations[0] < PATIENCE
+    exposed = node.get_clock().now().nanoseconds - 5 * SECOND  # taken five seconds ago
+    camera.send(image_message(exposed))
+    assert node.monitor.facts["age_since"] == "stamp"
+    assert 5 <= node.monitor.stage("age").durations[1] <= node.monitor.stage("end to end").durations[1]
+    camera.hears("latency.end to end.p99_ms=")
+
+
+def test_old_results_are_warned_of(graph):
+    node = graph.start(EchoNode)
+    camera = Camera(graph, node)
+    now = node.get_clock().now().nanoseconds
+    camera.send(*(image_message(now - 4 * SECOND + number) for number in range(3)))
+    camera.hears("s after their images (half of the last 5 s)")
+    camera.hears_level(Level.WARN)
+
+
+def test_levels_follow_the_state_and_what_is_heard(graph):
+    node = graph.add(EchoNode(**graph.options({"image_timeout": 1.0, "autostart": False})))
+    camera_peer = graph.peer()
+    diagnostics = Diagnostics(camera_peer)
+    graph.spin_until(lambda: diagnostics.level() == Level.STALE and "unconfigured" in diagnostics.latest())
+    node.trigger_configure()
+    node.trigger_activate()
+    graph.spin_until(lambda: diagnostics.level() == Level.OK)
+    graph.spin_until(lambda: diagnostics.level() == Level.STALE and "no image on /image" in diagnostics.latest())
+    camera = Camera(graph, node)
+    camera.send(image_message(SECOND))
+    node.fails_on = 2 * SECOND
+    camera.send(image_message(2 * SECOND))
+    graph.spin_until(lambda: diagnostics.level() == Level.ERROR and "ZeroDivisionError" in diagnostics.latest())
+
+
+def test_a_failed_configure_is_an_error_until_one_succeeds(graph):
+    node = graph.add(EchoNode(**graph.options({"model": "missing.onnx", "autostart": False})))
+    diagnostics = Diagnostics(graph.peer())
+    node.trigger_configure()
+    sentence = "cannot configure: expected a model, there is no missing.onnx"
+    graph.spin_until(lambda: diagnostics.level() == Level.ERROR and sentence in diagnostics.latest())
+    node.set_parameters([Parameter("model", value="good.onnx")])
+    node.trigger_configure()
+    graph.spin_until(lambda: diagnostics.level() == Level.STALE and sentence not in diagnostics.latest())
+
+
+def test_an_alarm_rings_once_and_can_be_set_again(graph):
+    node = graph.start(EchoNode)
+    rings = []
+    alarm = node.alarm(lambda: rings.append(None))
+    for expected in (1, 2):
+        alarm.set(0.01)
+        graph.spin_until(lambda n=expected: len(rings) == n)
+        graph.spin_for(0.1)
+        assert len(rings) == expected
+
+
+def test_a_node_without_images_wakes_up_only_to_look_after_itself(graph):
+    node = graph.start(EchoNode)
+    running = [timer.timer_period_ns / SECOND for timer in node.timers if not timer.is_canceled()]
+    assert running and min(running) >= 0.5
 
 
 # --- The other ends of the topics

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from camtrack_core.monitor import Monitor, StageTimer
+from camtrack_core.monitor import Level, Monitor, StageTimer
 
 
 def test_stage_timer_remembers_what_succeeded():
@@ -25,11 +25,25 @@ def test_monitor_reports_a_period():
     monitor.processed = 10
     monitor.drop("late")
     monitor.event("something happened")
-    monitor.warnings["camera"] = "no image"
+    monitor.warnings["camera"], monitor.levels["camera"] = "no image", Level.WARN
     now = 102.0
     report = monitor.report()
     assert report.rate == 5.0 and report.values["drops.late"] == "1"
+    assert report.level is Level.WARN
     assert report.warnings == ("no image", "something happened", "dropped 1 in the last 2 s")
     now = 103.0
     report = monitor.report()
     assert report.rate == 0.0 and report.warnings == ("no image",) and report.values["processed"] == "10"
+
+
+def test_the_level_of_a_report_is_the_worst_of_its_warnings():
+    monitor = Monitor()
+    assert monitor.report().level is Level.OK
+    monitor.warnings |= {"camera": "no image", "ground": "unknown"}
+    monitor.levels["camera"] = Level.STALE
+    assert monitor.report().level is Level.STALE
+    monitor.event("a bug", Level.ERROR)
+    assert monitor.report().level is Level.ERROR  # a fault is worse than silence
+    assert monitor.report().level is Level.STALE
+    del monitor.warnings["camera"]
+    assert monitor.report().level is Level.WARN

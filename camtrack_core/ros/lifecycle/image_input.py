@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from camtrack_core.config import ImageNodeParameters
-from camtrack_core.ros.lifecycle.node import CamtrackNode
+from camtrack_core.monitor import Level
+from camtrack_core.ros.lifecycle.node import LOST, CamtrackNode
 from camtrack_core.ros.lifecycle.qos import SENSOR_DATA
 from camtrack_core.ros.messages import image as images
+from camtrack_core.ros.messages.stamps import NANOSECONDS
 
 WATCH_PERIOD = 0.5  # seconds
+HORIZON = 5.0  # seconds that the camera and the node are judged over
+LEAST_IMAGES = 10  # in that time; fewer are not judged
+LEAST_SHARE = 0.5  # of the images that must lead to results
+REMEMBERED = 256  # images whose results are awaited
+OVERWRITTEN = "overwritten unseen"  # the cause of drops
+REMEDY = "is their publisher started with config/environment.sh, or the variables that it sets?"
 
 OnImage = Callable[[images.Image, int, Header], None]
 
@@ -22,35 +32,71 @@ OnImage = Callable[[images.Image, int, Header], None]
 class ImageInput:
     """Subscribes a node to a camera and calls `on_image(image, time_ns, header)` for every usable image.
 
-    The image is (H, W, 3) uint8 BGR and may be a view of the message: copy it before drawing on it. Broken
-    images and duplicates are drops of the node; a camera that is silent for `image_timeout` seconds is a
-    standing warning. The stages "convert" and "total" (message in to callback done) are timed. Create it in
-    the node's configure.
+    The image is (H, W, 3) uint8 BGR and may be a view of the message: copy it before drawing on it. The node says when
+    the result of an image is out with `finished`. Broken images, duplicates, and images that newer ones have replaced
+    before the node had time for them are drops of the node; a camera that is silent for `image_timeout` seconds and
+    results that are few or old are standing warnings. Timed are the stages "age" (of the image when its callback
+    begins), "convert", "total" (callback begins to ends) and "end to end" (age of the image when its result is out).
+    Ages count from the stamp where stamps are of the node's clock, else from the image's sending. Create it in the
+    node's configure.
     """
 
     def __init__(self, node: CamtrackNode[Any], topic: str, on_image: OnImage, parameters: ImageNodeParameters) -> None:
         self._node = node
         self._on_image = on_image
-        self._timeout = parameters.image_timeout
+        self._timeout, self._age_limit = parameters.image_timeout, parameters.age_limit
         kind, self._convert, suffix = _TRANSPORTS[parameters.image_transport]
         # The suffix comes after remapping, as image_transport has it: a remapped `image` takes it along.
         self._topic = node.resolve_topic_name(topic) + suffix
         self._topics = {name: node.resolve_topic_name(topic) + end for name, (_, _, end) in _TRANSPORTS.items()}
         self._arrived = self._watched = 0.0
-        node.subscribe(kind, self._topic, self._receive, SENSOR_DATA)
+        self._sent = _Sent()
+        self._taken: dict[int, float] = {}  # by stamp: when the image was taken, monotonic seconds
+        self._results = 0
+        self._ages: deque[tuple[float, float]] = deque()  # of results: when they were out, how old the image was
+        self._counts = deque([(time.monotonic(), 0, 0)])  # seconds, images sent and results until then
+        self._images = node.subscribe_informed(kind, self._topic, self._receive, self._lose, SENSOR_DATA)
         node.repeat(WATCH_PERIOD, self._watch)
 
-    def _receive(self, message: Any) -> None:
+    def finished(self, time_ns: int) -> None:
+        """The result of the image with this stamp is out."""
+        self._node.monitor.processed += 1
+        self._results += 1
+        taken, now = self._taken.pop(time_ns, None), time.monotonic()
+        if taken is not None:
+            self._node.monitor.record("end to end", now - taken)
+            self._ages.append((now, now - taken))
+
+    def _receive(self, message: Any, information: dict[str, Any]) -> None:
         self._arrived = time.monotonic()
+        self._sent.take(information.get("publication_sequence_number"), self._images.get_publisher_count())
         time_ns = images.measurement_time(message)
         if not self._node.accept(self._topic, time_ns):
             return
         monitor = self._node.monitor
+        self._note_age(time_ns, information)
         with monitor.stage("total"):
             with monitor.stage("convert"):
                 image = self._convert(message)
             self._on_image(image, time_ns, message.header)
-        monitor.processed += 1
+
+    def _note_age(self, time_ns: int, information: dict[str, Any]) -> None:
+        age = self._node.age(time_ns)
+        self._node.monitor.facts["age_since"] = "sending" if age is None else "stamp"
+        if age is None and information.get("source_timestamp"):
+            age = max(0.0, (time.time_ns() - information["source_timestamp"]) / NANOSECONDS)
+        if age is None:  # neither stamps of this clock, nor a transport that tells
+            return
+        self._node.monitor.record("age", age)
+        self._taken[time_ns] = self._arrived - age
+        if len(self._taken) > REMEMBERED:
+            del self._taken[next(iter(self._taken))]
+
+    def _lose(self, count: int) -> None:
+        self._sent.lost += count
+        self._node.drop(LOST, f"images on {self._topic} did not arrive: {REMEDY}", count)
+
+    # --- Health
 
     def _watch(self) -> None:
         now = time.monotonic()
@@ -60,17 +106,69 @@ class ImageInput:
         self._watched = now
         silence = now - self._arrived
         sentence = f"no image on {self._topic} for {silence:.0f} s ({self._publishers()})"
-        self._node.warn("camera", sentence if silence >= self._timeout else None)
+        self._node.warn("camera", sentence if silence >= self._timeout else None, Level.STALE)
+        if overwritten := self._sent.newly_overwritten():
+            self._node.drop(OVERWRITTEN, f"newer images on {self._topic} came before the node had time", overwritten)
+        self._judge_share(now)
+        self._judge_age(now)
+
+    def _judge_share(self, now: float) -> None:
+        self._counts.append((now, self._sent.total, self._results))
+        while now - self._counts[0][0] > HORIZON:
+            self._counts.popleft()
+        then, sent, results = self._counts[0]
+        sent, results = self._sent.total - sent, self._results - results
+        few = sent >= LEAST_IMAGES and results < LEAST_SHARE * sent
+        sentence = f"results of only {results} of the {sent} images of the last {now - then:.0f} s"
+        self._node.warn("share", sentence if few else None, Level.ERROR)
+
+    def _judge_age(self, now: float) -> None:
+        while self._ages and now - self._ages[0][0] > HORIZON:
+            self._ages.popleft()
+        age = float(np.median([age for _, age in self._ages])) if self._ages else 0.0
+        sentence = f"results come {age:.2f} s after their images (half of the last {HORIZON:.0f} s)"
+        self._node.warn("age", sentence if age > self._age_limit else None)
 
     def _publishers(self) -> str:
         """Who publishes images, for someone who wonders where they are."""
         count = self._node.count_publishers(self._topic)
         if count:
-            return f"publishers: {count}"
+            return f"publishers: {count}; {REMEDY}"
         for transport, topic in self._topics.items():
             if self._node.count_publishers(topic):
                 return f"nobody publishes there, but on {topic}: set image_transport to {transport}"
         return "nobody publishes there"
+
+
+class _Sent:
+    """How many images a camera has sent, and how many of them nobody has seen.
+
+    Attributes:
+        total: images since the first that was seen.
+        lost: those of them that the transport has lost.
+    """
+
+    def __init__(self) -> None:
+        self.total = self.lost = 0
+        self._seen = self._overwritten = 0
+        self._number: int | None = None
+
+    def take(self, number: int | None, publishers: int) -> None:
+        """An image comes with this number of its publisher; None where the transport has none.
+
+        With several publishers on a topic it is not known whose number it is: then only what is seen counts.
+        """
+        known = number is not None and self._number is not None and publishers == 1
+        skipped = max(number - self._number - 1, 0) if known else 0  # type: ignore[operator]
+        self.total += 1 + skipped
+        self._seen += 1
+        self._number = number
+
+    def newly_overwritten(self) -> int:
+        """How many were overwritten unseen since the last call: neither seen nor, as far as is known by now, lost."""
+        overwritten = max(self.total - self._seen - self.lost, self._overwritten)
+        new, self._overwritten = overwritten - self._overwritten, overwritten
+        return new
 
 
 _TRANSPORTS: dict[str, tuple[type, Callable[[Any], images.Image], str]] = {

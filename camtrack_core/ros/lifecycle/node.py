@@ -31,9 +31,11 @@ For use inside the hooks and callbacks:
     subscribe_serialised(...)              the same, for callbacks that take the message as bytes
     advertise(type, topic, qos)            a lifecycle publisher
     repeat(seconds, callback)              a timer on the machine's clock, silent unless the node is active
+    alarm(callback)                        a timer that rings once when it is set, and costs nothing until then
     accept(source, time_ns)                whether a stamp is usable; counts duplicates, resets on a jump back
     drop(cause, sentence)                  count and report a measurement that cannot be used
-    warn(subject, sentence or None)        set or end a standing warning
+    age(time_ns)                           seconds since a stamp; None where the stamps are not of the node's clock
+    warn(subject, sentence or None, level) set or end a standing warning
     finish(exit_code)                      end the process after this callback
     monitor.stage(name), monitor.facts, monitor.processed   see camtrack_core.monitor
 
@@ -63,15 +65,17 @@ from rclpy.signals import SignalHandlerOptions
 
 from camtrack_core.config import P, parameter_names
 from camtrack_core.errors import CamtrackError
-from camtrack_core.monitor import Monitor
+from camtrack_core.monitor import RISING, Level, Monitor
 from camtrack_core.ros.lifecycle.parameters import declare, read, strangers
 from camtrack_core.ros.lifecycle.qos import DIAGNOSTICS, deaf_to, unheard_by
 from camtrack_core.ros.messages.stamps import NANOSECONDS, REORDERING, Arrival, StampOrder
 
 DIAGNOSTIC_PERIOD = 1.0  # seconds
+LOST = "lost in transport"  # the cause of drops
 SUBSCRIBERS = "subscribers."  # what the diagnostics say of a topic that the node publishes
 LOG_PERIOD = 10.0  # seconds between two log lines about one cause of drops
-WAKE_UP = 0.2  # seconds after which a waiting node looks whether a signal came
+WAKE_UP = 0.5  # seconds after which a waiting node looks whether a signal came
+OLDEST = 10.0  # seconds; a stamp so far in the past, or in the future, is of another clock
 
 
 class CamtrackNode(LifecycleNode, Generic[P]):
@@ -92,7 +96,8 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         self.active = False
         self.exit_code: int | None = None
         self._model = model
-        self._state = "unconfigured"
+        self._phase = "unconfigured"
+        self._failure: str | None = None  # why the last transition failed
         self._orders: dict[str, StampOrder] = {}
         self._logged: dict[str, float] = {}
         self._heard: list[Any] = []
@@ -104,7 +109,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         # Not the ROS clock: with use_sim_time and nobody publishing /clock that one stands still.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
-        self.create_timer(DIAGNOSTIC_PERIOD, self._diagnose, clock=self._steady)
+        self._health = self.create_timer(DIAGNOSTIC_PERIOD, self._diagnose, clock=self._steady)
 
     # --- Hooks
 
@@ -128,20 +133,46 @@ class CamtrackNode(LifecycleNode, Generic[P]):
 
     def subscribe(self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> Any:
         """A subscription whose callback runs only while the node is active; its exceptions become drops."""
-        return self._listen(kind, topic, callback, qos, raw=False)
+        return self._listen(kind, topic, self._guarded(callback), qos, self._lost_on(topic))
+
+    def subscribe_informed(
+        self,
+        kind: type,
+        topic: str,
+        callback: Callable[[Any, dict[str, Any]], None],
+        lost: Callable[[int], None],
+        qos: QoSProfile,
+    ) -> Any:
+        """As subscribe, for callbacks that take what the transport knows of the message, too.
+
+        `lost` is told how many messages were lost in transport, as soon as that is known.
+        """
+        guarded, guarded_lost = self._guarded(callback), self._guarded(lost)
+
+        def call(message: Any, information: dict[str, Any]) -> None:
+            guarded(message, information)
+
+        return self._listen(kind, topic, call, qos, guarded_lost)
 
     def subscribe_serialised(self, kind: type, topic: str, callback: Callable[[bytes], None], qos: QoSProfile) -> Any:
         """As subscribe, for callbacks that take the message's serialised form (`camtrack_core.ros.messages.cdr`)."""
-        return self._listen(kind, topic, callback, qos, raw=True)
+        return self._listen(kind, topic, self._guarded(callback), qos, self._lost_on(topic), raw=True)
 
-    def _listen(self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile, raw: bool) -> Any:
-        def lost(event: Any) -> None:
-            self.drop("lost in transport", f"messages on {topic} did not arrive", event.total_count_change)
-
-        events = SubscriptionEventCallbacks(message_lost=lost)
-        guarded = self._guarded(callback)
-        self._heard.append(self.create_subscription(kind, topic, guarded, qos, event_callbacks=events, raw=raw))
+    def _listen(
+        self,
+        kind: type,
+        topic: str,
+        callback: Callable[..., None],
+        qos: QoSProfile,
+        lost: Callable[[int], None],
+        raw: bool = False,
+    ) -> Any:
+        events = SubscriptionEventCallbacks(message_lost=lambda event: lost(event.total_count_change))
+        self._heard.append(self.create_subscription(kind, topic, callback, qos, event_callbacks=events, raw=raw))
         return self._heard[-1]
+
+    def _lost_on(self, topic: str) -> Callable[[int], None]:
+        return lambda count: self.drop(LOST, f"messages on {topic} did not arrive", count)
 
     def advertise(self, kind: type, topic: str, qos: QoSProfile) -> Any:
         """A publisher that is silent unless the node is active."""
@@ -152,6 +183,21 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         """A timer that calls back at this period of the machine's clock while the node is active."""
         self._repeated.append(self.create_timer(seconds, self._guarded(callback), clock=self._steady))
         return self._repeated[-1]
+
+    def alarm(self, callback: Callable[[], None]) -> Alarm:
+        """A timer for what has to wait now and then: it rings once, `Alarm.set` seconds later."""
+        return Alarm(self, callback)
+
+    def in_step(self) -> None:
+        """Start the periods of all timers now: nodes of one process then wake up together, not one after the other."""
+        for timer in (self._health, *self._repeated):
+            if not timer.is_canceled():
+                timer.reset()
+
+    def age(self, time_ns: int) -> float | None:
+        """Seconds since a stamp; None where the stamps are not of the node's clock, as of a recording without it."""
+        age = (self.get_clock().now().nanoseconds - time_ns) / NANOSECONDS
+        return age if 0 <= age <= OLDEST else None
 
     def accept(self, source: str, time_ns: int, max_lag: float = 0.0) -> bool:
         """Whether a stamp of this source is new, or overtaken by at most `max_lag` seconds.
@@ -182,8 +228,9 @@ class CamtrackNode(LifecycleNode, Generic[P]):
             self._logged[cause] = now
             self.get_logger().warning(f"dropped ({cause}, {total} so far): {sentence}")
 
-    def warn(self, subject: str, sentence: str | None) -> None:
+    def warn(self, subject: str, sentence: str | None, level: Level = Level.WARN) -> None:
         """Set the standing warning about a subject, or end it with None. Logged when it begins and ends."""
+        self.monitor.levels[subject] = level
         if sentence is None:
             if self.monitor.warnings.pop(subject, None):
                 self.get_logger().info(f"{subject}: all is well again")
@@ -207,7 +254,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
 
     def close(self) -> None:
         """Run the hooks that end the node, then destroy it."""
-        if self._state != "finalized":
+        if self._phase != "finalized":
             self.trigger_shutdown()
         self.destroy_node()
 
@@ -219,7 +266,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         if not self._attempt("configure", self._configure):
             self._attempt("clean up", self._release)
             return TransitionCallbackReturn.FAILURE
-        self._state = "inactive"
+        self._phase = "inactive"
         return super().on_configure(state)
 
     def on_activate(self, state: Any) -> TransitionCallbackReturn:
@@ -227,7 +274,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         if not self._attempt("activate", self.activate):
             super().on_deactivate(state)
             return TransitionCallbackReturn.FAILURE
-        self._state, self.active = "active", True
+        self._phase, self.active = "active", True
         return result
 
     def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
@@ -236,23 +283,24 @@ class CamtrackNode(LifecycleNode, Generic[P]):
 
     def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
         self._attempt("clean up", self._release)
-        self._state = "unconfigured"
+        self._phase = "unconfigured"
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: Any) -> TransitionCallbackReturn:
         if self.active:
             self._quiet()
-        if self._state != "unconfigured":
+        if self._phase != "unconfigured":
             self._attempt("clean up", self._release)
-        self._state = "finalized"
+        self._phase = "finalized"
         return TransitionCallbackReturn.SUCCESS
 
     def _configure(self) -> None:
+        self._failure = None
         self.parameters = read(self, self._model)
         self.configure(self.parameters)
 
     def _quiet(self) -> None:
-        self._state, self.active = "inactive", False
+        self._phase, self.active = "inactive", False
         self._attempt("deactivate", self.deactivate)
 
     def _release(self) -> None:
@@ -272,16 +320,18 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         try:
             hook()
         except CamtrackError as error:
-            self.get_logger().error(f"cannot {what}: {error}")
+            self._failure = f"cannot {what}: {error}"
+            self.get_logger().error(self._failure)
             return False
-        except Exception:  # rclpy would swallow it
+        except Exception as error:  # rclpy would swallow it
+            self._failure = f"cannot {what}: {type(error).__name__} {error}"
             self.get_logger().error(f"cannot {what}:\n{traceback.format_exc()}")
             return False
         return True
 
     def _refuse_late_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         ours = {change.name for change in changes} & set(parameter_names(self._model))
-        if ours and self._state in ("inactive", "active"):
+        if ours and self._phase in ("inactive", "active"):
             reason = f"{', '.join(sorted(ours))}: read on configure only; clean the node up first"
             return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
@@ -301,6 +351,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
             except Exception as error:
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 cause = f"{type(error).__name__} in {place.name}"
+                self.monitor.event(f"{cause}: {error}", Level.ERROR)
                 if self.monitor.drop(cause) == 1:  # the traceback once; how often it happens is in the diagnostics
                     self.get_logger().error(f"dropped ({cause}):\n{traceback.format_exc()}")
 
@@ -310,9 +361,11 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         self._check_endpoints()
         report = self.monitor.report()
         status = DiagnosticStatus(name=self.get_fully_qualified_name(), hardware_id="camtrack")
-        status.level = DiagnosticStatus.WARN if report.warnings else DiagnosticStatus.OK
-        status.message = "; ".join(report.warnings) or f"{self._state}, {report.rate:.1f} Hz"
-        values = {"state": self._state, **report.values, **found_subscribers(self._told)}
+        own = Level.ERROR if self._failure else Level.OK if self.active else Level.STALE
+        status.level = bytes([max(own, report.level, key=RISING.index)])
+        said = [self._failure] if self._failure else []
+        status.message = "; ".join([*said, *report.warnings]) or f"{self._phase}, {report.rate:.1f} Hz"
+        values = {"state": self._phase, **report.values, **found_subscribers(self._told)}
         status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
@@ -341,6 +394,8 @@ def run(*make_nodes: Callable[[], CamtrackNode[Any]]) -> int:
     try:
         if not all([node.start() for node in nodes]):
             return 1
+        for node in nodes:
+            node.in_step()
         while not stop.received and all(node.exit_code is None for node in nodes):
             executor.spin_once(timeout_sec=WAKE_UP)
         return max(node.exit_code or 0 for node in nodes)
@@ -357,6 +412,29 @@ def run(*make_nodes: Callable[[], CamtrackNode[Any]]) -> int:
 def found_subscribers(publishers: Iterable[Any]) -> dict[str, str]:
     """`subscribers.TOPIC`: how many each publisher has found. What it publishes before reaches the others never."""
     return {SUBSCRIBERS + publisher.topic_name: str(publisher.get_subscription_count()) for publisher in publishers}
+
+
+class Alarm:
+    """Rings once, some seconds after it was set, if the node is active then.
+
+    A timer that runs all the time costs a wake-up of the whole process each period, whether there is anything to do or
+    not. Make it in the node's configure, with `CamtrackNode.alarm`.
+    """
+
+    def __init__(self, node: CamtrackNode[Any], callback: Callable[[], None]) -> None:
+        self._callback = callback
+        self._timer = node.repeat(DIAGNOSTIC_PERIOD, self._ring)
+        self._timer.cancel()
+
+    def set(self, seconds: float) -> None:
+        """Let it ring so much later; one that is set already stays as it is."""
+        if self._timer.is_canceled():
+            self._timer.timer_period_ns = max(1, round(seconds * NANOSECONDS))
+            self._timer.reset()
+
+    def _ring(self) -> None:
+        self._timer.cancel()
+        self._callback()
 
 
 class _StopSignals:
