@@ -76,6 +76,41 @@ def launch(
 
 
 @app.command()
+def top(as_json: AsJson = False) -> None:
+    """Show what every running node reports: rates, tracks, latencies, drops. Ctrl-C ends it.
+
+    Example: camtrack top
+    """
+    from camtrack.live import show, snapshot
+
+    if as_json:
+        print_json(snapshot())
+    else:
+        show(Console())
+
+
+@app.command()
+def doctor(
+    seconds: Annotated[float, typer.Option(min=1, help="how long the running system is listened to")] = 5.0,
+    as_json: AsJson = False,
+) -> None:
+    """Look at the installation and at the running system, and say what to do about what is wrong.
+
+    Exit code 1 where something is wrong, 0 else. Run it beside the nodes, in the same environment.
+
+    Example: camtrack doctor
+    """
+    from camtrack.doctor.run import examine, worst_exit_code, write_findings
+
+    findings = examine(seconds, Console(stderr=True))
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        write_findings(findings, Console())
+    raise typer.Exit(worst_exit_code(findings))
+
+
+@app.command()
 def replay(
     source: Source,
     rate: Annotated[float, typer.Option(min=0, help="factor on the recorded speed; 0: wait for each result")] = 1.0,

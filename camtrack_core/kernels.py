@@ -19,6 +19,7 @@ import numba
 
 _config: Any = numba.config  # its attributes come from the environment, unknown to type checkers
 _GROUND = __name__.partition(".")[0]
+_KERNELS: list[Any] = []  # all that were declared in this process
 
 
 def compiler(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -32,11 +33,21 @@ def compiler(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         chosen = _config.CACHE_DIR
         _config.CACHE_DIR = _cache_folder(function.__code__.co_filename, function.__module__, chosen)
         try:
-            return numba.njit(cache=True, **options)(function)
+            _KERNELS.append(numba.njit(cache=True, **options)(function))
+            return _KERNELS[-1]
         finally:
             _config.CACHE_DIR = chosen
 
     return compiled
+
+
+def uncompiled() -> list[str]:
+    """Modules of which kernels were declared in this process and none lies compiled on disk."""
+    compiled = {k.py_func.__module__: False for k in _KERNELS}
+    for kernel in _KERNELS:
+        folder = Path(kernel.stats.cache_path)
+        compiled[kernel.py_func.__module__] |= folder.is_dir() and any(folder.glob("*.nbc"))
+    return [module for module, any_compiled in compiled.items() if not any_compiled]
 
 
 @cache

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from rich.table import Table
 from camtrack.demo import space
 from camtrack.demo.window import Window
 from camtrack.launch.file import LaunchError, find_share
+from camtrack.live import listening
 from camtrack.recording.files import Recorded, read_tracks
 from camtrack_core.datasets.frames import Sequence
 from camtrack_core.datasets.sources import open_source
@@ -36,8 +36,6 @@ IMAGE_NODES = "replay, gcnet_tracker, pkf_filter and recorder"
 SPACE_NODES = "replay, gcnet_tracker, time3d_tracker, pkf_filter and recorder"
 NAMESPACE = "camera"
 MIN_HEIGHT = 20.0  # pixels; smaller objects are neither hits nor misses
-STAGES = ("convert", "resize", "inference", "inference and track", "track", "predict", "associate", "update",
-          "publish", "write", "total")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -162,7 +160,9 @@ def _run_nodes(demo: Demo, source: str, in_space: bool, window: Window | None, c
     with open(demo.out / "log.txt", "w") as log, _signals() as caught:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            with Live(console=console, refresh_per_second=4) as live, _listen(image, window) as monitor:
+            with Live(console=console, refresh_per_second=4) as live, listening("demo") as monitor:
+                if window is not None:
+                    _show_images(monitor.node, image, window)
                 while process.poll() is None and not caught:
                     monitor.wait(0.25)
                     live.update(monitor.table())
@@ -214,70 +214,6 @@ def end_processes(launcher: subprocess.Popen[Any], patience: float = PATIENCE) -
     for process in started:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-
-
-class DiagnosticsTable:
-    """The latest diagnostics of each node, as a table."""
-
-    def __init__(self) -> None:
-        self._status: dict[str, tuple[str, dict[str, str]]] = {}
-
-    def take(self, message) -> None:  # type: ignore[no-untyped-def]
-        for status in message.status:
-            self._status[status.name] = (status.message, {v.key: v.value for v in status.values})
-
-    def table(self) -> Table:
-        table = Table("node", "rate (Hz)", "frames", "tracks", "latency p50 / p99 (ms)", "remarks")
-        for name, (message, values) in sorted(self._status.items()):
-            latencies = [
-                f"{stage} {values[f'latency.{stage}.p50_ms']}/{values[f'latency.{stage}.p99_ms']}"
-                for stage in STAGES
-                if f"latency.{stage}.p50_ms" in values
-            ]
-            drops = [f"{key.removeprefix('drops.')}: {n}" for key, n in values.items() if key.startswith("drops.")]
-            remarks = ", ".join(drops) or ("" if message.startswith(values.get("state", "")) else message)
-            row = (values.get("rate_hz", ""), values.get("processed", ""), values.get("tracks", ""))
-            table.add_row(name.rsplit("/", 1)[-1], *row, "\n".join(latencies), remarks)
-        return table
-
-
-class Listener(DiagnosticsTable):
-    """A ROS node of the demo's own that hears the diagnostics and, where asked, shows the annotated images."""
-
-    def __init__(self, node, executor) -> None:  # type: ignore[no-untyped-def]
-        from diagnostic_msgs.msg import DiagnosticArray
-
-        from camtrack_core.ros.lifecycle.qos import DIAGNOSTICS
-
-        super().__init__()
-        self._executor = executor
-        node.create_subscription(DiagnosticArray, "/diagnostics", self.take, DIAGNOSTICS)
-
-    def wait(self, seconds: float) -> None:
-        """Serves callbacks for so long."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            self._executor.spin_once(timeout_sec=left)
-
-
-@contextmanager
-def _listen(shown: str, window: Window | None) -> Iterator[Listener]:
-    """A listener to the diagnostics that shows the images of the node `shown` in the window, too."""
-    import rclpy
-    from rclpy.executors import SingleThreadedExecutor
-    from rclpy.signals import SignalHandlerOptions
-
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node, executor = rclpy.create_node("demo"), SingleThreadedExecutor()
-    executor.add_node(node)
-    if window is not None:
-        _show_images(node, shown, window)
-    try:
-        yield Listener(node, executor)
-    finally:
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
 
 
 def _show_images(node: Any, shown: str, window: Window) -> None:

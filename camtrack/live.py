@@ -1,0 +1,120 @@
+"""The live table: the latest diagnostics of every node of a running system."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from camtrack_core.monitor import Level
+
+STAGES = ("age", "convert", "resize", "inference", "inference and track", "track", "predict", "associate", "update",
+          "publish", "write", "total", "end to end")  # fmt: skip
+STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.ERROR: "red", Level.STALE: "dim"}
+SNAPSHOT = 3.0  # seconds in which every node reports at least twice
+FOREVER = float("inf")
+
+
+class DiagnosticsTable:
+    """The latest diagnostics of each node, as a table.
+
+    Attributes:
+        latest: level, message and values of each node, by its full name.
+    """
+
+    def __init__(self) -> None:
+        self.latest: dict[str, tuple[Level, str, dict[str, str]]] = {}
+
+    def take(self, message: Any) -> None:
+        for status in message.status:
+            values = {value.key: value.value for value in status.values}
+            self.latest[status.name] = (Level(status.level[0]), status.message, values)
+
+    def table(self) -> Table:
+        table = Table("node", "rate (Hz)", "frames", "tracks", "latency p50 / p99 (ms)", "remarks")
+        names = short_names(list(self.latest))
+        for name, (level, message, values) in sorted(self.latest.items()):
+            latencies = [
+                f"{stage} {values[f'latency.{stage}.p50_ms']}/{values[f'latency.{stage}.p99_ms']}"
+                for stage in STAGES
+                if f"latency.{stage}.p50_ms" in values
+            ]
+            drops = [f"{key.removeprefix('drops.')}: {n}" for key, n in values.items() if key.startswith("drops.")]
+            remarks = ", ".join(drops) or ("" if message.startswith(values.get("state", "")) else message)
+            row = (values.get("rate_hz", ""), values.get("processed", ""), values.get("tracks", ""))
+            table.add_row(Text(names[name], STYLES[level]), *row, "\n".join(latencies), Text(remarks))
+        return table
+
+
+def short_names(names: list[str]) -> dict[str, str]:
+    """Full names without the namespace that all of them share."""
+    parts = [name.split("/")[:-1] for name in names]
+    shared = 0
+    while parts and all(len(p) > shared and p[shared] == parts[0][shared] for p in parts):
+        shared += 1
+    return {name: "/".join(name.split("/")[shared:]) for name in names}
+
+
+class Listener(DiagnosticsTable):
+    """Hears the diagnostics with a node that others may add subscriptions to."""
+
+    def __init__(self, node: Any, executor: Any) -> None:
+        from diagnostic_msgs.msg import DiagnosticArray
+
+        from camtrack_core.ros.lifecycle.qos import DIAGNOSTICS
+
+        super().__init__()
+        self.node, self._executor = node, executor
+        node.create_subscription(DiagnosticArray, "/diagnostics", self.take, DIAGNOSTICS)
+
+    def wait(self, seconds: float) -> None:
+        """Serves callbacks for so long."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
+
+@contextmanager
+def listening(name: str) -> Iterator[Listener]:
+    """A listener to the diagnostics, in a node of this name."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
+
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node, executor = rclpy.create_node(name), SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        yield Listener(node, executor)
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def show(console: Console, seconds: float = FOREVER) -> None:
+    """The table of all nodes on the console until Ctrl-C, or for so long."""
+    end = time.monotonic() + seconds
+    try:
+        with listening("camtrack_top") as heard, Live(console=console, refresh_per_second=4) as live:
+            while time.monotonic() < end:
+                heard.wait(0.25)
+                live.update(heard.table() if heard.latest else Text("no diagnostics of any node so far"))
+    except KeyboardInterrupt:
+        pass
+
+
+def snapshot() -> list[dict[str, Any]]:
+    """What every node reports, as it stands after some seconds."""
+    with listening("camtrack_top") as heard:
+        heard.wait(SNAPSHOT)
+    return [
+        {"node": name, "level": level.name, "message": message, "values": values}
+        for name, (level, message, values) in sorted(heard.latest.items())
+    ]
