@@ -94,7 +94,7 @@ class Camera:
         if len(self.stamps) == 1:  # decoding is not what is looked at: once is enough
             convert = images.to_bgr if self.kind == type_name(Image) else images.compressed_to_bgr
             try:
-                self.size = convert(message).shape[1::-1]  # type: ignore[assignment]
+                self.size = convert(message).shape[1::-1]
             except CamtrackError as error:
                 self.fault = str(error)
 
