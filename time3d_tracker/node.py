@@ -29,7 +29,8 @@ from camtrack_core.ros.lifecycle.node import CamtrackNode, run
 from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
 from camtrack_core.ros.messages import detections3d as messages3d
 from camtrack_core.ros.messages import image as images
-from camtrack_core.ros.messages.camera_info import distortion, read_camera
+from camtrack_core.ros.messages.camera_info import distortion, is_rectified, other_size, read_camera
+from camtrack_core.ros.messages.frames import frame_name
 from camtrack_core.ros.tf.transform_listener import TransformListener
 from camtrack_core.ros.tf.transforms import TooEarly, TransformError
 from camtrack_core.runtime import Device, Precision
@@ -132,7 +133,7 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
     # --- In
 
     def _on_camera(self, message: Any) -> None:
-        rectified = self.parameters.rectified
+        rectified = self.parameters.rectified or is_rectified(self.resolve_topic_name("image"))
         try:
             self._camera, wrong = read_camera(message, rectified), distortion(message, rectified)
         except ConfigurationError as error:
@@ -145,10 +146,9 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
         if self._camera is None:
             self.drop("no camera_info", "expected a usable camera_info before the first image")
             return
-        size = (self._camera.width, self._camera.height)
-        if image.shape[1::-1] != size:
-            got = f"{image.shape[1]}x{image.shape[0]}"
-            self.drop("camera_info of another size", f"expected an image of {size[0]}x{size[1]}, got {got}")
+        wrong = other_size(self._camera, image)
+        if wrong is not None:
+            self.drop("camera_info of another size", wrong)
             return
         deadline = time.monotonic() + self.parameters.transform_timeout
         self._waiting.append(_Waiting(image, self._camera, time_ns, header, deadline))
@@ -166,7 +166,7 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
                 self._waiting.popleft()
                 continue
             try:
-                place = self._place(waiting.header.frame_id.lstrip("/"), waiting.time_ns)
+                place = self._place(frame_name(waiting.header.frame_id), waiting.time_ns)
             except TooEarly as error:
                 if time.monotonic() < max(waiting.deadline, self._busy_until + SPARE):
                     self._look_again.set(RETRY)

@@ -168,13 +168,14 @@ def _seen(frame: Frame, message: Any, names: tuple[str, ...], vehicle: bool) -> 
 
     Raises DataError where the frame does not tell where its camera was.
     """
-    if frame.camera is None or frame.camera_pose is None:
+    shown_by = frame.calibrated()
+    if frame.camera_pose is None:
         raise DataError("expected a recording that tells where its camera was, for tracks in space")
     camera = frame.camera_pose @ TO_VEHICLE.inverse()
     place = frame.ego_pose if vehicle and frame.ego_pose is not None else camera
     rows = _rows(message)
     boxes, count = _boxes(rows), len(rows)
-    xyxy, _, shown = project_boxes(boxes, frame.camera, frame.camera_pose)
+    xyxy, _, shown = project_boxes(boxes, shown_by, frame.camera_pose)
     tracks = Tracks3D(
         np.array([int(d.id) if d.id.isdecimal() else -1 for d, _ in rows], np.int64),
         boxes,

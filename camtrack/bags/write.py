@@ -198,8 +198,8 @@ def compressed(frame: Frame, frame_id: str, quality: int) -> Any:
 def camera_info(frame: Frame, frame_id: str) -> Any:
     """Calibration of a frame; zero intrinsics mean "uncalibrated" in ROS."""
     height, width = frame.image.shape[:2]
-    known = frame.camera is not None
-    k = frame.camera.intrinsics.astype(float) if frame.camera is not None else np.zeros((3, 3))
+    known = frame.camera is not None or bool(frame.camera_fault)
+    k = frame.calibrated().intrinsics.astype(float) if known else np.zeros((3, 3))
     region = types.message(
         "sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
     )

@@ -224,6 +224,7 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
         if first is None:
             start = self.parameters.start
             raise DataError(f"{self.parameters.source}: expected frames from {start:g} s on, got none")
+        self.warn("camera", first.camera_fault or None)
         capacity = max(2, READ_AHEAD_BYTES // first.image.nbytes)
         return read_ahead(map(self._shoot, chain([first], frames)), capacity)
 

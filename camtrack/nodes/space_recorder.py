@@ -26,8 +26,9 @@ from camtrack_core.ros.lifecycle.image_input import ImageInput
 from camtrack_core.ros.lifecycle.node import CamtrackNode, run
 from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
 from camtrack_core.ros.messages import detections3d as messages3d
-from camtrack_core.ros.messages.camera_info import read_camera
+from camtrack_core.ros.messages.camera_info import is_rectified, read_camera
 from camtrack_core.ros.messages.cdr3d import Detections3DMessage, unpack_detections
+from camtrack_core.ros.messages.frames import frame_name
 from camtrack_core.ros.messages.image import fill_image, measurement_time
 from camtrack_core.ros.messages.stamps import fill_stamp
 from camtrack_core.ros.tf.transform_listener import TransformListener
@@ -104,14 +105,15 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
         self._recording.reset()
 
     def _on_camera(self, message: Any) -> None:
+        rectified = self.parameters.rectified or is_rectified(self.resolve_topic_name("image"))
         try:
-            self._camera, wrong = read_camera(message, self.parameters.rectified), None
+            self._camera, wrong = read_camera(message, rectified), None
         except ConfigurationError as error:
             self._camera, wrong = None, str(error)
         self.warn("camera_info", wrong)
 
     def _on_image(self, image: Image, time_ns: int, header: Header) -> None:
-        self._frame = header.frame_id.lstrip("/")
+        self._frame = frame_name(header.frame_id)
         self._write(self._joiner.add_image(time_ns, image))
         self._input.finished(time_ns)
 
@@ -149,7 +151,7 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
             try:
                 if self._camera is None:
                     raise NoCamera("expected a usable camera_info before the tracks, got none")
-                pose = self._transforms.lookup(message.header.frame_id.lstrip("/"), self._frame, time_ns)
+                pose = self._transforms.lookup(frame_name(message.header.frame_id), self._frame, time_ns)
             except (TooEarly, NoCamera) as error:
                 if len(self._waiting) < self.parameters.capacity:
                     self._waiting.appendleft((message, velocities))

@@ -37,12 +37,12 @@ class GroundTracker:
 
     def step(self, frame: Frame) -> Result:
         """Tracks after the next frame, as Time3D gives them."""
-        height = level.camera_height(frame)
-        if frame.camera is None or frame.camera_pose is None or height <= 0:
-            raise DataError("expected a calibrated camera with its pose and height over the ground, found none")
+        camera, height = frame.calibrated(), level.camera_height(frame)
+        if frame.camera_pose is None or height <= 0:
+            raise DataError("expected a camera with its pose and height over the ground, found none")
         found = self._tracker.step(frame.image)
         names = self._names[found.class_ids]
-        place = on_ground(found.xyxy, names, frame.camera.intrinsics, frame.camera_pose, height)
+        place = on_ground(found.xyxy, names, camera.intrinsics, frame.camera_pose, height)
         known = np.isfinite(place).all(1)
         found, place, names = found[known], place[known], names[known]
         size = np.array([CLASS_SIZES.get(str(name), SIZE) for name in names]).reshape(-1, 3)

@@ -160,10 +160,8 @@ class Engine:
         tracker = Tracker(self._model)
 
         def step(frame: Frame) -> SpatialTracks:
-            if frame.camera is None:
-                raise DataError(f"{sequence.name}: expected a recording with a calibrated camera, found none")
-            height = camera_height(frame)
-            return tracker.step(frame.image, frame.time_ns, frame.camera.intrinsics, frame.camera_pose, height)
+            intrinsics = frame.calibrated().intrinsics
+            return tracker.step(frame.image, frame.time_ns, intrinsics, frame.camera_pose, camera_height(frame))
 
         return step
 

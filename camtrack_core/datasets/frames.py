@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import ArraySet, Boxes3D, Floats, Integers
 from camtrack_core.geometry.camera import Camera, Pose
 
@@ -44,6 +45,7 @@ class Frame:
         labels: true objects; None where the recording has none for this frame.
         ignored: (M, 4) float, regions without labels, pixels; neither hits nor misses count there.
         camera: intrinsics; None where unknown.
+        camera_fault: why there are none though the recording holds some, in a sentence; else empty.
         camera_pose: pose of the optical frame in the fixed frame; None where unknown.
         ego_pose: pose of the vehicle frame (x forward, y left, z up) in the fixed frame; None where unknown.
         boxes3d: the labelled objects in the fixed frame (same rows as labels); None where unknown.
@@ -65,6 +67,13 @@ class Frame:
     camera_height: float | None = None
     attributes: NDArray[np.str_] | None = None
     lidar_points: Integers | None = None
+    camera_fault: str = ""
+
+    def calibrated(self) -> Camera:
+        """The camera. Raises DataError where it is not known."""
+        if self.camera is None:
+            raise DataError(self.camera_fault or "expected a recording with a calibrated camera, found none")
+        return self.camera
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from camtrack_core.datasets.frames import Frame, Labels, Truth
 from camtrack_core.datasets.video import DEFAULT_FRAME_RATE, IMAGE_SUFFIXES, read_image, stamp_ns
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import Boxes2D, Floats, clip
+from camtrack_core.numbers import integer
 
 # What is to be found, what may be tracked or not, and what is annotated for no more than completeness.
 CLASS_NAMES = ("pedestrian", "distractor", "other")
@@ -47,6 +48,7 @@ class MotChallengeSequence:
         info = read_info(self._folder / "seqinfo.ini")
         self.frame_rate = float(info.get("framerate", DEFAULT_FRAME_RATE))
         self._images = _images(self._folder / info.get("imdir", "img1"))
+        self._size = (int(info["imwidth"]), int(info["imheight"])) if {"imwidth", "imheight"} <= set(info) else None
         truth = self._folder / "gt" / "gt.txt"
         self._rows = read_rows(truth) if truth.is_file() else None
         self.class_names: tuple[str, ...] = () if self._rows is None else CLASS_NAMES
@@ -68,7 +70,7 @@ class MotChallengeSequence:
             if number not in self._images:
                 missing = self._folder / "img1" / f"{number:06d}.jpg"
                 raise DataError(f"MOTChallenge sequence {self.name} lacks the image {missing}")
-            image = read_image(self._images[number])
+            image = read_image(self._images[number], self._size)
             labels = self._labels(number)
             if labels is not None:
                 xyxy = clip(labels.xyxy, image.shape[1], image.shape[0])
@@ -126,14 +128,15 @@ def read_info(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         return {}
-    parser = configparser.ConfigParser()
+    parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(path.read_text())
         info = dict(parser["Sequence"])
         if not 0 < float(info.get("framerate", DEFAULT_FRAME_RATE)) < np.inf:
             raise ValueError(f"expected a positive framerate, got {info['framerate']}")
-        if "seqlength" in info and not (info["seqlength"].isdecimal() and int(info["seqlength"])):
-            raise ValueError(f"expected a positive whole seqlength, got {info['seqlength']}")
+        for name in ("seqlength", "imwidth", "imheight"):
+            if name in info and integer(info[name]) < 1:
+                raise ValueError(f"expected a positive whole {name}, got {info[name]}")
     except (OSError, UnicodeDecodeError, configparser.Error, KeyError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
     return info

@@ -183,11 +183,8 @@ class NuScenesSequence:
 
     def _frame(self, record: Record) -> Frame:
         file = self.root / self._tables.field("sample_data", record, "filename")
-        image = read_image(file)
         ego, mounting, camera = self._geometry(record)
-        size = (camera.width, camera.height)
-        if image.shape[1::-1] != size:
-            raise DataError(f"image {file}: the tables state {size} pixels, it has {image.shape[1::-1]}")
+        image = read_image(file, (camera.width, camera.height))
         pose = ego @ mounting
         labels, boxes, attributes, points = self._objects(record, camera, pose) or (None, None, None, None)
         return Frame(_time_ns(record), image, labels, camera=camera, camera_pose=pose, ego_pose=ego, boxes3d=boxes,
@@ -226,7 +223,7 @@ class NuScenesSequence:
         if len({a["instance_token"] for a in rows}) < len(rows):
             raise ValueError("an instance occurs twice")
         xyxy, inside, seen = project_boxes(boxes, camera, pose)
-        levels = [self._tables.follow("sample_annotation", a, "visibility")["level"] for a in rows]
+        levels = [self._visibility(a) for a in rows]
         labels = Labels(
             np.array([self._ids[a["instance_token"]] for a in rows], np.int64),
             xyxy,
@@ -236,6 +233,11 @@ class NuScenesSequence:
         attributes = np.array([self._attribute(a) for a in rows], np.str_)
         points = np.array([a["num_lidar_pts"] for a in rows], np.int64)
         return labels[seen], boxes[seen], attributes[seen], points[seen]
+
+    def _visibility(self, annotation: Record) -> str:
+        """The level of how much of an object is seen; empty where nobody said."""
+        known = self._tables.field("sample_annotation", annotation, "visibility_token")
+        return self._tables.follow("sample_annotation", annotation, "visibility")["level"] if known else ""
 
     def _attribute(self, annotation: Record) -> str:
         """The only one that an object may have; empty where it has none."""

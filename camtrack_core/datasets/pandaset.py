@@ -84,11 +84,8 @@ class PandaSetSequence:
 
     def __iter__(self) -> Iterator[Frame]:
         for row in self._images:
-            image = read_image(self.root / "images" / row["file"])
             camera = self._calibration
-            if image.shape[1::-1] != (camera.width, camera.height):
-                stated = f"{camera.width}x{camera.height}"
-                raise DataError(f"{row['file']}: the labels state {stated} pixels, it has {image.shape[1::-1]}")
+            image = read_image(self.root / "images" / row["file"], (camera.width, camera.height))
             with _sound(self.root, row):
                 labels, boxes, attributes, points = self._labelled(row)
                 frame = Frame(_time_ns(row), image, labels, camera=camera, camera_pose=_pose(row), boxes3d=boxes,

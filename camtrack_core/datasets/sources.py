@@ -217,7 +217,12 @@ LAYOUTS = (
         lambda path, camera="", **options: pandaset.PandaSetSequence(path, camera, **options),
         ("camera", "frames"),
     ),
-    Layout(rosbag.is_bag, lambda path: [{}], lambda path, **topic: rosbag.BagSequence(path, **topic), ("topic",)),
+    Layout(
+        rosbag.is_bag,
+        lambda path: [{}],
+        lambda path, **options: rosbag.BagSequence(path, **options),
+        ("topic", "rectified"),
+    ),
     Layout(motchallenge.is_sequence, lambda path: [{}], lambda path: motchallenge.MotChallengeSequence(path), ()),
     Layout(
         lambda path: path.is_dir() and bool(motchallenge.list_sequences(path)),

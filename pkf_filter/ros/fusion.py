@@ -26,6 +26,7 @@ from camtrack_core.ros.messages import cdr, cdr3d
 from camtrack_core.ros.messages import detections2d as messages
 from camtrack_core.ros.messages import detections3d as messages3d
 from camtrack_core.ros.messages.camera_info import distortion, read_camera
+from camtrack_core.ros.messages.frames import frame_name
 from camtrack_core.ros.messages.image import measurement_time
 from camtrack_core.ros.messages.stamps import NANOSECONDS, fill_stamp, to_nanoseconds
 from camtrack_core.ros.tf.transform_listener import TransformListener
@@ -192,7 +193,7 @@ class Fusion:
         self._look_again.set(RETRY)
 
     def _take(self, waiting: _Waiting) -> None:
-        frame, time_ns = waiting.detections.header.frame_id.lstrip("/"), waiting.time_ns
+        frame, time_ns = frame_name(waiting.detections.header.frame_id), waiting.time_ns
         sensor, may_wait = waiting.sensor, time.monotonic() < waiting.deadline and len(self._waiting) < MAX_WAITING
         if sensor.parameters.velocities and time_ns not in sensor.velocities and may_wait:
             self._wait(waiting)

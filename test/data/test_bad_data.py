@@ -89,6 +89,20 @@ def edit(scene: Path, change) -> None:  # type: ignore[no-untyped-def]
     path.write_text(json.dumps(records))
 
 
+def test_visibility_is_optional(scene: Path) -> None:
+    def seen(source: str) -> list[list[float]]:
+        read_tables.cache_clear()
+        return [t.labels.visible.tolist() for t in truth_of(open_source(source)) if t.labels is not None]
+
+    before = seen(str(scene))
+    edit(scene, lambda records: [record.update(visibility_token="") for record in records])
+    after = seen(str(scene))
+    assert [len(frame) for frame in after] == [len(frame) for frame in before]
+    inside = [value for frame in after for value in frame]
+    assert max(inside) == 1.0  # of what is wholly in the image: nobody said that it is hidden
+    assert all(a >= b for x, y in zip(after, before, strict=True) for a, b in zip(x, y, strict=True))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -204,7 +218,7 @@ fill({str(tmp_path)!r})
 def test_an_image_that_is_a_folder_or_empty_is_named(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "1.png"), np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "2.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"2\.png is not a readable image"):
+    with pytest.raises(DataError, match=r"2\.png: expected a JPEG or PNG image, got 0 bytes"):
         list(open_source(str(tmp_path)))
     (tmp_path / "2.png").unlink()
     (tmp_path / "2.png").mkdir()

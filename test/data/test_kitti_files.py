@@ -178,7 +178,7 @@ def test_object_truth_needs_no_images_and_testing_no_labels(images: Path) -> Non
         ("label_2/000001.txt", "Zeppelin" + " 1" * 14, "got 'Zeppelin'"),
         ("label_2/000001.txt", "Car 0 0 0 0 0 9 9 1 1 nan 0 0 9 0", "finite boxes in space"),
         ("calib/000002.txt", "P2: 1 2\n", r"calib/000002\.txt"),
-        ("image_2/000001.jpg", "no image", r"000001\.jpg is not a readable image"),
+        ("image_2/000001.jpg", "no image", r"000001\.jpg: expected a JPEG or PNG image"),
     ],
 )
 def test_broken_object_files_are_named(images: Path, file: str, text: str, words: str) -> None:

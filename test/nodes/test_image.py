@@ -223,8 +223,8 @@ JPEG, PNG = (cv2.imencode(kind, noise(0, 40, 40, 3))[1].tobytes() for kind in ("
 @pytest.mark.parametrize(
     ("encoding", "data", "kind", "sentence"),
     [
-        ("jpeg", JPEG[:-500], Undecodable, "expected a whole jpeg image, got .* bytes without its end"),
-        ("png", PNG[:-500], Undecodable, "expected a whole png image"),
+        ("jpeg", JPEG[:-500], Undecodable, "expected a whole image, got .* bytes without its end"),
+        ("png", PNG[:-500], Undecodable, "expected a whole image"),
         ("jpeg", b"", Undecodable, "got 0 bytes"),
         ("jpeg", b"no picture \xff\xd9", Undecodable, "bytes that cannot be decoded"),
         ("h264", JPEG, UnknownEncoding, "expected a jpeg or png CompressedImage, got the format 'h264'"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from ros_helpers import SECOND, Diagnostics, Graph, K, OneCar, collect, image_message, opened_graph
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection3DArray
@@ -52,6 +52,17 @@ def test_distortion_is_said_with_the_parameter_that_may_help() -> None:
         assert "plumb_bob" in (said := distortion(message, rectified=False) or "") and "'rectified'" in said
         assert distortion(message, rectified=True) is None
     assert distortion(CameraInfo(k=K, d=[0.0] * 5), rectified=False) is None
+
+
+def test_regions_and_binning_are_part_of_the_camera() -> None:
+    """As `test_bag_cameras` has it of bags: both read by the same function."""
+    region = RegionOfInterest(x_offset=100, y_offset=40, width=320, height=200)
+    message = CameraInfo(height=360, width=640, k=K, binning_x=2, binning_y=4, roi=region)
+    camera = read_camera(message, rectified=False)
+    fx, cx, fy, cy = K[0], K[2], K[4], K[5]
+    expected = [[fx / 2, 0, (cx - 100) / 2], [0, fy / 4, (cy - 40) / 4], [0, 0, 1]]
+    np.testing.assert_allclose(camera.intrinsics, expected)
+    assert (camera.width, camera.height) == (160, 50)
 
 
 MOUNT = Pose(OPTICAL_IN_VEHICLE, np.array([1.0, 0.0, 1.4]))

@@ -21,9 +21,12 @@ from camtrack_core.datasets.frames import Frame, Labels
 from camtrack_core.datasets.rosbag import types
 from camtrack_core.datasets.rosbag.cut import CutOffMcap, is_cut_off
 from camtrack_core.datasets.rosbag.tf import TransformTree
+from camtrack_core.encoded import Image
 from camtrack_core.errors import CamtrackError, ConfigurationError, DataError
 from camtrack_core.geometry.boxes import Boxes3D, Floats
 from camtrack_core.geometry.camera import Camera, Pose
+from camtrack_core.ros.messages.camera_info import distortion, is_rectified, other_size, read_camera
+from camtrack_core.ros.messages.frames import frame_name
 from camtrack_core.ros.messages.image import compressed_to_bgr, to_bgr
 
 SUFFIXES = (".mcap", ".db3")
@@ -106,12 +109,17 @@ class BagSequence:
     Args:
         path: a bag's folder, or one of its files.
         topic: of the images; may be empty where there is only one.
+        rectified: "true" where the images are rectified, as those on topics called image_rect are taken to be: their
+            intrinsics are in P of camera_info, and D is not theirs.
 
     Raises:
         DataError: the bag is missing or broken, or has no such topic.
+        ConfigurationError: `rectified` is neither true nor false.
     """
 
-    def __init__(self, path: str | Path, topic: str = "") -> None:
+    def __init__(self, path: str | Path, topic: str = "", rectified: str = "false") -> None:
+        if rectified not in ("true", "false"):
+            raise ConfigurationError(f"{path}: expected rectified=true or rectified=false, got rectified={rectified}")
         self._path = Path(path)
         topics = list_topics(self._path)
         images = {name: count for name, (kind, count) in topics.items() if kind in FROM}
@@ -119,6 +127,7 @@ class BagSequence:
             wanted = f"images on {topic}" if topic else "one topic of images; add which, like ?topic=/camera/image"
             raise DataError(f"bag {self._path}: expected {wanted}, found {', '.join(images) or 'none'}")
         self.topic = topic or next(iter(images))
+        self._rectified = rectified == "true" or is_rectified(self.topic)
         self._to_bgr = FROM[topics[self.topic][0]]
         self._length = images[self.topic]
         namespace = self.topic.removesuffix("/compressed").rpartition("/")[0]
@@ -130,7 +139,7 @@ class BagSequence:
     @cached_property
     def _known(self) -> _Knowledge:
         """Takes a pass through the bag: not before it is needed."""
-        return _Knowledge(self._path, self._namespace)
+        return _Knowledge(self._path, self._namespace, self._rectified)
 
     @cached_property
     def _stamped(self) -> bool:
@@ -152,7 +161,9 @@ class BagSequence:
             except CamtrackError as error:
                 raise DataError(f"bag {self._path}, image {number} of {self.topic}: {error}") from error
             given += 1
-            yield self._known.frame(time_ns, image, message.header.frame_id)
+            with _naming(self._path, f"image {number} of {self.topic}"):
+                frame = self._known.frame(time_ns, image, frame_name(message.header.frame_id))
+            yield frame
         if number and not given:
             raise DataError(f"bag {self._path}: none of the {number} images of {self.topic} has a stamp after 0")
         if given < number:
@@ -169,8 +180,8 @@ class BagSequence:
 class _Knowledge:
     """What a bag holds beside the images of a camera, up to a fault, which is kept until the images have been given."""
 
-    def __init__(self, path: Path, namespace: str) -> None:
-        self._cameras: list[tuple[int, Camera | None]] = []
+    def __init__(self, path: Path, namespace: str, rectified: bool) -> None:
+        self._cameras: list[tuple[int, Camera | None, str]] = []
         self._tree = TransformTree()
         truth: dict[int, Any] = {}
         self._truth_3d: dict[int, Any] = {}
@@ -180,7 +191,7 @@ class _Knowledge:
         for topic, _, message in messages:
             if topic == info:
                 with _naming(path, topic):
-                    self._cameras.append((types.header_time(message), _camera(message)))
+                    self._cameras.append((types.header_time(message), *_camera(message, rectified)))
             elif topic == flat:
                 truth[types.header_time(message)] = message
             elif topic == spatial:
@@ -195,7 +206,12 @@ class _Knowledge:
         with _naming(path, flat):
             self._labels = {time_ns: _labels(message, self.class_names) for time_ns, message in truth.items()}
 
-    def frame(self, time_ns: int, image: Any, frame_id: str) -> Frame:
+    def frame(self, time_ns: int, image: Image, frame_id: str) -> Frame:
+        """Raises ValueError for an image of another size than its camera's."""
+        camera, fault = self._camera_at(time_ns)
+        wrong = None if camera is None else other_size(camera, image)
+        if wrong is not None:
+            raise ValueError(wrong)
         chain = self._tree.chain(frame_id)
         fixed = next((name for name in FIXED_FRAMES if name in chain), None)
         camera_pose = ego_pose = None
@@ -207,21 +223,21 @@ class _Knowledge:
             with _naming(self._path, self._spatial):
                 boxes = _boxes_3d(self._truth_3d[time_ns], labels)
         return Frame(
-            time_ns, image, labels, camera=self._camera_at(time_ns), camera_pose=camera_pose, ego_pose=ego_pose,
-            boxes3d=boxes,
+            time_ns, image, labels, camera=camera, camera_pose=camera_pose, ego_pose=ego_pose, boxes3d=boxes,
+            camera_fault=fault,
         )  # fmt: skip
 
-    def _camera_at(self, time_ns: int) -> Camera | None:
-        """The calibration that was last published, or the first one for images before it."""
+    def _camera_at(self, time_ns: int) -> tuple[Camera | None, str]:
+        """The calibration that was last published, or the first one for images before it, and what is wrong with it."""
         if not self._cameras:
-            return None
+            return None, ""
         place = bisect_right(self._cameras, time_ns, key=lambda entry: entry[0])
-        return self._cameras[max(place - 1, 0)][1]
+        return self._cameras[max(place - 1, 0)][1:]
 
     def _take_transforms(self, transforms: list[Any], static: bool) -> None:
         """Raises ValueError."""
         for value in transforms:
-            parent, child = value.header.frame_id.lstrip("/"), value.child_frame_id.lstrip("/")
+            parent, child = frame_name(value.header.frame_id), frame_name(value.child_frame_id)
             try:
                 pose: Pose = types.to_pose(value.transform)
             except ValueError as error:
@@ -284,10 +300,15 @@ def _words(error: Exception) -> str:
     return str(error).rstrip(".") or type(error).__name__
 
 
-def _camera(info: Any) -> Camera | None:
-    """Intrinsics; None where they are zero, which means "uncalibrated". Raises ConfigurationError for others."""
-    k = np.asarray(info.k, float).reshape(3, 3)
-    return Camera(k, int(info.width), int(info.height)) if k.any() else None
+def _camera(info: Any, rectified: bool) -> tuple[Camera | None, str]:
+    """The camera of a CameraInfo, None without or with distortion, and what is wrong with it.
+
+    Intrinsics that are zero mean "uncalibrated". Raises ConfigurationError for others that are none.
+    """
+    if not (info.p if rectified else info.k).any():
+        return None, ""
+    distorted = distortion(info, rectified)
+    return (None, distorted) if distorted else (read_camera(info, rectified), "")
 
 
 def _best(detection: Any) -> Any:

@@ -15,12 +15,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from camtrack_core.encoded import Image, decode
 from camtrack_core.errors import ImageError
 from camtrack_core.ros.messages.stamps import to_nanoseconds
-
-Image = NDArray[np.uint8]
 
 # encoding -> (bytes a pixel, cv2's conversion to BGR). cv2 names a Bayer pattern after the second row's
 # second and third pixel, ROS after the first row's first two: rggb is cv2's BG.
@@ -41,10 +39,8 @@ _PACKED: dict[str, tuple[int, int]] = {
 _SEMIPLANAR = {"nv12": cv2.COLOR_YUV2BGR_NV12, "nv21": cv2.COLOR_YUV2BGR_NV21}
 ENCODINGS = ("bgr8", "mono16", *_PACKED, *_SEMIPLANAR)
 
-# codec -> what its last bytes are; OpenCV fills what a truncated file lacks with grey and does not say so.
-_END_MARKS = {"jpeg": b"\xff\xd9", "jpg": b"\xff\xd9", "png": b"IEND\xaeB`\x82"}
-# The pixels as they lie, whatever orientation the file claims.
-_DECODING = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+_CODECS = ("jpeg", "jpg", "png")
+_MOSAIC = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 class UnknownEncoding(ImageError):
@@ -57,12 +53,6 @@ class WrongSize(ImageError):
     """Height, width, step and the amount of data do not fit together."""
 
     cause = "wrong size"
-
-
-class Undecodable(ImageError):
-    """Compressed data that are broken or truncated."""
-
-    cause = "undecodable"
 
 
 class ZeroStamp(ImageError):
@@ -98,19 +88,17 @@ def to_bgr(message: Any) -> Image:
 
 
 def compressed_to_bgr(message: Any) -> Image:
-    """Pixels of a CompressedImage message (jpeg or png), (H, W, 3) uint8.
+    """Pixels of a CompressedImage message (jpeg or png) as they lie, (H, W, 3) uint8.
 
-    The format is a codec ("jpeg") or image_transport's "<encoding>; <codec> compressed <stored encoding>".
-    Raises ImageError.
+    The format is a codec ("jpeg") or image_transport's "<encoding>; <codec> compressed <stored encoding>"; where a
+    Bayer pattern is stored as it is, its colours are made as those of the raw image. Raises ImageError.
     """
-    codec, stored = _compression(message.format)
-    data = np.frombuffer(message.data, np.uint8)
-    # Some writers pad with zeros, so the mark is looked for near the end.
-    if _END_MARKS[codec] not in data[-64:].tobytes():
-        raise Undecodable(f"expected a whole {codec} image, got {len(data)} bytes without its end")
-    image = _decode(data)
-    if image is None:
-        raise Undecodable(f"expected a {codec} image, got {len(data)} bytes that cannot be decoded")
+    encoding, stored = _compression(message.format)
+    if encoding.startswith("bayer_") and stored in ("", "mono8", encoding):
+        if encoding not in _PACKED:
+            raise UnknownEncoding(f"expected one of the encodings {', '.join(ENCODINGS)}, got '{message.format}'")
+        return _convert(decode(message.data, _MOSAIC), _PACKED[encoding][1])
+    image = decode(message.data)
     return _convert(image, cv2.COLOR_RGB2BGR) if stored.startswith("rgb") else image
 
 
@@ -202,17 +190,12 @@ def _cv_bridge() -> Callable[[Any, str], Image] | None:
 
 
 def _compression(text: str) -> tuple[str, str]:
-    """Codec and stored pixel order of a CompressedImage's format. Raises UnknownEncoding."""
-    encoding, _, rest = text.lower().partition(";")
-    words = (rest or encoding).split()
-    codec = words[0] if words else ""
-    if codec not in _END_MARKS or "compresseddepth" in words:
+    """The image's encoding and that of the stored pixels, empty where a CompressedImage's format does not tell them.
+
+    Raises UnknownEncoding.
+    """
+    encoding, separator, rest = text.lower().partition(";")
+    words = (rest if separator else encoding).split()
+    if not words or words[0] not in _CODECS or "compresseddepth" in words:
         raise UnknownEncoding(f"expected a jpeg or png CompressedImage, got the format '{text}'")
-    return codec, words[2] if len(words) > 2 else ""
-
-
-def _decode(data: Image) -> Image | None:
-    try:
-        return cv2.imdecode(data, _DECODING)  # type: ignore[return-value]
-    except cv2.error:
-        return None
+    return encoding.strip() if separator else "", words[2] if len(words) > 2 else ""

@@ -9,6 +9,7 @@ from rclpy.time import Time
 from tf2_ros import BufferCore, TransformException
 
 from camtrack_core.geometry.camera import Pose
+from camtrack_core.ros.messages.frames import frame_name
 from camtrack_core.ros.messages.stamps import to_nanoseconds
 from camtrack_core.ros.tf.transforms import HISTORY, RESTART, TooEarly, TransformError, checked, to_pose
 
@@ -51,7 +52,7 @@ class Tf2Buffer:
             TooEarly: a transform on the way ends before the time, and may still arrive.
             TransformError: the frames are unknown or not connected, or the time is further back than is remembered.
         """
-        target, source = target.lstrip("/"), source.lstrip("/")
+        target, source = frame_name(target), frame_name(source)
         try:
             found = self._core.lookup_transform_core(target, source, Time(nanoseconds=time_ns))
         except TransformException as error:

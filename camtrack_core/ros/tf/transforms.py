@@ -17,6 +17,7 @@ from std_msgs.msg import Header
 from camtrack_core.errors import CamtrackError
 from camtrack_core.geometry.boxes import Floats
 from camtrack_core.geometry.camera import Pose
+from camtrack_core.ros.messages.frames import frame_name
 from camtrack_core.ros.messages.stamps import NANOSECONDS, to_nanoseconds
 
 HISTORY = 10 * NANOSECONDS  # how long transforms are remembered
@@ -129,7 +130,7 @@ class TransformBuffer:
         """Take in a TFMessage. Raises TransformError where some of its transforms are broken, after the others."""
         transforms, broken = checked(message)
         for transform, pose in transforms:
-            child, parent = transform.child_frame_id.lstrip("/"), transform.header.frame_id.lstrip("/")
+            child, parent = frame_name(transform.child_frame_id), frame_name(transform.header.frame_id)
             edge = self._edges.get(child)
             if edge is None or edge.parent != parent or edge.static != static:
                 edge = self._edges[child] = _Edge(parent, static)
@@ -144,7 +145,7 @@ class TransformBuffer:
             TooEarly: a transform on the way ends before the time, and may still arrive.
             TransformError: the frames are unknown or not connected, or the time is further back than is remembered.
         """
-        target, source = target.lstrip("/"), source.lstrip("/")
+        target, source = frame_name(target), frame_name(source)
         up, down = self._ancestors(source), self._ancestors(target)
         common = next((frame for frame in up if frame in down), None)
         if common is None:
