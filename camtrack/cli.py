@@ -187,6 +187,10 @@ def results(
 
     written = write_results(bag, source, out, topic)
     sentence = f"{written.file}: {written.answered} of {written.frames} frames answered on {written.topic}"
+    if written.left_out:
+        sentence += f"; left out {written.left_out} detections without finite numbers or a result"
+    if written.renamed:
+        sentence += f"; {len(written.renamed)} ids that are no whole numbers are numbered in {written.ids_file}"
     conclude(asdict(written), sentence, as_json)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,15 @@ from camtrack_core.errors import DataError
 from camtrack_core.evaluation.kitti.text import write_kitti
 from camtrack_core.evaluation.mot_text import write_mot
 from camtrack_core.evaluation.nuscenes.submission import SubmittedBoxes, write_submission
+from camtrack_core.files import whole, write_whole
 from camtrack_core.geometry.boxes import Boxes3D, Floats
 from camtrack_core.geometry.tracks import Tracks2D, Tracks3D
+from camtrack_core.numbers import IdNumbers
+from camtrack_core.ros.messages.frames import frame_name
 
 KINDS = (types.DETECTIONS_2D, types.DETECTIONS_3D)
 VELOCITIES = ("velocities", "trajectories")  # beside the tracks of time3d_tracker and of pkf_filter
+IDS = ".ids.jsonl"
 UNKNOWN = np.full(3, np.nan)
 Velocities = dict[str, Floats]  # (3,) metres per second by the track's id
 
@@ -39,12 +45,21 @@ class Written:
     Attributes:
         file: with the tracks; topic: that they were recorded on.
         frames: of the recording; answered: those of them that the tracker has answered.
+        left_out: detections that are not written: their numbers are none, or they have no result.
+        renamed: the numbers that stand for ids that are none; they are written beside the file, to NAME.ids.jsonl.
     """
 
     file: Path
     topic: str
     frames: int
     answered: int
+    left_out: int
+    renamed: dict[str, int]
+
+    @property
+    def ids_file(self) -> Path:
+        """Where `renamed` is written to, where there are any."""
+        return self.file.with_suffix(IDS)
 
 
 def write_results(bag: Path, source: str, out: Path, topic: str = "") -> Written:
@@ -67,7 +82,7 @@ def write_results(bag: Path, source: str, out: Path, topic: str = "") -> Written
     spatial = kind == types.DETECTIONS_3D
     recorded = WholeMessages(bag, {topic})
     found = {types.header_time(message): message for _, _, message in recorded}
-    frame = next((message.header.frame_id for message in found.values()), FIXED_FRAME)
+    frame = next((frame_name(message.header.frame_id) for message in found.values()), FIXED_FRAME)
     if spatial and frame != FIXED_FRAME:
         raise DataError(f"{topic} of {bag}: expected tracks in the frame {FIXED_FRAME}, got them in {frame}")
     stamps = [truth.time_ns for truth in truth_of(sequence)]
@@ -78,26 +93,30 @@ def write_results(bag: Path, source: str, out: Path, topic: str = "") -> Written
     submission = spatial and isinstance(sequence, NuScenesSequence)
     file = out / f"{sequence.name}{'.json' if submission else '.txt'}"
     messages = [found.get(time_ns) for time_ns in stamps]
+    numbers = IdNumbers()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.name}.partial")
-        if not spatial:
-            write_mot(partial, [_tracks(message) for message in messages])
-        elif isinstance(sequence, NuScenesSequence):
-            velocities = _velocities(bag, topic)
-            keys = [(key, message) for key, message in zip(sequence.keys(), messages, strict=True) if key is not None]
-            write_submission(partial, {token: _submitted(message, velocities) for (token, _), message in keys})
-        else:
-            names = tuple(sorted({best.class_id for message in messages for _, best in _rows(message)}))
-            vehicle = isinstance(sequence, KittiSequence)
-            seen = [_seen(f, message, names, vehicle) for f, message in zip(sequence, messages, strict=True)]
-            write_kitti(partial, seen, names)
-        partial.replace(file)
+        with whole(file) as partial:
+            if not spatial:
+                write_mot(partial, [_tracks(message, numbers) for message in messages])
+            elif isinstance(sequence, NuScenesSequence):
+                velocities = _velocities(bag, topic)
+                keys = [(key, m) for key, m in zip(sequence.keys(), messages, strict=True) if key is not None]
+                write_submission(partial, {token: _submitted(message, velocities) for (token, _), message in keys})
+            else:
+                names = tuple(sorted({best.class_id for message in messages for _, best in _rows(message)}))
+                vehicle = isinstance(sequence, KittiSequence)
+                seen = [_seen(f, m, names, vehicle, numbers) for f, m in zip(sequence, messages, strict=True)]
+                write_kitti(partial, seen, names)
+        if numbers.renamed:
+            lines = [json.dumps({"id": number, "text": text}) for text, number in numbers.renamed.items()]
+            write_whole(file.with_suffix(IDS), "\n".join(lines) + "\n")
     except OSError as error:
         raise DataError(f"cannot write {file}: {error.strerror}") from error
     if recorded.fault is not None:
         raise DataError(f"{recorded.fault}; {file} holds what came before it") from recorded.fault
-    return Written(file, topic, len(stamps), answered)
+    left_out = sum(len(message.detections) - len(_rows(message)) for message in messages if message is not None)
+    return Written(file, topic, len(stamps), answered, left_out, numbers.renamed)
 
 
 def _choose(bag: Path, topic: str) -> tuple[str, str]:
@@ -113,17 +132,30 @@ def _choose(bag: Path, topic: str) -> tuple[str, str]:
 
 
 def _rows(message: Any) -> list[tuple[Any, Any]]:
-    """Every detection with its most probable class; none where there is no message."""
-    detections = [] if message is None else [d for d in message.detections if d.results]
+    """Every usable detection with its most probable class; none where there is no message."""
+    detections = [] if message is None else [d for d in message.detections if _is_usable(d)]
     return [(d, max(d.results, key=lambda result: result.hypothesis.score).hypothesis) for d in detections]
 
 
-def _tracks(message: Any) -> Tracks2D:
+def _is_usable(detection: Any) -> bool:
+    """Whether a detection has a result, and numbers that are some."""
+    box = detection.bbox
+    if hasattr(box, "size"):  # in space
+        sizes = (box.size.x, box.size.y, box.size.z)
+        turn = box.center.orientation
+        place = (box.center.position.x, box.center.position.y, box.center.position.z, turn.z, turn.w)
+    else:
+        sizes, place = (box.size_x, box.size_y), (box.center.position.x, box.center.position.y)
+    scores = [result.hypothesis.score for result in detection.results]
+    return bool(scores) and all(map(math.isfinite, (*place, *sizes, *scores))) and min(sizes) >= 0
+
+
+def _tracks(message: Any, numbers: IdNumbers) -> Tracks2D:
     rows = _rows(message)
     boxes = [(d.bbox.center.position.x, d.bbox.center.position.y, d.bbox.size_x, d.bbox.size_y) for d, _ in rows]
     centre, half = np.split(np.array(boxes, float).reshape(-1, 4) * [1, 1, 0.5, 0.5], 2, axis=1)
     return Tracks2D(
-        np.array([int(d.id) if d.id.isdecimal() else -1 for d, _ in rows], np.int64),
+        np.array([numbers[d.id] for d, _ in rows], np.int64),
         np.concatenate([centre - half, centre + half], 1),
         np.array([best.score for _, best in rows], float),
         np.zeros(len(rows), np.int64),  # the text holds no classes
@@ -163,21 +195,23 @@ def _velocities(bag: Path, topic: str) -> dict[int, Velocities]:
     return {types.header_time(message): velocities_now(message) for _, _, message in WholeMessages(bag, names)}
 
 
-def _seen(frame: Frame, message: Any, names: tuple[str, ...], vehicle: bool) -> tuple[Tracks3D, Boxes3D, Floats]:
+def _seen(
+    frame: Frame, message: Any, names: tuple[str, ...], vehicle: bool, numbers: IdNumbers
+) -> tuple[Tracks3D, Boxes3D, Floats]:
     """Tracks that the image shows, as write_kitti takes them: from KITTI's `vehicle`, or from the camera.
 
     Raises DataError where the frame does not tell where its camera was.
     """
-    shown_by = frame.calibrated()
-    if frame.camera_pose is None:
-        raise DataError("expected a recording that tells where its camera was, for tracks in space")
+    if frame.camera is None or frame.camera_pose is None:
+        unknown = "expected a recording that tells where its camera was, for tracks in space"
+        raise DataError(frame.camera_fault or unknown)
     camera = frame.camera_pose @ TO_VEHICLE.inverse()
     place = frame.ego_pose if vehicle and frame.ego_pose is not None else camera
     rows = _rows(message)
     boxes, count = _boxes(rows), len(rows)
-    xyxy, _, shown = project_boxes(boxes, shown_by, frame.camera_pose)
+    xyxy, _, shown = project_boxes(boxes, frame.camera, frame.camera_pose)
     tracks = Tracks3D(
-        np.array([int(d.id) if d.id.isdecimal() else -1 for d, _ in rows], np.int64),
+        np.array([numbers[d.id] for d, _ in rows], np.int64),
         boxes,
         np.zeros((count, 4, 4)),
         np.array([best.score for _, best in rows], float),

@@ -11,6 +11,7 @@ from vision_msgs.msg import Detection2DArray
 
 from camtrack.recording.files import NO_IMAGE, Image, Joined, Joiner, NamedTracks, Recording
 from camtrack_core.config import ImageNodeParameters
+from camtrack_core.numbers import IdNumbers
 from camtrack_core.ros.lifecycle import qos
 from camtrack_core.ros.lifecycle.image_input import ImageInput
 from camtrack_core.ros.lifecycle.node import CamtrackNode, run
@@ -35,6 +36,7 @@ class RecorderNode(CamtrackNode[RecorderParameters]):
 
     def configure(self, parameters: RecorderParameters) -> None:
         self._joiner: Joiner[NamedTracks] = Joiner(parameters.capacity)
+        self._numbers = IdNumbers()
         self._recording = Recording(Path(parameters.folder))
         self._input = ImageInput(self, "image", self._on_image, parameters)
         self.subscribe_serialised(Detection2DArray, "tracks", self._on_tracks, qos.RESULTS)
@@ -60,7 +62,7 @@ class RecorderNode(CamtrackNode[RecorderParameters]):
     def _on_tracks(self, data: bytes) -> None:
         detections = unpack(data)
         names = class_names(detections)
-        tracks = NamedTracks(to_tracks(detections, names), names)
+        tracks = NamedTracks(to_tracks(detections, names, self._numbers), names)
         self._write(self._joiner.add_tracks(measurement_time(detections), tracks))
 
     def _write(self, complete: list[Joined[NamedTracks]]) -> None:

@@ -22,6 +22,7 @@ from camtrack_core.errors import CamtrackError, ConfigurationError
 from camtrack_core.geometry.boxes import Floats
 from camtrack_core.geometry.camera import Camera, Pose
 from camtrack_core.geometry.tracks import Tracks3D
+from camtrack_core.numbers import IdNumbers
 from camtrack_core.ros.lifecycle.image_input import ImageInput
 from camtrack_core.ros.lifecycle.node import CamtrackNode, run
 from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
@@ -35,19 +36,12 @@ from camtrack_core.ros.tf.transform_listener import TransformListener
 from camtrack_core.ros.tf.transforms import TooEarly, TransformError
 
 HERE = Pose(np.eye(3), np.zeros(3))
-MAX_ID = 2**63 - 1
 
 
 class NoCamera(CamtrackError):
     """Tracks to draw into images whose camera is not known."""
 
     cause = "no camera_info"
-
-
-class StrangeId(CamtrackError):
-    """Tracks whose ids are no numbers."""
-
-    cause = "strange id"
 
 
 class SpaceRecorderParameters(ImageNodeParameters):
@@ -73,6 +67,7 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
     def configure(self, parameters: SpaceRecorderParameters) -> None:
         self._joiner: Joiner[SpaceTracks] = Joiner(parameters.capacity)
         self._recording = SpaceRecording(Path(parameters.folder))
+        self._numbers = IdNumbers()
         self._camera: Camera | None = None
         self._frame = ""
         self._tracks: dict[int, Detections3DMessage] = {}  # by stamp, without their trajectories so far
@@ -119,9 +114,6 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
 
     def _on_tracks(self, data: bytes) -> None:
         message = unpack_detections(data)
-        strange = next((label for label in message.ids if not label.isdecimal() or int(label) > MAX_ID), None)
-        if strange is not None:
-            raise StrangeId(f"expected tracks with whole numbers as ids, got '{strange}'")
         self._tracks[measurement_time(message)] = message
         self._pair(measurement_time(message))
 
@@ -161,7 +153,7 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
                 self.drop(error.cause, str(error))
             else:
                 names = tuple(sorted({name for name in message.names if name is not None}))
-                tracks = with_velocities(message, names, velocities)
+                tracks = with_velocities(message, names, velocities, self._numbers)
                 self._write(self._joiner.add_tracks(time_ns, SpaceTracks(tracks, names, self._camera, pose)))
 
     def _write(self, complete: list[Joined[SpaceTracks]]) -> None:
@@ -176,7 +168,9 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
                 self._drawn.publish(fill_image(ImageMessage(header=header), picture))
 
 
-def with_velocities(message: Detections3DMessage, names: tuple[str, ...], velocities: dict[str, Floats]) -> Tracks3D:
+def with_velocities(
+    message: Detections3DMessage, names: tuple[str, ...], velocities: dict[str, Floats], ids_to_numbers: IdNumbers
+) -> Tracks3D:
     """Tracks of a message in a frame with z up. Rows that are not finite are left out; covariances are zero."""
     ids = dict(zip(map(tuple, message.poses[:, :3].tolist()), message.ids, strict=True))
     found = messages3d.to_detections(message, names.index, HERE)
@@ -184,7 +178,7 @@ def with_velocities(message: Detections3DMessage, names: tuple[str, ...], veloci
     unknown = np.full(3, np.nan)
     found.boxes.velocity[:] = np.reshape([velocities.get(label, unknown) for label in labels], (-1, 3))
     nothing = np.zeros((len(labels), 4, 4))
-    numbers = np.array([int(label) for label in labels], np.int64)
+    numbers = np.array([ids_to_numbers[label] for label in labels], np.int64)
     return Tracks3D(numbers, found.boxes, nothing, found.scores, found.class_ids, np.zeros(len(labels)), found.motions)
 
 

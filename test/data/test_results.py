@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 from data_helpers import Trip
 from rosbags.rosbag2 import StoragePlugin, Writer
+from typer.testing import CliRunner
 
 from camtrack.bags.results import write_results
-from camtrack.bags.write import BagOptions, _Topics, detections_2d, detections_3d, raw, write_bag
+from camtrack.bags.write import BagOptions, _Topics, bag_messages, detections_2d, detections_3d, raw, write_bag
+from camtrack.cli import app
 from camtrack_core.datasets.frames import Labels, truth_of
 from camtrack_core.datasets.kitti.rows import TO_VEHICLE, read_objects
 from camtrack_core.datasets.rosbag import types
@@ -39,6 +42,55 @@ def test_boxes_in_the_image_come_back_by_their_stamps(bag: Path, tmp_path: Path)
         if labels is not None:
             np.testing.assert_allclose(found.xyxy, labels.xyxy, atol=1e-3)
             np.testing.assert_allclose(found.scores, labels.visible, atol=1e-4)
+
+
+def renamed_run(folder: Path, spoil: bool = False) -> Path:
+    """A bag of the truth as results, its ids 4 and 9 as texts; of the third image one box may have no numbers."""
+    with Writer(folder, version=9) as writer:
+        topics = _Topics(writer)
+        for k, frame in enumerate(Trip()):
+            labels = Labels.empty() if frame.labels is None else frame.labels
+            message = detections_2d(labels, Trip.class_names, frame.time_ns, "camera")
+            for detection in message.detections:
+                detection.id = f"{detection.id}-8c3f-uuid"
+            if spoil and k == 2:
+                message.detections[0].bbox.center.position.x = float("nan")
+            if spoil and k == 3:
+                message.detections[1].results[0].hypothesis.score = float("inf")
+            topics.write("/tracks", frame.time_ns, message)
+    return folder
+
+
+def test_ids_that_are_no_numbers_are_kept_apart_and_told(bag: Path, tmp_path: Path) -> None:
+    written = write_results(renamed_run(tmp_path / "run"), str(bag), tmp_path / "out")
+    found = [one.ids.tolist() for one in read_mot(written.file, 4)]
+    told = [json.loads(line) for line in (tmp_path / "out/trip-camera.ids.jsonl").read_text().splitlines()]
+    numbers = {entry["text"]: entry["id"] for entry in told}
+    four, nine = numbers["4-8c3f-uuid"], numbers["9-8c3f-uuid"]
+    assert four != nine and min(four, nine) > 0
+    assert found == [[four, nine], [], [four, nine], [four, nine]]
+    assert written.renamed == numbers and written.left_out == 0
+
+
+def test_boxes_without_finite_numbers_are_counted_and_left_out(bag: Path, tmp_path: Path) -> None:
+    written = write_results(renamed_run(tmp_path / "run", spoil=True), str(bag), tmp_path / "out")
+    assert [len(one) for one in read_mot(written.file, 4)] == [2, 0, 1, 1] and written.left_out == 2
+    done = CliRunner().invoke(app, ["results", str(tmp_path / "run"), str(bag), "--out", str(tmp_path / "again")])
+    assert "left out 2 detections" in done.output and "numbered in" in done.output
+
+
+def test_ids_of_a_truth_that_are_no_numbers_are_kept_apart(tmp_path: Path) -> None:
+    with Writer(tmp_path / "run", version=9) as writer:
+        topics = _Topics(writer)
+        for step in bag_messages({"camera": Trip()}, BagOptions(truth=True)):
+            for topic, time_ns, message in step:
+                for detection in getattr(message, "detections", ()):
+                    detection.id = f"{detection.id}-8c3f-uuid"
+                topics.write(topic, time_ns, message)
+    frames = [frame for frame in open_source(str(tmp_path / "run")) if frame.labels is not None]
+    ids = {tuple(frame.labels.ids.tolist()) for frame in frames}
+    assert len(ids) == 1 and len(set(next(iter(ids)))) == 2 and min(next(iter(ids))) > 0
+    assert all(frame.boxes3d is not None and len(frame.boxes3d) == 2 for frame in frames)
 
 
 def test_tracks_in_space_come_back_as_a_submission(data_root: Path, tmp_path: Path) -> None:

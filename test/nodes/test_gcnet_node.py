@@ -9,6 +9,7 @@ from ros_helpers import Diagnostics, collect, image_message, opened_graph
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
+from camtrack_core.numbers import IdNumbers
 from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
 from camtrack_core.ros.messages import detections2d as messages
 from camtrack_core.ros.messages.cdr import unpack
@@ -44,7 +45,7 @@ def test_node_publishes_what_the_tracker_says_with_the_image_stamp() -> None:
             camera.publish(message)
             graph.spin_until(lambda n=index: len(heard) > n)
             expected = tracker.step(to_bgr(message))
-            got = messages.to_tracks(unpack(serialize_message(heard[index])), node._names)
+            got = messages.to_tracks(unpack(serialize_message(heard[index])), node._names, IdNumbers())
             assert heard[index].header == message.header
             assert np.array_equal(got.ids, expected.ids)
             assert np.allclose(got.xyxy, expected.xyxy, atol=1e-3)

@@ -14,6 +14,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesis, Obj
 from camtrack_core.geometry.boxes import Boxes2D
 from camtrack_core.geometry.camera import Pose
 from camtrack_core.geometry.tracks import Tracks2D
+from camtrack_core.numbers import FIRST_RENAMED, IdNumbers
 from camtrack_core.ros.messages import cdr
 from camtrack_core.ros.messages.detections2d import (
     class_names,
@@ -49,7 +50,7 @@ def assert_same(a, b) -> None:
 @pytest.mark.parametrize("count", [0, 1, 50])
 def test_tracks_survive_the_way_through_a_serialised_message(count):
     sent = tracks(count)
-    assert_same(to_tracks(cdr.unpack(pack_tracks(sent, NAMES, HEADER)), NAMES), sent)
+    assert_same(to_tracks(cdr.unpack(pack_tracks(sent, NAMES, HEADER)), NAMES, IdNumbers()), sent)
     message = deserialize_message(pack_tracks(sent, NAMES, HEADER), Detection2DArray)
     assert message.header == HEADER and all(d.header == HEADER for d in message.detections)
 
@@ -104,14 +105,18 @@ def test_detections_that_say_nothing_are_left_out():
     kept = detection(("car", 0.5), track="8")
     message = Detection2DArray(detections=[detection(), detection(("cat", 0.9)), blurred, kept])
     assert len(to_boxes(read(message), NAMES)) == 1
-    assert to_tracks(read(message), NAMES).ids.tolist() == [8]
+    assert to_tracks(read(message), NAMES, IdNumbers()).ids.tolist() == [8]
 
 
-def test_tracks_without_a_number_are_left_out():
-    message = Detection2DArray(
-        detections=[detection(("car", 0.5), track=t) for t in ("", "a1", "-3", "1.5", "9" * 19, "42")]
-    )
-    assert to_tracks(read(message), NAMES).ids.tolist() == [42] and len(to_boxes(read(message), NAMES)) == 6
+def test_ids_that_are_no_numbers_are_kept_apart():
+    texts = ("", "a1", "-3", "1.5", "9" * 19, "42", "042", "a1", "-1")
+    message = Detection2DArray(detections=[detection(("car", 0.5), track=t) for t in texts])
+    first = FIRST_RENAMED
+    numbers = IdNumbers()
+    expected = [first, first + 1, first + 2, first + 3, 42, first + 4, first]
+    assert to_tracks(read(message), NAMES, numbers).ids.tolist() == expected
+    assert len(to_boxes(read(message), NAMES)) == len(texts)
+    assert to_tracks(read(message), NAMES, numbers).ids.tolist() == expected  # the same in the next message
 
 
 def test_class_names_of_a_message():

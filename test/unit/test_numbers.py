@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from camtrack_core.numbers import integer
+from camtrack_core.numbers import IdNumbers, integer
 
 
 @given(st.integers(-(2**63) + 1, 2**63 - 1))
@@ -24,3 +24,19 @@ def test_integers_in_other_forms(text: str, value: int) -> None:
 def test_what_is_no_integer_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         integer(text)
+
+
+@given(
+    st.lists(st.one_of(st.text(max_size=4), st.integers(-3, 2 * 10**9).map(str), st.sampled_from(["1000000000", "7"])))
+)
+def test_numbers_of_ids_tell_apart_what_the_ids_do(texts: list[str]) -> None:
+    numbers = IdNumbers()
+    found = {text: numbers[text] for text in texts if text not in ("", "-1")}
+    assert len(set(found.values())) == len(found) and all(number >= 0 for number in found.values())
+    assert {text: numbers[text] for text in found} == found  # also when asked again
+    assert all(found[text] == number for text, number in numbers.renamed.items())
+    assert all(str(number) == text for text, number in found.items() if text not in numbers.renamed)
+
+
+def test_what_is_no_track_has_no_number() -> None:
+    assert [IdNumbers()[text] for text in ("", "-1")] == [-1, -1]

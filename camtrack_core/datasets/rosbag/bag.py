@@ -25,6 +25,7 @@ from camtrack_core.encoded import Image
 from camtrack_core.errors import CamtrackError, ConfigurationError, DataError
 from camtrack_core.geometry.boxes import Boxes3D, Floats
 from camtrack_core.geometry.camera import Camera, Pose
+from camtrack_core.numbers import IdNumbers
 from camtrack_core.ros.messages.camera_info import distortion, is_rectified, other_size, read_camera
 from camtrack_core.ros.messages.frames import frame_name
 from camtrack_core.ros.messages.image import compressed_to_bgr, to_bgr
@@ -203,8 +204,9 @@ class _Knowledge:
         self._cameras.sort(key=lambda entry: entry[0])
         names = {_best(d).class_id for message in truth.values() for d in message.detections if d.results}
         self.class_names = tuple(sorted(names))
+        self._numbers = IdNumbers()
         with _naming(path, flat):
-            self._labels = {time_ns: _labels(message, self.class_names) for time_ns, message in truth.items()}
+            self._labels = {t: _labels(message, self.class_names, self._numbers) for t, message in truth.items()}
 
     def frame(self, time_ns: int, image: Image, frame_id: str) -> Frame:
         """Raises ValueError for an image of another size than its camera's."""
@@ -221,7 +223,7 @@ class _Knowledge:
         labels, boxes = self._labels.get(time_ns), None
         if labels is not None and time_ns in self._truth_3d:
             with _naming(self._path, self._spatial):
-                boxes = _boxes_3d(self._truth_3d[time_ns], labels)
+                boxes = _boxes_3d(self._truth_3d[time_ns], labels, self._numbers)
         return Frame(
             time_ns, image, labels, camera=camera, camera_pose=camera_pose, ego_pose=ego_pose, boxes3d=boxes,
             camera_fault=fault,
@@ -315,7 +317,7 @@ def _best(detection: Any) -> Any:
     return max(detection.results, key=lambda result: result.hypothesis.score).hypothesis
 
 
-def _labels(message: Any, names: tuple[str, ...]) -> Labels:
+def _labels(message: Any, names: tuple[str, ...], numbers: IdNumbers) -> Labels:
     """Visibility is not part of the message: for it the score of a true object stands. Raises ValueError."""
     rows = [d for d in message.detections if d.results]
     table = [(d.bbox.center.position.x, d.bbox.center.position.y, d.bbox.size_x, d.bbox.size_y) for d in rows]
@@ -323,17 +325,17 @@ def _labels(message: Any, names: tuple[str, ...]) -> Labels:
     centre, half = np.split(np.array(table, float).reshape(-1, 4), 2, axis=1)
     _check_finite(centre, half, scores)
     return Labels(
-        np.array([int(d.id) if d.id.isdecimal() else -1 for d in rows], np.int64),
+        np.array([numbers[d.id] for d in rows], np.int64),
         np.concatenate([centre - half / 2, centre + half / 2], 1),
         np.array([names.index(_best(d).class_id) for d in rows], np.int64),
         scores,
     )
 
 
-def _boxes_3d(message: Any, labels: Labels) -> Boxes3D | None:
+def _boxes_3d(message: Any, labels: Labels, numbers: IdNumbers) -> Boxes3D | None:
     """The boxes in the order of the labels; None where one is missing. Raises ValueError."""
-    by_id = {d.id: d for d in message.detections}
-    rows = [by_id.get(str(identity)) for identity in labels.ids.tolist()]
+    by_id = {numbers[d.id]: d for d in message.detections}
+    rows = [by_id.get(identity) for identity in labels.ids.tolist()]
     if any(row is None for row in rows):
         return None
     poses = [row.bbox.center for row in rows]  # type: ignore[union-attr]

@@ -25,10 +25,10 @@ from vision_msgs.msg import (
 
 from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers
 from camtrack_core.geometry.tracks import Tracks2D
+from camtrack_core.numbers import IdNumbers
 from camtrack_core.ros.messages import cdr
 from camtrack_core.ros.messages.cdr import Detections
 
-MAX_DIGITS = 18  # of a track's id: what fits 64 bits
 _NO_POSE = PoseWithCovariance()  # shared by all results: images have no poses, and making one takes time
 
 
@@ -58,11 +58,11 @@ def to_boxes(detections: Detections, class_names: Sequence[str]) -> Boxes2D:
     return Boxes2D(detections.xyxy, detections.scores, class_ids)[usable]
 
 
-def to_tracks(detections: Detections, class_names: Sequence[str]) -> Tracks2D:
-    """Tracks of a message, as to_boxes; those whose `id` is no whole number are left out as well."""
+def to_tracks(detections: Detections, class_names: Sequence[str], numbers: IdNumbers) -> Tracks2D:
+    """Tracks of a message, as to_boxes; those without an `id` are left out as well. `numbers` stand for the ids."""
     class_ids, usable = _usable(detections, class_names)
-    ids = np.array([int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else -1 for text in detections.ids])
-    tracks = Tracks2D(ids.astype(np.int64), detections.xyxy, detections.scores, class_ids)
+    ids = np.array([numbers[text] for text in detections.ids], np.int64)
+    tracks = Tracks2D(ids, detections.xyxy, detections.scores, class_ids)
     return tracks[usable & (tracks.ids >= 0)]
 
 
