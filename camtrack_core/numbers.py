@@ -1,7 +1,17 @@
-"""Numbers out of text: integers stay integers, however large, and what is none is refused; ids that are any text."""
+"""Numbers out of text: integers stay integers, and what is none is refused; ids that are any text."""
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
+import numpy as np
+
+from camtrack_core.errors import DataError
+from camtrack_core.geometry.boxes import Integers
+
+MOST_FRAMES = 10_000_000  # of a recording: four days at 25 a second
+NOWHERE: Integers = np.zeros(0, np.int64)
 LARGEST = 2**63 - 1  # an int64
 NO_TRACK = ("", "-1")  # what stands where an id should, of a detection that is no track
 FIRST_RENAMED = 1_000_000_000  # above what trackers count to
@@ -17,13 +27,50 @@ def integer(text: str) -> int:
     if word.isascii() and word.lstrip("+-").isdigit():
         value = int(word) if len(word) <= 20 else LARGEST + 1
     else:
-        number = float(word)
-        if number != number // 1 or abs(number) > 2**53:  # NaN and infinity included
+        number = finite_number(word)
+        if number % 1 or abs(number) > 2**53:
             raise ValueError(f"expected an integer, got {word!r}")
         value = int(number)
     if abs(value) > LARGEST:
         raise ValueError(f"expected an integer of 64 bits, got {word!r}")
     return value
+
+
+def finite_number(text: str) -> float:
+    """A finite number of plain digits. Raises ValueError for all else, like 1_0, superscripts and NaN."""
+    word = text.strip()
+    value = float(word) if word.isascii() and "_" not in word else math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"expected a finite number, got {word[:40]!r}")
+    return value
+
+
+def frame_number(text: str, first: int) -> int:
+    """The number of a frame, which count from `first`. Raises ValueError for what no recording has."""
+    value = integer(text)
+    if not first <= value <= MOST_FRAMES:
+        raise ValueError(f"expected a frame number from {first} to {MOST_FRAMES}, got {value}")
+    return value
+
+
+def read_text(path: Path) -> str:
+    """A text in UTF-8, with or without a byte order mark. Raises DataError, naming the file."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise DataError(f"cannot read {path}: expected a text in UTF-8") from None
+
+
+def by_frame(frames: Integers) -> dict[int, Integers]:
+    """The places of the rows of every frame that has any, in their order.
+
+    Time and memory follow the rows, not the frames' numbers.
+    """
+    order = np.argsort(frames, kind="stable")
+    numbers, starts = np.unique(frames[order], return_index=True)
+    return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True)) if len(numbers) else {}
 
 
 class IdNumbers:

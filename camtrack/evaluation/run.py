@@ -254,14 +254,22 @@ def read_splits(specs: list[str]) -> dict[str, set[str]]:
         if not separator:
             raise DataError(f"--split: expected NAME=FILE, got {spec}")
         try:
-            splits[name] = set(Path(file).read_text().split())
+            splits[name] = set(Path(file).read_text(encoding="utf-8-sig").split())
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"--split: cannot read {file}: {error}") from error
     return splits
 
 
 def _with_truth(sequence: Sequence, found: list[Tracks2D]) -> Iterator[tuple[Truth, Tracks2D]]:
-    """Each frame's truth with what was found there. Raises DataError where the recording holds back some frames."""
+    """Each frame's truth with what was found there; of MOTChallenge, whose texts may name any frame, without those that
+    have neither: they change no score.
+
+    Raises DataError where the recording holds back some frames.
+    """
+    if isinstance(sequence, MotChallengeSequence):
+        tracked = {number for number, tracks in enumerate(found, start=1) if len(tracks)}
+        occupied = sorted(sequence.labelled_frames() | tracked)
+        return ((sequence.truth_at(number), found[number - 1]) for number in occupied)
     truth = list(truth_of(sequence))
     if len(truth) != len(found):
         raise DataError(f"{sequence.name}: expected the {len(found)} frames that it announces, got {len(truth)}")

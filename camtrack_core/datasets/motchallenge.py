@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import configparser
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,14 @@ import numpy as np
 from camtrack_core.datasets.frames import Frame, Labels, Truth
 from camtrack_core.datasets.video import DEFAULT_FRAME_RATE, IMAGE_SUFFIXES, read_image, stamp_ns
 from camtrack_core.errors import DataError
-from camtrack_core.geometry.boxes import Boxes2D, Floats, clip
-from camtrack_core.numbers import integer
+from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers, clip
+from camtrack_core.numbers import NOWHERE, by_frame, finite_number, frame_number, integer, read_text
 
 # What is to be found, what may be tracked or not, and what is annotated for no more than completeness.
 CLASS_NAMES = ("pedestrian", "distractor", "other")
 PEDESTRIAN, DISTRACTOR, OTHER = range(3)
 DISTRACTORS = (2, 7, 8, 12)  # person on a vehicle, static person, distractor, reflection
 NON_MOT_VEHICLE = 6  # a distractor in MOT20 only
-LARGEST_EXACT = 2**53  # from here on a float does not hold every integer
 COLUMNS = 9  # of a truth row from 2016 on: the eighth is the class, the ninth the share that is seen
 
 
@@ -54,8 +54,9 @@ class MotChallengeSequence:
         self.class_names: tuple[str, ...] = () if self._rows is None else CLASS_NAMES
         if self._rows is not None:
             _check_ids(self._rows, truth)
-        self._has_classes = self._rows is not None and _has_classes(self._rows)
-        last = 0 if self._rows is None else int(self._rows[:, 0].max(initial=0))
+        self._by_frame = {} if self._rows is None else by_frame(self._rows.frames)
+        self._has_classes = self._rows is not None and _has_classes(self._rows.values)
+        last = max(self._by_frame, default=0)
         self._length = int(info.get("seqlength", max(last, len(self._images))))
         if last > self._length:
             raise DataError(f"{truth}: expected at most {self._length} frames, got frame {last}")
@@ -78,29 +79,40 @@ class MotChallengeSequence:
             yield Frame(stamp_ns(number - 1, self.frame_rate), image, labels)
 
     def truth(self) -> Iterator[Truth]:
-        for number in range(1, self._length + 1):
-            yield Truth(number, stamp_ns(number - 1, self.frame_rate), self._labels(number))
+        return map(self.truth_at, range(1, self._length + 1))
+
+    def truth_at(self, number: int) -> Truth:
+        """The truth of one frame; numbers count from 1."""
+        return Truth(number, stamp_ns(number - 1, self.frame_rate), self._labels(number))
+
+    def labelled_frames(self) -> set[int]:
+        """Numbers of the frames whose truth has rows: few where a sequence is long and empty."""
+        return set(self._by_frame)
 
     def kinds(self) -> list[str]:
         """The classes of the truth's rows by their numbers, "pedestrian" where rows have none (2015)."""
-        if self._rows is None or not len(self._rows):
+        if self._rows is None or not len(self._rows.frames):
             return []
-        return [f"class {k:.0f}" for k in np.unique(self._rows[:, 7])] if self._has_classes else ["pedestrian"]
+        return [f"class {k:.0f}" for k in np.unique(self._rows.values[:, 7])] if self._has_classes else ["pedestrian"]
 
     def detections(self) -> list[Boxes2D]:
         """The public detections, per frame. Raises DataError where they are missing or broken."""
         rows = read_rows(self._folder / "det" / "det.txt")
-        count = max(self._length, int(rows[:, 0].max(initial=0)))
-        frames = [rows[rows[:, 0] == number] for number in range(1, count + 1)]
-        return [Boxes2D(_corners(r), r[:, 6], np.zeros(len(r), np.int64)) for r in frames]
+        places = by_frame(rows.frames)
+        found = [Boxes2D.empty()] * max(self._length, *places, 0)  # one object for all frames without detections
+        for number, place in places.items():
+            values = rows.values[place]
+            found[number - 1] = Boxes2D(_corners(values), values[:, 6], np.zeros(len(values), np.int64))
+        return found
 
     def _labels(self, number: int) -> Labels | None:
         """Boxes reach beyond the image, as they are annotated."""
         if self._rows is None:
             return None
-        rows = self._rows[self._rows[:, 0] == number]
+        place = self._by_frame.get(number, NOWHERE)
+        rows = self._rows.values[place]
         visible = rows[:, 8] if self._has_classes else np.ones(len(rows))
-        return Labels(rows[:, 1].astype(np.int64), _corners(rows), self._class_ids(rows), visible.clip(0, 1))
+        return Labels(self._rows.ids[place], _corners(rows), self._class_ids(rows), visible.clip(0, 1))
 
     def _class_ids(self, rows: Floats) -> np.ndarray:
         """In 2015 there are pedestrians only; a zero mark takes an object out everywhere."""
@@ -130,41 +142,52 @@ def read_info(path: Path) -> dict[str, str]:
         return {}
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read_string(path.read_text())
+        parser.read_string(read_text(path))
         info = dict(parser["Sequence"])
         if not 0 < float(info.get("framerate", DEFAULT_FRAME_RATE)) < np.inf:
             raise ValueError(f"expected a positive framerate, got {info['framerate']}")
         for name in ("seqlength", "imwidth", "imheight"):
             if name in info and integer(info[name]) < 1:
                 raise ValueError(f"expected a positive whole {name}, got {info[name]}")
-    except (OSError, UnicodeDecodeError, configparser.Error, KeyError, ValueError) as error:
+    except (configparser.Error, KeyError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
     return info
 
 
-def read_rows(path: Path) -> Floats:
-    """(N, 7 or more) rows frame, id, left, top, width, height, mark or score, ...
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a MOTChallenge text.
+
+    Attributes:
+        frames, ids: (N,) int.
+        values: (N, 7 or more) float, the whole rows: frame, id, left, top, width, height, mark or score, ...
+    """
+
+    frames: Integers
+    ids: Integers
+    values: Floats
+
+
+def read_rows(path: Path) -> Rows:
+    """The rows of a truth or of public detections.
 
     Raises DataError where the file is missing or a row is broken; names the line.
     """
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+    integers: list[tuple[int, int]] = []
     rows: list[list[float]] = []
-    for number, line in enumerate(lines, start=1):
+    for place, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
+        words = line.split(",")
         try:
-            rows.append([float(value) for value in line.split(",")])
+            rows.append([finite_number(word) for word in words])
+            if len(words) < 7 or len(words) != len(rows[0]):
+                raise ValueError(f"expected {max(len(rows[0]), 7)} numbers, got {line!r}")
+            integers.append((frame_number(words[0], first=1), integer(words[1])))
         except ValueError as error:
-            raise DataError(f"{path}, line {number}: {error}") from error
-        row = rows[-1]
-        if len(row) < 7 or len(row) != len(rows[0]) or not np.isfinite(row).all() or row[0] < 1 or row[0] % 1:
-            raise DataError(f"{path}, line {number}: expected a frame from 1 and as many finite numbers, got {line!r}")
-        if row[1] % 1 or abs(row[1]) >= LARGEST_EXACT:
-            raise DataError(f"{path}, line {number}: expected a whole id below 2^53, got {line.split(',')[1]}")
-    return np.array(rows, float).reshape(len(rows), -1) if rows else np.zeros((0, 7))
+            raise DataError(f"{path}, line {place}: {error}") from error
+    frames, ids = np.array(integers, np.int64).reshape(-1, 2).T
+    return Rows(frames, ids, np.array(rows, float).reshape(len(rows), -1) if rows else np.zeros((0, 7)))
 
 
 def _has_classes(rows: Floats) -> bool:
@@ -181,8 +204,8 @@ def _images(folder: Path) -> dict[int, Path]:
     return {int(p.stem): p for p in paths}
 
 
-def _check_ids(rows: Floats, path: Path) -> None:
-    pairs, counts = np.unique(rows[:, :2], axis=0, return_counts=True)
+def _check_ids(rows: Rows, path: Path) -> None:
+    pairs, counts = np.unique(np.stack([rows.frames, rows.ids]), axis=1, return_counts=True)
     if counts.max(initial=0) > 1:
-        frame, identity = pairs[counts.argmax()]
-        raise DataError(f"{path}: the id {identity:.0f} occurs twice in frame {frame:.0f}")
+        frame, identity = pairs[:, counts.argmax()]
+        raise DataError(f"{path}: the id {identity} occurs twice in frame {frame}")

@@ -314,7 +314,8 @@ def split_scenes(folder: Path, name: str) -> set[str]:
     if path.is_file():
         try:
             known |= {
-                str(split): [str(scene) for scene in scenes] for split, scenes in json.loads(path.read_text()).items()
+                str(split): [str(scene) for scene in scenes]
+                for split, scenes in json.loads(path.read_text(encoding="utf-8-sig")).items()
             }
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise DataError(f"nuScenes splits {path} are broken: {error}") from error
@@ -374,7 +375,7 @@ def _yaw(quaternion: list[float]) -> float:
 
 def _read_table(path: Path) -> dict[str, Record]:
     try:
-        return {record["token"]: record for record in json.loads(path.read_text())}
+        return {record["token"]: record for record in json.loads(path.read_text(encoding="utf-8-sig"))}
     except OSError as error:
         raise DataError(f"cannot read nuScenes table {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -202,7 +202,7 @@ def _sound(root: Path, row: Record | None = None) -> Iterator[None]:
 @lru_cache(maxsize=2)
 def _read_labels(path: Path) -> Record:
     try:
-        labels = json.loads(path.read_text())
+        labels = json.loads(path.read_text(encoding="utf-8-sig"))
         images = labels["images"]
         for row in images:
             for name in ("camera", "timestamp", "frame", "file", "objects"):

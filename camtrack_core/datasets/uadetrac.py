@@ -23,6 +23,7 @@ from camtrack_core.datasets.frames import Frame, Labels, Truth
 from camtrack_core.datasets.video import read_image, stamp_ns
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import Floats, area, clip
+from camtrack_core.numbers import frame_number
 
 CLASS_NAMES = ("car", "bus", "van", "others")
 FRAME_RATE = 25.0
@@ -60,7 +61,7 @@ class UaDetracSequence:
         regions = sequence.findall("ignored_region/box")
         self.ignored = _corners(regions, self._annotations)
         self._targets: Targets = {
-            int(_number(f, "num", self._annotations)): f.findall("target_list/target") for f in sequence.iter("frame")
+            _frame_number(f, self._annotations): f.findall("target_list/target") for f in sequence.iter("frame")
         }
         missing = sorted(set(self._targets) - set(self._images))
         if missing and self._images:
@@ -160,6 +161,13 @@ def _number(element: ElementTree.Element, name: str, path: Path) -> float:
             f"annotations {path}: <{element.tag}> needs a number {name}, a finite one, got {element.attrib}"
         )
     return value
+
+
+def _frame_number(frame: ElementTree.Element, path: Path) -> int:
+    try:
+        return frame_number(frame.get("num", ""), first=1)
+    except ValueError as error:
+        raise DataError(f"annotations {path}: {error}") from error
 
 
 def _corners(boxes: list[ElementTree.Element], path: Path) -> Floats:

@@ -10,7 +10,7 @@ import numpy as np
 
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.tracks import Tracks2D
-from camtrack_core.numbers import integer
+from camtrack_core.numbers import finite_number, frame_number, integer, read_text
 
 
 def write_mot(path: str | Path, frames: Sequence[Tracks2D]) -> None:
@@ -32,12 +32,8 @@ def read_mot(path: str | Path, frame_count: int | None = None) -> list[Tracks2D]
     Raises:
         DataError: the file is missing or a line is not in the format; names the line.
     """
-    try:
-        lines = Path(path).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
     rows: dict[int, list[tuple[int, list[float]]]] = defaultdict(list)
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(Path(path)).splitlines(), start=1):
         if line.strip():
             frame, identity, values = _parse(line, f"{path}, line {number}")
             rows[frame].append((identity, values))
@@ -45,19 +41,20 @@ def read_mot(path: str | Path, frame_count: int | None = None) -> list[Tracks2D]
     count = last if frame_count is None else frame_count
     if last > count:
         raise DataError(f"{path}: expected at most {count} frames, got frame {last}")
-    return [_tracks(rows[frame]) for frame in range(1, count + 1)]
+    frames = [Tracks2D.empty()] * count  # one object for all frames without tracks
+    for frame, found in rows.items():
+        frames[frame - 1] = _tracks(found)
+    return frames
 
 
 def _parse(line: str, where: str) -> tuple[int, int, list[float]]:
     """Frame, id and (x, y, width, height, score)."""
     fields = line.split(",")[:7]
     try:
-        values = [float(v) for v in fields]
-        if len(values) < 7 or not np.isfinite(values).all():
-            raise DataError(f"{where}: expected at least 7 finite numbers, got {line!r}")
-        if values[0] < 1 or values[0] != int(values[0]):
-            raise DataError(f"{where}: expected a frame number from 1, got {values[0]:g}")
-        frame, identity = integer(fields[0]), integer(fields[1])
+        values = [finite_number(field) for field in fields]
+        if len(values) < 7:
+            raise ValueError(f"expected at least 7 finite numbers, got {line!r}")
+        frame, identity = frame_number(fields[0], first=1), integer(fields[1])
     except ValueError as error:
         raise DataError(f"{where}: {error}") from error
     if min(values[4:6]) < 0:

@@ -35,7 +35,7 @@ class Curve:
 def read_curve(path: str | Path) -> Curve:
     """A curve in the toolkit's text: recall and precision a line. Raises DataError, naming the file."""
     try:
-        lines = Path(path).read_text().replace(",", " ").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").replace(",", " ").splitlines()
         table = np.array([line.split() for line in lines if line.strip()], float).reshape(-1, 2)
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise DataError(f"expected recall and precision a line in {path}, got: {error}") from error

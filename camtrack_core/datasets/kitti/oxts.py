@@ -33,7 +33,9 @@ def read_oxts(path: Path, length: int, camera_in_imu: Pose) -> list[Pose]:
         DataError: a row is broken or there are fewer than `length`.
     """
     try:
-        rows = np.array([line.split() for line in path.read_text().splitlines() if line.strip()], float)
+        rows = np.array(
+            [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()], float
+        )
         rows = rows.reshape(-1, COLUMNS)[:length, :6]
     except (OSError, ValueError) as error:
         raise DataError(f"oxts {path}: expected {COLUMNS} numbers a row: {error}") from error

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import ArraySet, Boxes3D, Floats, Integers
 from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Pose
-from camtrack_core.numbers import integer
+from camtrack_core.numbers import frame_number, integer, read_text
 
 CLASS_NAMES = ("Car", "Van", "Truck", "Pedestrian", "Person", "Cyclist", "Tram", "Misc")
 SITTING = "Person_sitting"  # what the object data set calls the tracking labels' Person
@@ -76,8 +76,8 @@ def to_camera(boxes: Boxes3D) -> tuple[Floats, Floats, Floats]:
 def read_objects(path: Path) -> KittiObjects:
     """Rows of a tracking label or result file. Raises DataError where it is missing or broken."""
     try:
-        return _objects([line.split() for line in path.read_text().splitlines() if line.strip()])
-    except (OSError, ValueError, IndexError) as error:
+        return _objects([line.split() for line in read_text(path).splitlines() if line.strip()])
+    except (DataError, ValueError, IndexError) as error:
         raise DataError(f"expected KITTI tracking rows of 17 or 18 fields in {path}, got: {error}") from None
 
 
@@ -90,7 +90,7 @@ def read_image_objects(path: Path, frame: int, first_id: int) -> KittiObjects:
     """
     rows: list[list[str]] = []
     try:
-        for line in (line for line in path.read_text().splitlines() if line.strip()):
+        for line in (line for line in read_text(path).splitlines() if line.strip()):
             kind, truncation, *rest = line.split()
             grade = 0 if float(truncation) <= 0 else 1 if float(truncation) <= 0.5 else 2
             identity = -1 if KINDS.get(kind.lower()) == DONT_CARE else first_id + len(rows)
@@ -98,7 +98,7 @@ def read_image_objects(path: Path, frame: int, first_id: int) -> KittiObjects:
                 [str(frame), str(identity), "Person" if KINDS.get(kind.lower()) == SITTING else kind, str(grade), *rest]
             )
         return _objects(rows)
-    except (OSError, ValueError, IndexError) as error:
+    except (DataError, ValueError, IndexError) as error:
         raise DataError(f"expected KITTI object rows of 15 or 16 fields in {path}, got: {error}") from None
 
 
@@ -106,7 +106,7 @@ def _objects(rows: Sequence[Sequence[str]]) -> KittiObjects:
     """Raises ValueError, IndexError for rows of another form."""
     numbers = np.array([row[3:FIELDS] for row in rows], np.float64).reshape(-1, FIELDS - 3)
     scores = np.array([row[FIELDS] if len(row) > FIELDS else "nan" for row in rows], np.float64)
-    integers = np.array([[integer(row[0]), integer(row[1])] for row in rows], np.int64).reshape(-1, 2)
+    integers = np.array([[frame_number(row[0], first=0), integer(row[1])] for row in rows], np.int64).reshape(-1, 2)
     grades = numbers[:, :2].astype(np.int64)
     return KittiObjects(
         integers[:, 0],

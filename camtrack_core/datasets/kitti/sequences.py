@@ -33,6 +33,7 @@ from camtrack_core.datasets.video import IMAGE_SUFFIXES, read_image, stamp_ns
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import Boxes3D, Floats, clip
 from camtrack_core.geometry.camera import Camera, Pose
+from camtrack_core.numbers import NOWHERE, by_frame
 
 FRAME_RATE = 10.0
 CAMERA_HEIGHT = 1.65  # metres over the road, of all cameras of the vehicle
@@ -72,6 +73,7 @@ class KittiSequence:
             raise DataError(f"KITTI sequence {name}: expected images in {self._folder} or labels in {labels}")
         if self.objects is not None:
             check_objects(self.objects, labels)
+        self._by_frame = {} if self.objects is None else by_frame(self.objects.frames)
         self._length = self._count()
         calibration = root / "calib" / f"{name}.txt"
         rows = read_calibration(calibration) if calibration.is_file() else {}
@@ -105,8 +107,8 @@ class KittiSequence:
             labels, ignored, boxes = self._objects(index)
             distances = None
             if self.objects is not None:
-                rows = (self.objects.frames == index) & (self.objects.kinds != DONT_CARE)
-                distances = np.linalg.norm(self.objects.boxes.centre[rows], axis=1)
+                objects = self._rows(index)
+                distances = np.linalg.norm(objects.boxes.centre[objects.kinds != DONT_CARE], axis=1)
             yield Truth(index + 1, stamp_ns(index, FRAME_RATE), labels, ignored, boxes, distances)
 
     def mounting(self) -> Pose | None:
@@ -117,10 +119,14 @@ class KittiSequence:
         last = int(self.objects.frames.max(initial=-1)) if self.objects is not None else -1
         return max(last, *self._images, -1) + 1
 
+    def _rows(self, index: int) -> KittiObjects:
+        assert self.objects is not None
+        return self.objects[self._by_frame.get(index, NOWHERE)]
+
     def _objects(self, index: int) -> tuple[Labels | None, Floats, Boxes3D | None]:
         if self.objects is None:
             return None, np.zeros((0, 4)), None
-        labels, regions, boxes = split_objects(self.objects[self.objects.frames == index])
+        labels, regions, boxes = split_objects(self._rows(index))
         return labels, regions, _moved(boxes, self._poses[index]) if self._poses else None
 
     def _calibration(self, width: int, height: int) -> tuple[Camera | None, Pose | None]:
@@ -218,7 +224,7 @@ def read_calibration(path: Path) -> dict[str, Floats]:
     (3, 4) each, R_rect (3, 3). Raises DataError where P2 is missing or is no camera's, or a row is broken.
     """
     try:
-        rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+        rows = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
         numbers = {row[0].rstrip(":"): np.array(row[1:], float).reshape(3, -1) for row in rows}
     except (OSError, ValueError) as error:
         raise DataError(f"calibration {path} is broken: {error}") from error
@@ -255,7 +261,9 @@ def read_poses(path: Path, length: int) -> list[Pose]:
     if not path.is_file():
         return []
     try:
-        rows = np.array([line.split() for line in path.read_text().splitlines() if line.strip()], float)
+        rows = np.array(
+            [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()], float
+        )
         matrices = rows.reshape(-1, 3, 4)
     except ValueError as error:
         raise DataError(f"poses {path}: expected twelve numbers a row: {error}") from error

@@ -14,6 +14,7 @@ from camtrack_core.datasets.kitti.rows import DONT_CARE, KittiObjects
 from camtrack_core.evaluation.kitti.kitti3d import MAX_OCCLUSION, MAX_TRUNCATION, NEIGHBOURS
 from camtrack_core.evaluation.tracking import EvaluationFrame, TrackTruth
 from camtrack_core.geometry.tracks import Tracks2D
+from camtrack_core.numbers import NOWHERE, by_frame
 
 MIN_TRACK_HEIGHT = 25.0  # pixels
 
@@ -23,16 +24,14 @@ def evaluation_frames(truth: KittiObjects, tracks: Sequence[Tracks2D], kind: str
     objects = truth[np.isin(truth.kinds, [kind, NEIGHBOURS.get(kind, "")])]
     regions = truth[truth.kinds == DONT_CARE]
     scored = (objects.kinds == kind) & (objects.occlusion <= MAX_OCCLUSION) & (objects.truncation <= MAX_TRUNCATION)
+    places, region_places = by_frame(objects.frames), by_frame(regions.frames)
     frames = []
     for number, found in enumerate(tracks):
-        rows = objects.frames == number
-        one_class = np.zeros(rows.sum(), np.int64)
+        rows = places.get(number, NOWHERE)
+        one_class = np.zeros(len(rows), np.int64)
+        ignored = regions.xyxy[region_places.get(number, NOWHERE)]
         frames.append(
-            EvaluationFrame(
-                TrackTruth(objects.ids[rows], objects.xyxy[rows], one_class, scored[rows]),
-                found,
-                regions.xyxy[regions.frames == number],
-            )
+            EvaluationFrame(TrackTruth(objects.ids[rows], objects.xyxy[rows], one_class, scored[rows]), found, ignored)
         )
     return frames
 
@@ -42,4 +41,5 @@ def tracks_of(results: KittiObjects, kind: str, count: int) -> list[Tracks2D]:
     rows = results[results.kinds == kind] if kind else results
     scores = np.where(np.isfinite(rows.scores), rows.scores, 1.0)
     tracks = Tracks2D(rows.ids, rows.xyxy, scores, np.zeros(len(rows), np.int64))
-    return [tracks[rows.frames == number] for number in range(count)]
+    places = by_frame(rows.frames)
+    return [tracks[places.get(number, NOWHERE)] for number in range(count)]

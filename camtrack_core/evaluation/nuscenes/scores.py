@@ -24,7 +24,7 @@ def main(task: str, submission: str, root: str, version: str, eval_sets: str, ou
     sets = create_splits_scenes()
     scene_names = {scene["token"]: scene["name"] for scene in tables.scene}
     scene_of = {sample["token"]: scene_names[sample["scene_token"]] for sample in tables.sample}
-    data = json.loads(Path(submission).read_text())
+    data = json.loads(Path(submission).read_text(encoding="utf-8-sig"))
     submitted = data["results"]
     unknown = next((token for token in submitted if token not in scene_of), None)
     if unknown is not None:

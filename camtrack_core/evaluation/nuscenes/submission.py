@@ -106,7 +106,7 @@ def has_detections(records: Mapping[str, list[Record]]) -> bool:
 def read_json(path: Path) -> Any:
     """Raises DataError where the file is missing or no JSON."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
