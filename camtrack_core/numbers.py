@@ -39,7 +39,10 @@ def integer(text: str) -> int:
 def finite_number(text: str) -> float:
     """A finite number of plain digits. Raises ValueError for all else, like 1_0, superscripts and NaN."""
     word = text.strip()
-    value = float(word) if word.isascii() and "_" not in word else math.nan
+    try:
+        value = float(word) if word.isascii() and "_" not in word else math.nan
+    except ValueError:
+        value = math.nan
     if not math.isfinite(value):
         raise ValueError(f"expected a finite number, got {word[:40]!r}")
     return value

@@ -140,6 +140,8 @@ def _rows(message: Any) -> list[tuple[Any, Any]]:
 def _is_usable(detection: Any) -> bool:
     """Whether a detection has a result, and numbers that are some."""
     box = detection.bbox
+    sizes: tuple[float, ...]
+    place: tuple[float, ...]
     if hasattr(box, "size"):  # in space
         sizes = (box.size.x, box.size.y, box.size.z)
         turn = box.center.orientation

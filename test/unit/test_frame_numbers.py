@@ -62,7 +62,7 @@ def test_what_is_no_frame_is_refused(tmp_path: Path, number: str) -> None:
 
 @pytest.mark.parametrize("text", ["nan", "inf", "1e999", "1_0", "٣", "1²", "", "0x10"])
 def test_what_is_no_number(text: str) -> None:
-    with pytest.raises(ValueError, match=r"expected a finite number|could not convert"):
+    with pytest.raises(ValueError, match="expected a finite number"):
         finite_number(text)
 
 
