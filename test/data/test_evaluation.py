@@ -305,7 +305,7 @@ def test_mot_text_survives_storage(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("1,2,3", "line 1: expected at least 7"),
-        ("1,a,3,4,5,6,7", "line 1: could not convert"),
+        ("1,a,3,4,5,6,7", "line 1: expected a finite number, got 'a'"),
         ("0,1,3,4,5,6,7", "frame number from 1"),
         ("1,1,3,4,5,nan,7", "finite"),
         ("9,1,3,4,5,6,7", "at most 4 frames, got frame 9"),
