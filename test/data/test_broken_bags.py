@@ -5,17 +5,24 @@ from __future__ import annotations
 import shutil
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 from data_helpers import BOTH, Trip
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from camtrack.bags.write import BagOptions, write_bag
-from camtrack_core.datasets.rosbag.bag import BagSequence, read_messages
+from camtrack.bags.results import write_results
+from camtrack.bags.write import BagOptions, raw, write_bag
+from camtrack_core.datasets.rosbag import types
+from camtrack_core.datasets.rosbag.bag import BagSequence, list_topics, read_messages
 from camtrack_core.datasets.rosbag.cut import CutOffMcap, is_cut_off
 from camtrack_core.datasets.sources import open_cameras, open_source
 from camtrack_core.errors import DataError
+from camtrack_core.evaluation.mot_text import read_mot
 
 
 @pytest.fixture
@@ -154,15 +161,147 @@ def test_a_corrupt_chunk_is_named_and_what_came_before_is_given(tmp_path: Path, 
     assert len(given) == len(frames)
 
 
-def test_metadata_that_are_missing_or_broken(tmp_path: Path) -> None:
+def test_metadata_that_are_missing_or_broken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_bag({"left": Trip()}, tmp_path / "trip", BagOptions())
     metadata = tmp_path / "trip/metadata.yaml"
     text = metadata.read_text()
     metadata.unlink()
     assert len(list(open_source(str(tmp_path / "trip")))) == 4  # as after a recorder that was killed
-    metadata.write_text(text[: len(text) // 3])
-    with pytest.raises(DataError, match=r"bag .*trip cannot be read"):
-        open_source(str(tmp_path / "trip"))
+    for broken in (
+        text[: len(text) // 3],
+        "",
+        "- 1",
+        text.replace("storage_identifier: mcap", "storage_identifier: ''"),
+    ):
+        metadata.write_text(broken)
+        assert len(list(open_source(str(tmp_path / "trip")))) == 4
+    assert "its files are read without it" in caplog.text
     shutil.rmtree(tmp_path / "trip")
     with pytest.raises(DataError, match="does not exist"):
         BagSequence(tmp_path / "trip")
+
+
+def split_in_two(folder: Path) -> list[Path]:
+    """A recording of 6 frames in two files of 3, without metadata."""
+    folder.mkdir()
+    frames = list(Trip(count=6))
+    for number, part in enumerate((frames[:3], frames[3:])):
+        with Writer(folder / "part", version=9) as writer:
+            image = writer.add_connection("/left/image", types.IMAGE, typestore=types.typestore())
+            for frame in part:
+                writer.write(image, frame.time_ns, types.serialise(raw(frame, "left")))
+        (folder / "part/part.mcap").rename(folder / f"trip_{number + 9}.mcap")  # 9 comes before 10
+        shutil.rmtree(folder / "part")
+    return sorted(folder.iterdir())
+
+
+def test_split_files_without_metadata_are_read_together(tmp_path: Path) -> None:
+    split_in_two(tmp_path / "trip")
+    sequence = open_source(str(tmp_path / "trip"))
+    assert len(sequence) == 6
+    assert [frame.time_ns for frame in sequence] == [frame.time_ns for frame in Trip(count=6)]
+    assert list_topics(tmp_path / "trip") == {"/left/image": (types.IMAGE, 6)}
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+def test_of_split_files_that_a_kill_has_cut_the_whole_messages_are_read(tmp_path: Path, share: float) -> None:
+    first, second = split_in_two(tmp_path / "trip")  # trip_10, trip_9
+    cut(first, share)
+    whole = {0.02: 3, 0.5: 4, 0.98: 5}[share]  # whole images of the chunk that is not
+    frames = []
+    with pytest.raises(DataError, match=r"trip is broken: the recording breaks off after \d whole messages"):
+        frames.extend(open_source(str(tmp_path / "trip")))
+    assert [f.time_ns for f in frames] == [f.time_ns for f in Trip(count=6)][:whole]
+    cut(second, 0.98)  # a file in the middle does not keep those behind it
+    frames = []
+    with pytest.raises(DataError, match="breaks off"):
+        frames.extend(open_source(str(tmp_path / "trip")))
+    assert len(frames) == whole - 1
+
+
+def test_files_that_are_compressed_as_a_whole_are_named(tmp_path: Path) -> None:
+    first, second = split_in_two(tmp_path / "trip")
+    second.unlink()
+    first.rename(first.with_name("trip.mcap.zstd"))
+    with pytest.raises(DataError, match=r"trip\.mcap\.zstd is compressed as a whole \(zstd\); expected it unpacked"):
+        open_source(str(tmp_path / "trip"))
+
+
+def test_compression_that_is_not_known_is_named(tmp_path: Path) -> None:
+    write_bag({"left": Trip()}, tmp_path / "trip", BagOptions())
+    metadata = tmp_path / "trip/metadata.yaml"
+    said = yaml.safe_load(metadata.read_text())
+    said["rosbag2_bagfile_information"].update(compression_mode="MESSAGE", compression_format="brotli")
+    metadata.write_text(yaml.safe_dump(said))
+    with pytest.raises(DataError, match="expected it compressed by zstd or not at all, got 'brotli'"):
+        open_source(str(tmp_path / "trip"))
+
+
+def test_compressed_messages_without_metadata_are_named(tmp_path: Path) -> None:
+    with Writer(tmp_path / "trip", version=9) as writer:
+        writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+        image = writer.add_connection("/left/image", types.IMAGE, typestore=types.typestore())
+        for frame in Trip():
+            writer.write(image, frame.time_ns, types.serialise(raw(frame, "left")))
+    assert len(list(open_source(str(tmp_path / "trip")))) == 4
+    (tmp_path / "trip/metadata.yaml").unlink()
+    with pytest.raises(DataError, match=r"/left/image: its messages are compressed \(zstd\), and metadata\.yaml"):
+        list(open_source(str(tmp_path / "trip")))
+
+
+FOXY = {
+    "Detection2D": (
+        "std_msgs/Header header\nvision_msgs/ObjectHypothesisWithPose[] results\nvision_msgs/BoundingBox2D bbox\n"
+        "sensor_msgs/Image source_img\nbool is_tracking\nstring tracking_id"
+    ),
+    "ObjectHypothesisWithPose": "string id\nfloat64 score\ngeometry_msgs/PoseWithCovariance pose",
+    "BoundingBox2D": "geometry_msgs/Pose2D center\nfloat64 size_x\nfloat64 size_y",
+    "Detection2DArray": "std_msgs/Header header\nvision_msgs/Detection2D[] detections",
+}
+
+
+def store_of(definitions: dict[str, str]) -> Any:
+    store = get_typestore(Stores.ROS2_FOXY)
+    found: dict[str, Any] = {}
+    for name, text in definitions.items():
+        found.update(get_types_from_msg(text, f"vision_msgs/msg/{name}"))
+    store.register(found)
+    return store
+
+
+def results_by(store: Any, folder: Path, make: Any) -> Path:
+    with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        topic = writer.add_connection("/tracks", types.DETECTIONS_2D, typestore=store)
+        for frame in Trip():
+            head = store.types["std_msgs/msg/Header"](types.stamp(frame.time_ns), "left")
+            value = store.types[types.DETECTIONS_2D](head, [make(head)])
+            writer.write(topic, frame.time_ns, store.serialize_cdr(value, types.DETECTIONS_2D))
+    return folder
+
+
+def test_detections_of_an_older_release_are_read_by_the_definition_in_the_file(tmp_path: Path) -> None:
+    store = store_of(FOXY)
+
+    def make(head: Any) -> Any:
+        kinds = store.types
+        result = kinds["vision_msgs/msg/ObjectHypothesisWithPose"]("car", 0.75, types.no_pose())
+        centre = kinds["geometry_msgs/msg/Pose2D"](40.0, 30.0, 0.0)
+        box = kinds["vision_msgs/msg/BoundingBox2D"](centre, 20.0, 10.0)
+        image = kinds["sensor_msgs/msg/Image"](head, 0, 0, "", 0, 0, np.zeros(0, np.uint8))
+        return kinds["vision_msgs/msg/Detection2D"](head, [result], box, image, True, "7")
+
+    results_by(store, tmp_path / "old", make)
+    write_bag({"left": Trip()}, tmp_path / "trip", BagOptions())
+    written = write_results(tmp_path / "old", str(tmp_path / "trip"), tmp_path / "out")
+    for tracks in read_mot(written.file, 4):
+        assert tracks.ids.tolist() == [7] and tracks.xyxy.tolist() == [[30, 25, 50, 35]]
+        assert tracks.scores.tolist() == [0.75]
+
+
+def test_a_definition_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    store = store_of({**FOXY, "Detection2D": "std_msgs/Header header\nstring label"})
+    results_by(store, tmp_path / "odd", lambda head: store.types["vision_msgs/msg/Detection2D"](head, "car"))
+    write_bag({"left": Trip()}, tmp_path / "trip", BagOptions())
+    words = r"odd, /tracks: its file defines vision_msgs/msg/Detection2D in another way than ROS Jazzy does"
+    with pytest.raises(DataError, match=words):
+        write_results(tmp_path / "odd", str(tmp_path / "trip"), tmp_path / "out")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 
 from camtrack_core.datasets.frames import Frame, Labels
 from camtrack_core.datasets.rosbag import types
-from camtrack_core.datasets.rosbag.cut import CutOffMcap, is_cut_off
+from camtrack_core.datasets.rosbag.files import definition, is_storage, open_files
 from camtrack_core.datasets.rosbag.tf import TransformTree
 from camtrack_core.encoded import Image
 from camtrack_core.errors import CamtrackError, ConfigurationError, DataError
@@ -30,7 +30,7 @@ from camtrack_core.ros.messages.camera_info import distortion, is_rectified, oth
 from camtrack_core.ros.messages.frames import frame_name
 from camtrack_core.ros.messages.image import compressed_to_bgr, to_bgr
 
-SUFFIXES = (".mcap", ".db3")
+ZSTD = b"\x28\xb5\x2f\xfd"  # how what it has compressed begins; no message does
 FIXED_FRAMES = ("map", "odom", "world")
 VEHICLE_FRAME = "base_link"
 TRUTH, TRUTH_3D = "ground_truth", "ground_truth_3d"
@@ -41,8 +41,8 @@ FROM = {types.IMAGE: to_bgr, types.COMPRESSED_IMAGE: compressed_to_bgr}
 def is_bag(path: Path) -> bool:
     """Whether a path is a bag's folder or one of its files."""
     if path.is_dir():
-        return (path / "metadata.yaml").is_file() or any(p.suffix in SUFFIXES for p in path.iterdir())
-    return path.suffix in SUFFIXES and path.is_file()
+        return (path / "metadata.yaml").is_file() or any(map(is_storage, path.iterdir()))
+    return is_storage(path) and path.is_file()
 
 
 def read_messages(path: str | Path, topics: set[str] | None = None) -> Iterator[tuple[str, int, Any]]:
@@ -64,12 +64,26 @@ def read_messages(path: str | Path, topics: set[str] | None = None) -> Iterator[
         while True:
             try:
                 connection, time_ns, data = next(messages)
-                content = types.typestore().deserialize_cdr(data, connection.msgtype)
             except StopIteration:
                 return
+            except EOFError as error:
+                raise DataError(f"bag {path} is broken: {error}") from error
             except Exception as error:  # the reader raises whatever the broken bytes make of it
-                raise DataError(f"bag {path} is broken: {_words(error)}") from error
-            yield connection.topic, time_ns, content
+                raise DataError(f"bag {path} is broken: what follows cannot be read") from error
+            yield connection.topic, time_ns, _content(path, connection, data)
+
+
+def _content(path: str | Path, connection: Any, data: bytes) -> Any:
+    """Raises DataError."""
+    where = f"bag {path}, {connection.topic}"
+    if bytes(data[:4]) == ZSTD:
+        raise DataError(f"{where}: its messages are compressed (zstd), and metadata.yaml, which says so, is missing")
+    try:
+        return types.reader(connection.msgtype, definition(connection))(data)
+    except types.OtherDefinition as error:
+        raise DataError(f"{where}: {error}") from error
+    except Exception as error:  # whatever the broken bytes make of it
+        raise DataError(f"{where} is broken: a message is no {connection.msgtype}") from error
 
 
 class WholeMessages:
@@ -261,45 +275,16 @@ def _naming(path: Path, topic: str) -> Iterator[None]:
 
 def _open(path: Path) -> Any:
     """An open reader, to be used as a context. Raises DataError."""
-    from rosbags.rosbag2 import Reader
-
     if not path.exists():
         raise DataError(f"bag {path} does not exist")
     try:
-        storage = _storage(path)
-        mcaps = sorted(storage.glob("*.mcap")) if storage.is_dir() else [storage]
-        if len(mcaps) == 1 and is_cut_off(mcaps[0]):
-            return _Opened(CutOffMcap(mcaps[0]))
-        reader = Reader(storage)
-        reader.open()
+        return closing(open_files(path))
+    except DataError:
+        raise
+    except EOFError as error:
+        raise DataError(f"bag {path} cannot be read: {error}") from error
     except Exception as error:  # the reader raises whatever the broken bytes make of it
-        raise DataError(f"bag {path} cannot be read: {_words(error)}") from error
-    return _Opened(reader)
-
-
-class _Opened:
-    """Closes a reader that is open already."""
-
-    def __init__(self, reader: Any) -> None:
-        self._reader = reader
-
-    def __enter__(self) -> Any:
-        return self._reader
-
-    def __exit__(self, *error: object) -> None:
-        self._reader.close()
-
-
-def _storage(path: Path) -> Path:
-    """A recording that was killed has no metadata yet: its file is read by itself."""
-    if path.is_dir() and not (path / "metadata.yaml").is_file():
-        files = [p for p in path.iterdir() if p.suffix in SUFFIXES]
-        return files[0] if len(files) == 1 else path
-    return path
-
-
-def _words(error: Exception) -> str:
-    return str(error).rstrip(".") or type(error).__name__
+        raise DataError(f"bag {path} cannot be read: it is damaged, or no bag") from error
 
 
 def _camera(info: Any, rectified: bool) -> tuple[Camera | None, str]:

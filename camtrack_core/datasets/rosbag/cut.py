@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 MAGIC = b"\x89MCAP0\r\n"
 SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END = 0x03, 0x04, 0x05, 0x06, 0x0F
+CUT_CHUNK = 0x106  # none of the format's: what is there of a chunk that is cut off
 RECORD = struct.Struct("<BQ")
 MESSAGE_HEAD = struct.Struct("<HIQQ")  # channel, number, time of recording, time of publishing
 CHUNK_HEAD = struct.Struct("<QQQI")  # first time, last time, size, CRC
@@ -24,14 +25,16 @@ CHUNK_HEAD = struct.Struct("<QQQI")  # first time, last time, size, CRC
 
 @dataclass(frozen=True)
 class Connection:
-    """A topic of a bag and its type; `msgcount` messages of it are whole."""
+    """A topic of a bag and its type, as the file defines it; `msgcount` messages of it are whole."""
 
     topic: str
     msgtype: str
+    definition: str = ""
     msgcount: int = 0
 
 
-Entry = tuple[str, str, int, bytes]  # topic, type, time of recording in nanoseconds, message
+Schema = tuple[str, str]  # type and definition
+Entry = tuple[str, Schema, int, bytes]  # topic, schema, time of recording in nanoseconds, message
 
 
 class CutOffMcap:
@@ -68,13 +71,13 @@ class CutOffMcap:
 @lru_cache(maxsize=8)
 def _count(path: Path, version: tuple[int, int]) -> dict[str, Connection]:
     """What is whole of every topic. Takes a pass, so that it is kept for as long as size and time are the `version`."""
-    counts: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, Schema]] = Counter()
     try:
-        counts.update((topic, kind) for topic, kind, _, _ in _entries(path))
+        counts.update((topic, schema) for topic, schema, _, _ in _entries(path))
     except Exception:  # the fault is told when the messages have been given
         if not counts:
             raise
-    return {topic: Connection(topic, kind, count) for (topic, kind), count in counts.items()}
+    return {topic: Connection(topic, *schema, count) for (topic, schema), count in counts.items()}
 
 
 def _entries(path: Path) -> Iterator[Entry]:
@@ -101,8 +104,8 @@ class _Records:
     """The messages of records; schemas and channels hold for all records after them."""
 
     def __init__(self) -> None:
-        self._schemas: dict[int, str] = {}
-        self._channels: dict[int, tuple[str, str]] = {}
+        self._schemas: dict[int, Schema] = {}
+        self._channels: dict[int, tuple[str, Schema]] = {}
 
     def entries(self, file: BinaryIO) -> Iterator[Entry]:
         """The messages up to the first record that is not whole, those of a chunk in the order of their times."""
@@ -112,8 +115,12 @@ class _Records:
                 yield (*self._channels[channel], time_ns, content[MESSAGE_HEAD.size :])
             elif opcode == CHUNK:
                 yield from sorted(self.entries(BytesIO(_unpacked(content))), key=lambda entry: entry[2])
+            elif opcode == CUT_CHUNK:
+                yield from self.entries(BytesIO(_begun(content)))
             elif opcode == SCHEMA:
-                self._schemas[_number(content, 0)], _ = _text(content, 2)
+                name, place = _text(content, 2)
+                encoding, place = _text(content, place)
+                self._schemas[_number(content, 0)] = name, _text(content, place)[0] if encoding == "ros2msg" else ""
             elif opcode == CHANNEL:
                 topic, _ = _text(content, 4)
                 self._channels[_number(content, 0)] = topic, self._schemas[_number(content, 2)]
@@ -122,6 +129,7 @@ class _Records:
 
 
 def _whole_records(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Opcode and content of every record up to the first that is not whole, and what there is of that if a chunk."""
     begin = file.tell()
     end = file.seek(0, 2)
     while end - begin >= RECORD.size:
@@ -129,6 +137,8 @@ def _whole_records(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         opcode, size = RECORD.unpack(file.read(RECORD.size))
         begin += RECORD.size + size
         if begin > end or opcode == 0:  # which no record has: some file systems leave zeros
+            if opcode == CHUNK:
+                yield CUT_CHUNK, file.read()
             return
         yield opcode, file.read(size)
 
@@ -143,6 +153,15 @@ def _unpacked(content: bytes) -> bytes:
     if len(records) != size or (checksum and zlib.crc32(records) != checksum):
         raise ValueError("a chunk does not fit its checksum")
     return records
+
+
+def _begun(content: bytes) -> bytes:
+    """The records in the beginning of a chunk that is cut off; none where it is compressed, or too short to tell."""
+    try:
+        compression, place = _text(content, CHUNK_HEAD.size)
+    except (struct.error, UnicodeDecodeError):
+        return b""
+    return b"" if compression else content[place + 8 :]
 
 
 def _number(content: bytes, place: int) -> int:

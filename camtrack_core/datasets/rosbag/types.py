@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,64 @@ def typestore() -> Any:
         types.update(get_types_from_msg(text, f"vision_msgs/msg/{name}"))
     store.register(types)
     return store
+
+
+class OtherDefinition(ValueError):
+    """A message type that a file defines in another way than it is known here."""
+
+
+@lru_cache(maxsize=64)
+def reader(kind: str, definition: str) -> Callable[[bytes], Any]:
+    """What makes messages of the type `kind` out of bytes, by the definition in the file where it is another.
+
+    Raises OtherDefinition, also when called, where what came of it is not what is known of the type.
+    """
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    known = typestore()
+    found = get_types_from_msg(definition, kind) if definition else {}
+    different = sorted(name for name, fields in found.items() if known.fielddefs.get(name, fields) != fields)
+    if not different:
+        if kind not in known.fielddefs:
+            known.register(found)
+        return lambda data: known.deserialize_cdr(data, kind)
+    own = get_typestore(Stores.EMPTY)
+    own.register(found)
+
+    def read(data: bytes) -> Any:
+        try:
+            value = own.deserialize_cdr(data, kind)
+            return _as_of_today(value) if kind in (DETECTIONS_2D, DETECTIONS_3D) else value
+        except Exception as error:  # the bytes do not fit, or a field is missing
+            sentence = f"its file defines {', '.join(different)} in another way than ROS Jazzy does"
+            raise OtherDefinition(sentence) from error
+
+    return read
+
+
+def _as_of_today(detections: Any) -> Any:
+    """Detections of older releases of vision_msgs with the fields that those of today have."""
+    return SimpleNamespace(header=detections.header, detections=[_detection(d) for d in detections.detections])
+
+
+def _detection(value: Any) -> Any:
+    box, identity = value.bbox, value.id if hasattr(value, "id") else value.tracking_id
+    if hasattr(box, "size_x") and not hasattr(box.center, "position"):  # a geometry_msgs/Pose2D
+        box = SimpleNamespace(
+            center=SimpleNamespace(position=box.center, theta=box.center.theta), size_x=box.size_x, size_y=box.size_y
+        )
+    return SimpleNamespace(header=value.header, results=[_result(r) for r in value.results], bbox=box, id=identity)
+
+
+def _result(value: Any) -> Any:
+    if hasattr(value, "hypothesis"):
+        said = value.hypothesis
+        return SimpleNamespace(
+            hypothesis=SimpleNamespace(
+                class_id=said.class_id if hasattr(said, "class_id") else said.id, score=said.score
+            )
+        )
+    return SimpleNamespace(hypothesis=SimpleNamespace(class_id=value.id, score=value.score))
 
 
 def message(name: str, **fields: Any) -> Any:
