@@ -149,6 +149,9 @@ def bag(
     compressed: Annotated[bool, typer.Option("--compressed", help="JPEG on image/compressed, not image")] = False,
     quality: Annotated[int, typer.Option(min=1, max=100, help="of JPEG images")] = 90,
     truth: Annotated[bool, typer.Option("--truth", help="the labels, too, as detections")] = False,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="leave out frames that cannot be read, and count them")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a recording to a bag that `ros2 bag play` plays: images, calibration, transforms.
@@ -158,14 +161,18 @@ def bag(
     from rich.progress import Progress
 
     from camtrack.bags.write import BagOptions, write_bag
+    from camtrack_core.datasets.frames import Skipping
     from camtrack_core.datasets.sources import open_cameras
 
     cameras = open_cameras(source)
+    whole = {name: Skipping(sequence) for name, sequence in cameras.items()} if skip_broken else {}
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task(f"writing {out}", total=sum(map(len, cameras.values())))
         options = BagOptions(storage, quality if compressed else 0, truth)
-        count = write_bag(cameras, out, options, lambda: progress.advance(task))
-    conclude({"bag": out, "messages": count}, f"{out}: {count} messages", as_json)
+        count = write_bag({**cameras, **whole}, out, options, lambda: progress.advance(task))
+    skipped = [fault for sequence in whole.values() for fault in sequence.skipped]
+    left_out = f"; {len(skipped)} frames left out, the first: {skipped[0]}" if skipped else ""
+    conclude({"bag": out, "messages": count, "skipped": skipped}, f"{out}: {count} messages{left_out}", as_json)
 
 
 @app.command()
@@ -207,6 +214,9 @@ def track(
     ] = "stack",
     model: Annotated[Path | None, typer.Option(help="exported GCNet or Time3D; without: the demo weights")] = None,
     device: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, cuda or tensorrt")] = "auto",
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="leave out frames that cannot be read, and count them")
+    ] = False,
     jobs: Annotated[int, typer.Option(min=0, help="processes; 0: one a processor")] = 0,
     ray: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Ray cluster that is to work, HOST:PORT or auto; see docs/data.md")
@@ -221,7 +231,8 @@ def track(
     """
     from camtrack.offline.command import make_run, run_track
 
-    raise typer.Exit(run_track(source, out, make_run(method, model, device), jobs, ray, as_json))
+    run = make_run(method, model, device, skip_broken)
+    raise typer.Exit(run_track(source, out, run, jobs, ray, as_json))
 
 
 @app.command()

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -19,13 +20,13 @@ from camtrack_core.errors import ConfigurationError
 from camtrack_core.runtime import Device
 
 
-def make_run(method: Method, model: Path | None, device: str) -> Run:
+def make_run(method: Method, model: Path | None, device: str, skip_broken: bool) -> Run:
     """A run with the weights that come with the method unless others are named. Raises ConfigurationError."""
     if device not in get_args(Device):
         raise ConfigurationError(f"--device: expected one of {', '.join(get_args(Device))}, got {device}")
     if model is None and method != "pkf" and not demo_model(method).is_file():
         raise ConfigurationError(f"no weights come with --method {method} here; name an exported model with --model")
-    return Run(method, model or demo_model(method), device)  # type: ignore[arg-type]
+    return Run(method, model or demo_model(method), device, skip_broken)  # type: ignore[arg-type]
 
 
 def run_track(sources: list[str], out: Path, run: Run, jobs: int, cluster: str, as_json: bool) -> int:
@@ -42,6 +43,10 @@ def run_track(sources: list[str], out: Path, run: Run, jobs: int, cluster: str, 
         print_json([asdict(result) for result in results])
     elif not all(result.error for result in results):
         Console().print(_table(results))
+    for result in results:
+        if result.skipped:
+            first = f"{len(result.skipped)} of {result.frames} frames left out; the first: {result.skipped[0]}"
+            typer.echo(f"{result.name}: {first}", err=True)
     failed = [result for result in results if result.error]
     for result in failed:
         console.print(f"[red]error:[/] {result.name}: {result.error}", highlight=False, soft_wrap=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from camtrack_core.datasets.frames import Frame, Sequence
+from camtrack_core.datasets.frames import Frame, Sequence, attempts_of
 from camtrack_core.datasets.kitti import sequences as kitti
 from camtrack_core.datasets.motchallenge import MotChallengeSequence
 from camtrack_core.datasets.nuscenes import NuScenesSequence
@@ -20,9 +20,9 @@ from camtrack_core.errors import DataError
 from camtrack_core.evaluation.kitti.text import write_kitti
 from camtrack_core.evaluation.mot_text import write_mot
 from camtrack_core.evaluation.nuscenes.submission import SubmittedBoxes, write_submission
-from camtrack_core.geometry.boxes import Boxes2D, Boxes3D
+from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D
 from camtrack_core.geometry.camera import Pose
-from camtrack_core.geometry.tracks import Tracks2D
+from camtrack_core.geometry.tracks import Tracks2D, Tracks3D
 from camtrack_core.runtime import Device
 
 if TYPE_CHECKING:
@@ -48,11 +48,13 @@ class Run:
             detections that come with a recording; time3d, Time3D's tracks in space; ground, GCNet's on flat ground.
         model: exported GCNet or Time3D.
         device: what runs it.
+        skip_broken: frames that cannot be read are left out, as the nodes do, and counted; else they end a sequence.
     """
 
     method: Method
     model: Path
     device: Device = "auto"
+    skip_broken: bool = False
 
     def suffix(self, sequence: Sequence) -> str:
         """Of the file with the tracks of a sequence."""
@@ -85,6 +87,7 @@ class Engine:
 
     Attributes:
         seconds: that the trackers took for each frame of the sequence so far, without reading it.
+        skipped: what was wrong with each frame of the sequence that was left out.
         class_names: of the model, which class_ids of the tracks index; empty for PKF alone.
 
     Raises ModelError for a model that cannot be used.
@@ -94,6 +97,7 @@ class Engine:
         self._run = run
         self._model: Any = None
         self.seconds: list[float] = []
+        self.skipped: list[str] = []
         if run.method == "time3d":
             from time3d_tracker.model import Time3DModel
 
@@ -115,20 +119,32 @@ class Engine:
     def tracks(self, sequence: Sequence) -> Iterator[Tracks2D | SpatialTracks]:
         """The tracks after every frame, from trackers that know nothing yet; `seconds` grows with them.
 
+        Frames that are left out have none.
+
         Raises:
             DataError: a frame is broken, for PKF alone the recording has no public detections, for Time3D no camera.
         """
-        self.seconds = []
+        self.seconds, self.skipped = [], []
         steps: dict[str, Callable[[Sequence], Callable[[Any], Any]]] = {
             "gcnet": self._gcnet, "pkf": self._pkf, "stack": self._stack, "time3d": self._time3d,
             "ground": self._ground,
         }  # fmt: skip
         step = steps[self._run.method](sequence)
-        for item in _public_detections(sequence) if self._run.method == "pkf" else sequence:
+        for item in self._items(sequence):
             started = time.perf_counter()
-            found = step(item)
+            if isinstance(item, DataError):
+                self.skipped.append(str(item))
+                found = _no_tracks(self._run.method)
+            else:
+                found = step(item)
             self.seconds.append(time.perf_counter() - started)
             yield found
+
+    def _items(self, sequence: Sequence) -> Iterable[Any]:
+        """What the method takes of a recording, one after the other."""
+        if self._run.method == "pkf":
+            return _public_detections(sequence)
+        return attempts_of(sequence) if self._run.skip_broken else sequence
 
     def _gcnet(self, sequence: Sequence) -> Callable[[Frame], Tracks2D]:
         from gcnet_tracker.tracker import Tracker
@@ -188,6 +204,17 @@ class Engine:
         mounting = sequence.mounting() if isinstance(sequence, kitti.KittiSequence) else None
         place = kitti.TO_VEHICLE if mounting is None else mounting
         write_kitti(path, [(f.tracks, moved(f.tracks.boxes, place @ f.upright), f.xyxy) for f in frames], names)
+
+
+def _no_tracks(method: Method) -> Tracks2D | SpatialTracks:
+    """What a method has found in a frame that nobody could read."""
+    if method not in SPATIAL:
+        return Tracks2D.empty()
+    from time3d_tracker import level
+    from time3d_tracker.tracker import Result
+
+    none = np.zeros((0, 4))
+    return Result(Tracks3D.empty(), none, level.UPRIGHT, Detections3D.empty(), none, np.zeros(0), 0)
 
 
 def ids_of(frame: Tracks2D | SpatialTracks) -> list[int]:

@@ -38,6 +38,7 @@ class Result:
         frames, tracks: numbers, of a sequence that breaks off those before; seconds: of tracking alone.
         error: why it failed; empty where it did not.
         kept: whether the text was there before.
+        skipped: what was wrong with each frame that was left out.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Result:
     seconds: float = 0.0
     error: str = ""
     kept: bool = False
+    skipped: tuple[str, ...] = ()
 
 
 def track_one(
@@ -107,6 +109,9 @@ def _tracked(sequence: Sequence, path: Path, tracker: Engine, advance: Callable[
             advance(1)
     except CamtrackError as error:
         broken = str(error)
+    if not broken and frames and len(tracker.skipped) == len(frames):
+        broken = f"none of the {len(frames)} frames can be read; the first: {tracker.skipped[0]}"
+        return Result(sequence.name, error=broken, skipped=tuple(tracker.skipped))
     # The submission of a part of a scene would pass for one whose other key frames are empty.
     if broken and (not frames or path.suffix != ".txt"):
         return Result(sequence.name, error=broken)
@@ -130,7 +135,8 @@ def _tracked(sequence: Sequence, path: Path, tracker: Engine, advance: Callable[
     if broken:
         broken = f"{broken}; the tracks of the {len(frames)} frames before are in {incomplete}"
     ids = {identity for found in frames for identity in ids_of(found)}
-    return Result(sequence.name, len(frames), len(ids), sum(tracker.seconds), broken)
+    seconds = sum(tracker.seconds)
+    return Result(sequence.name, len(frames), len(ids), seconds, broken, skipped=tuple(tracker.skipped))
 
 
 def _claim_name(path: Path, source: str) -> str:

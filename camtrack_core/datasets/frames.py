@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +112,58 @@ class Sequence(Protocol):
 
     def __iter__(self) -> Iterator[Frame]:
         """Frames in order. Raises DataError for a broken frame, naming the file."""
+
+
+class Attempted(ABC):
+    """A recording of images that are read one by one, so that a broken one does not keep those behind it."""
+
+    @abstractmethod
+    def attempts(self) -> Iterator[Frame | DataError]:
+        """Every frame in order, or what is wrong with it. Raises DataError where the rest cannot be read either."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        for found in self.attempts():
+            if isinstance(found, DataError):
+                raise found
+            yield found
+
+
+def attempt(read: Callable[..., Frame], *arguments: Any) -> Frame | DataError:
+    """A frame, or what is wrong with it."""
+    try:
+        return read(*arguments)
+    except DataError as error:
+        return error
+
+
+def attempts_of(sequence: Sequence) -> Iterator[Frame | DataError]:
+    """Every frame of a recording, or what is wrong with it, as far as the recording tells them apart."""
+    return sequence.attempts() if isinstance(sequence, Attempted) else iter(sequence)
+
+
+class Skipping:
+    """A recording without its broken frames.
+
+    Attributes:
+        name, class_names: of the recording.
+        skipped: what was wrong with each frame that was left out so far.
+    """
+
+    def __init__(self, sequence: Sequence) -> None:
+        self._sequence = sequence
+        self.name, self.class_names = sequence.name, sequence.class_names
+        self.skipped: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._sequence)
+
+    def __iter__(self) -> Iterator[Frame]:
+        self.skipped.clear()
+        for found in attempts_of(self._sequence):
+            if isinstance(found, DataError):
+                self.skipped.append(str(found))
+            else:
+                yield found
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from camtrack_core.datasets.frames import Frame, Labels, Truth
+from camtrack_core.datasets.frames import Attempted, Frame, Labels, Truth, attempt
 from camtrack_core.datasets.video import DEFAULT_FRAME_RATE, IMAGE_SUFFIXES, read_image, stamp_ns
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers, clip
@@ -28,7 +28,7 @@ NON_MOT_VEHICLE = 6  # a distractor in MOT20 only
 COLUMNS = 9  # of a truth row from 2016 on: the eighth is the class, the ninth the share that is seen
 
 
-class MotChallengeSequence:
+class MotChallengeSequence(Attempted):
     """One sequence, lazily.
 
     Attributes:
@@ -66,17 +66,19 @@ class MotChallengeSequence:
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> Iterator[Frame]:
-        for number in range(1, self._length + 1):
-            if number not in self._images:
-                missing = self._folder / "img1" / f"{number:06d}.jpg"
-                raise DataError(f"MOTChallenge sequence {self.name} lacks the image {missing}")
-            image = read_image(self._images[number], self._size)
-            labels = self._labels(number)
-            if labels is not None:
-                xyxy = clip(labels.xyxy, image.shape[1], image.shape[0])
-                labels = Labels(labels.ids, xyxy, labels.class_ids, labels.visible)
-            yield Frame(stamp_ns(number - 1, self.frame_rate), image, labels)
+    def attempts(self) -> Iterator[Frame | DataError]:
+        return (attempt(self._frame, number) for number in range(1, self._length + 1))
+
+    def _frame(self, number: int) -> Frame:
+        if number not in self._images:
+            missing = self._folder / "img1" / f"{number:06d}.jpg"
+            raise DataError(f"MOTChallenge sequence {self.name} lacks the image {missing}")
+        image = read_image(self._images[number], self._size)
+        labels = self._labels(number)
+        if labels is not None:
+            xyxy = clip(labels.xyxy, image.shape[1], image.shape[0])
+            labels = Labels(labels.ids, xyxy, labels.class_ids, labels.visible)
+        return Frame(stamp_ns(number - 1, self.frame_rate), image, labels)
 
     def truth(self) -> Iterator[Truth]:
         return map(self.truth_at, range(1, self._length + 1))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.datasets.frames import Frame, Labels, Truth
+from camtrack_core.datasets.frames import Attempted, Frame, Labels, Truth, attempt
 from camtrack_core.datasets.projected import project_boxes
 from camtrack_core.datasets.video import read_image
 from camtrack_core.errors import ConfigurationError, DataError
@@ -105,7 +105,7 @@ class Tables:
         return self.get(name, self.field(table, record, f"{name}_token"))
 
 
-class NuScenesSequence:
+class NuScenesSequence(Attempted):
     """One camera of one scene, lazily.
 
     Attributes:
@@ -153,11 +153,8 @@ class NuScenesSequence:
     def __len__(self) -> int:
         return len(self._images)
 
-    def __iter__(self) -> Iterator[Frame]:
-        for record in self._images:
-            with _sound(self._where(record)):
-                frame = self._frame(record)
-            yield frame
+    def attempts(self) -> Iterator[Frame | DataError]:
+        return (attempt(self._frame, record) for record in self._images)
 
     def truth(self) -> Iterator[Truth]:
         for number, record in enumerate(self._images, start=1):
@@ -182,13 +179,14 @@ class NuScenesSequence:
         return f"{self._tables.folder}: the image {record.get('token')} of sample_data or what belongs to it"
 
     def _frame(self, record: Record) -> Frame:
-        file = self.root / self._tables.field("sample_data", record, "filename")
-        ego, mounting, camera = self._geometry(record)
-        image = read_image(file, (camera.width, camera.height))
-        pose = ego @ mounting
-        labels, boxes, attributes, points = self._objects(record, camera, pose) or (None, None, None, None)
-        return Frame(_time_ns(record), image, labels, camera=camera, camera_pose=pose, ego_pose=ego, boxes3d=boxes,
-                     attributes=attributes, lidar_points=points)  # fmt: skip
+        with _sound(self._where(record)):
+            file = self.root / self._tables.field("sample_data", record, "filename")
+            ego, mounting, camera = self._geometry(record)
+            image = read_image(file, (camera.width, camera.height))
+            pose = ego @ mounting
+            labels, boxes, attributes, points = self._objects(record, camera, pose) or (None, None, None, None)
+            return Frame(_time_ns(record), image, labels, camera=camera, camera_pose=pose, ego_pose=ego, boxes3d=boxes,
+                         attributes=attributes, lidar_points=points)  # fmt: skip
 
     def _geometry(self, record: Record) -> tuple[Pose, Pose, Camera]:
         """Vehicle in the map, camera in the vehicle, and intrinsics, at the time of the image."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from camtrack_core.datasets.frames import Frame, Labels, Truth
+from camtrack_core.datasets.frames import Attempted, Frame, Labels, Truth, attempt
 from camtrack_core.datasets.nuscenes import rotation_matrix
 from camtrack_core.datasets.video import read_image
 from camtrack_core.errors import DataError
@@ -43,7 +43,7 @@ HEIGHT_REACH = (4.0, 25.0)  # metres ahead; the cars that tell where the ground 
 Record = dict[str, Any]
 
 
-class PandaSetSequence:
+class PandaSetSequence(Attempted):
     """One camera of the sequence in a folder, lazily.
 
     The data set does not state how high a camera is over the road. It follows from where cars stand: the camera's
@@ -82,15 +82,16 @@ class PandaSetSequence:
     def __len__(self) -> int:
         return len(self._images)
 
-    def __iter__(self) -> Iterator[Frame]:
-        for row in self._images:
-            camera = self._calibration
-            image = read_image(self.root / "images" / row["file"], (camera.width, camera.height))
-            with _sound(self.root, row):
-                labels, boxes, attributes, points = self._labelled(row)
-                frame = Frame(_time_ns(row), image, labels, camera=camera, camera_pose=_pose(row), boxes3d=boxes,
-                              camera_height=self._height, attributes=attributes, lidar_points=points)  # fmt: skip
-            yield frame
+    def attempts(self) -> Iterator[Frame | DataError]:
+        return (attempt(self._frame, row) for row in self._images)
+
+    def _frame(self, row: Record) -> Frame:
+        camera = self._calibration
+        image = read_image(self.root / "images" / row["file"], (camera.width, camera.height))
+        with _sound(self.root, row):
+            labels, boxes, attributes, points = self._labelled(row)
+            return Frame(_time_ns(row), image, labels, camera=camera, camera_pose=_pose(row), boxes3d=boxes,
+                         camera_height=self._height, attributes=attributes, lidar_points=points)  # fmt: skip
 
     def truth(self) -> Iterator[Truth]:
         for number, row in enumerate(self._images, start=1):

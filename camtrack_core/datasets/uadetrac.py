@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from camtrack_core.datasets.frames import Frame, Labels, Truth
+from camtrack_core.datasets.frames import Attempted, Frame, Labels, Truth, attempt
 from camtrack_core.datasets.video import read_image, stamp_ns
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import Floats, area, clip
@@ -35,7 +35,7 @@ PARTS = {
 Targets = dict[int, list[ElementTree.Element]]  # by frame number
 
 
-class UaDetracSequence:
+class UaDetracSequence(Attempted):
     """One sequence: images, labels where the XML has any, ignored regions.
 
     Attributes:
@@ -73,13 +73,16 @@ class UaDetracSequence:
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __iter__(self) -> Iterator[Frame]:
+    def attempts(self) -> Iterator[Frame | DataError]:
         if not self._images:
             raise DataError(f"UA-DETRAC sequence {self.name} has annotations alone: expected images in {self._folder}")
         for number, path in self._images.items():
-            image = read_image(path)
-            labels = self._labels(number, *image.shape[1::-1])
-            yield Frame(stamp_ns(number - 1, FRAME_RATE), image, labels, self.ignored)
+            yield attempt(self._frame, number, path)
+
+    def _frame(self, number: int, path: Path) -> Frame:
+        image = read_image(path)
+        labels = self._labels(number, *image.shape[1::-1])
+        return Frame(stamp_ns(number - 1, FRAME_RATE), image, labels, self.ignored)
 
     def truth(self) -> Iterator[Truth]:
         for number in self._numbers:

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from camtrack_core.datasets.frames import Frame
+from camtrack_core.datasets.frames import Attempted, Frame, attempt
 from camtrack_core.encoded import Image, Size, decode_upright
 from camtrack_core.errors import DataError, ImageError
 
@@ -123,7 +123,7 @@ class Video:
         return capture
 
 
-class FrameFolder:
+class FrameFolder(Attempted):
     """A folder of JPEG and PNG images in the order of their times, or else in the natural order of their names.
 
     Names that are times give the stamps: seconds with a fraction (1305031102.175), or whole seconds, milliseconds,
@@ -163,10 +163,13 @@ class FrameFolder:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __iter__(self) -> Iterator[Frame]:
+    def attempts(self) -> Iterator[Frame | DataError]:
         LOG.warning("folder %s: %s", self.paths[0].parent, self._assumption)
         for time_ns, path in zip(self._stamps, self.paths, strict=True):
-            yield Frame(time_ns, read_image(path))
+            yield attempt(self._frame, time_ns, path)
+
+    def _frame(self, time_ns: int, path: Path) -> Frame:
+        return Frame(time_ns, read_image(path))
 
 
 UNITS = {

@@ -186,7 +186,7 @@ def split_in_two(folder: Path) -> list[Path]:
     folder.mkdir()
     frames = list(Trip(count=6))
     for number, part in enumerate((frames[:3], frames[3:])):
-        with Writer(folder / "part", version=9) as writer:
+        with Writer(folder / "part", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
             image = writer.add_connection("/left/image", types.IMAGE, typestore=types.typestore())
             for frame in part:
                 writer.write(image, frame.time_ns, types.serialise(raw(frame, "left")))
@@ -238,8 +238,9 @@ def test_compression_that_is_not_known_is_named(tmp_path: Path) -> None:
 
 
 def test_compressed_messages_without_metadata_are_named(tmp_path: Path) -> None:
-    with Writer(tmp_path / "trip", version=9) as writer:
-        writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+    packing = Writer(tmp_path / "trip", version=9)
+    packing.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+    with packing as writer:
         image = writer.add_connection("/left/image", types.IMAGE, typestore=types.typestore())
         for frame in Trip():
             writer.write(image, frame.time_ns, types.serialise(raw(frame, "left")))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from camtrack_core.datasets.frames import Frame, Labels, Truth
+from camtrack_core.datasets.frames import Attempted, Frame, Labels, Truth, attempt
 from camtrack_core.datasets.kitti.oxts import read_oxts
 from camtrack_core.datasets.kitti.rows import (
     CLASS_NAMES,
@@ -43,7 +43,7 @@ NO_ROTATION = np.eye(3)
 TRANSFORMS = {"R0_rect": "R_rect", "Tr_velo_to_cam": "Tr_velo_cam", "Tr_imu_to_velo": "Tr_imu_velo"}
 
 
-class KittiSequence:
+class KittiSequence(Attempted):
     """One sequence, lazily.
 
     The vehicle frame has its origin in the reference camera; the fixed frame is where it was at first. Without
@@ -86,21 +86,23 @@ class KittiSequence:
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> Iterator[Frame]:
-        for index in range(self._length):
-            path = self._images.get(index)
-            if path is None:
-                raise DataError(f"KITTI sequence {self.name} lacks the image {self._folder / f'{index:06d}.png'}")
-            image = read_image(path)
-            height, width = image.shape[:2]
-            labels, ignored, boxes = self._objects(index)
-            if labels is not None:
-                labels = Labels(labels.ids, clip(labels.xyxy, width, height), labels.class_ids, labels.visible)
-            camera, mounting = self._calibration(width, height)
-            ego = self._poses[index] if self._poses else None
-            pose = ego @ mounting if ego is not None and mounting is not None else None
-            time_ns = stamp_ns(index, FRAME_RATE)
-            yield Frame(time_ns, image, labels, ignored, camera, pose, ego, boxes, CAMERA_HEIGHT)
+    def attempts(self) -> Iterator[Frame | DataError]:
+        return (attempt(self._frame, index) for index in range(self._length))
+
+    def _frame(self, index: int) -> Frame:
+        path = self._images.get(index)
+        if path is None:
+            raise DataError(f"KITTI sequence {self.name} lacks the image {self._folder / f'{index:06d}.png'}")
+        image = read_image(path)
+        height, width = image.shape[:2]
+        labels, ignored, boxes = self._objects(index)
+        if labels is not None:
+            labels = Labels(labels.ids, clip(labels.xyxy, width, height), labels.class_ids, labels.visible)
+        camera, mounting = self._calibration(width, height)
+        ego = self._poses[index] if self._poses else None
+        pose = ego @ mounting if ego is not None and mounting is not None else None
+        time_ns = stamp_ns(index, FRAME_RATE)
+        return Frame(time_ns, image, labels, ignored, camera, pose, ego, boxes, CAMERA_HEIGHT)
 
     def truth(self) -> Iterator[Truth]:
         for index in range(self._length):
@@ -133,7 +135,7 @@ class KittiSequence:
         return (None, None) if self._projection is None else left_camera(self._projection, width, height)
 
 
-class KittiImages:
+class KittiImages(Attempted):
     """The images of a part of the object data set, which are unrelated: ids are used once, stamps are made up.
 
     Every image has its own fixed frame, in which the vehicle stands at the origin.
@@ -160,21 +162,21 @@ class KittiImages:
     def __len__(self) -> int:
         return len(self._names)
 
-    def __iter__(self) -> Iterator[Frame]:
-        for truth, name in zip(self.truth(), self._names, strict=True):
-            if name not in self._images:
-                raise DataError(f"KITTI lacks the image {self._folder / 'image_2' / name}.png")
-            image = read_image(self._images[name])
-            height, width = image.shape[:2]
-            labels = truth.labels
-            if labels is not None:
-                labels = replace(labels, xyxy=clip(labels.xyxy, width, height))
-            path = self._folder / "calib" / f"{name}.txt"
-            camera, mounting = left_camera(read_calibration(path)["P2"], width, height)
-            here = Pose(NO_ROTATION, np.zeros(3))
-            yield Frame(
-                truth.time_ns, image, labels, truth.ignored, camera, mounting, here, truth.boxes3d, CAMERA_HEIGHT
-            )
+    def attempts(self) -> Iterator[Frame | DataError]:
+        return (attempt(self._frame, truth, name) for truth, name in zip(self.truth(), self._names, strict=True))
+
+    def _frame(self, truth: Truth, name: str) -> Frame:
+        if name not in self._images:
+            raise DataError(f"KITTI lacks the image {self._folder / 'image_2' / name}.png")
+        image = read_image(self._images[name])
+        height, width = image.shape[:2]
+        labels = truth.labels
+        if labels is not None:
+            labels = replace(labels, xyxy=clip(labels.xyxy, width, height))
+        path = self._folder / "calib" / f"{name}.txt"
+        camera, mounting = left_camera(read_calibration(path)["P2"], width, height)
+        here = Pose(NO_ROTATION, np.zeros(3))
+        return Frame(truth.time_ns, image, labels, truth.ignored, camera, mounting, here, truth.boxes3d, CAMERA_HEIGHT)
 
     def truth(self) -> Iterator[Truth]:
         first_id = 1

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from camtrack_core.datasets.frames import Frame, Labels
+from camtrack_core.datasets.frames import Attempted, Frame, Labels, attempt
 from camtrack_core.datasets.rosbag import types
 from camtrack_core.datasets.rosbag.files import definition, is_storage, open_files
 from camtrack_core.datasets.rosbag.tf import TransformTree
 from camtrack_core.encoded import Image
-from camtrack_core.errors import CamtrackError, ConfigurationError, DataError
+from camtrack_core.errors import ConfigurationError, DataError, ImageError
 from camtrack_core.geometry.boxes import Boxes3D, Floats
 from camtrack_core.geometry.camera import Camera, Pose
 from camtrack_core.numbers import IdNumbers
@@ -110,7 +110,7 @@ def list_topics(path: str | Path) -> dict[str, tuple[str, int]]:
         return {name: (info.msgtype or "", info.msgcount) for name, info in sorted(reader.topics.items())}
 
 
-class BagSequence:
+class BagSequence(Attempted):
     """The images of one topic, with what the bag says of the camera, its place and the truth.
 
     Where no image bears a stamp, the time of recording takes its place. Images whose stamp is not after the ones before
@@ -164,21 +164,15 @@ class BagSequence:
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> Iterator[Frame]:
+    def attempts(self) -> Iterator[Frame | DataError]:
         last = number = given = 0
         for number, (_, recorded_ns, message) in enumerate(read_messages(self._path, {self.topic}), start=1):
             time_ns = types.header_time(message) if self._stamped else recorded_ns
             if time_ns <= last:
                 continue
             last = time_ns
-            try:
-                image = self._to_bgr(message)
-            except CamtrackError as error:
-                raise DataError(f"bag {self._path}, image {number} of {self.topic}: {error}") from error
             given += 1
-            with _naming(self._path, f"image {number} of {self.topic}"):
-                frame = self._known.frame(time_ns, image, frame_name(message.header.frame_id))
-            yield frame
+            yield attempt(self._frame, time_ns, number, message)
         if number and not given:
             raise DataError(f"bag {self._path}: none of the {number} images of {self.topic} has a stamp after 0")
         if given < number:
@@ -190,6 +184,10 @@ class BagSequence:
             raise DataError(f"bag {self._path} breaks off after {number} of {self._length} images of {self.topic}")
         if self._known.fault is not None:
             raise self._known.fault
+
+    def _frame(self, time_ns: int, number: int, message: Any) -> Frame:
+        with _naming(self._path, f"image {number} of {self.topic}"):
+            return self._known.frame(time_ns, self._to_bgr(message), frame_name(message.header.frame_id))
 
 
 class _Knowledge:
@@ -269,7 +267,7 @@ def _naming(path: Path, topic: str) -> Iterator[None]:
     """A content that makes no sense is said to be of this topic. Raises DataError."""
     try:
         yield
-    except (ValueError, OverflowError, ConfigurationError) as error:
+    except (ValueError, OverflowError, ConfigurationError, ImageError) as error:
         raise DataError(f"bag {path}, {topic}: {error}") from error
 
 

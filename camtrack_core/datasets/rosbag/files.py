@@ -54,8 +54,8 @@ def open_files(path: Path) -> Any:
     if packed is not None:
         kind = packed.suffix.lstrip(".")
         raise DataError(
-            f"bag {path}: {packed.name} is compressed as a whole ({kind}); expected it unpacked, or a metadata.yaml that "
-            "says so"
+            f"bag {path}: {packed.name} is compressed as a whole ({kind}); expected it unpacked, or a metadata.yaml "
+            "that says so"
         )
     if not files:
         raise DataError(f"bag {path}: expected {' or '.join(SUFFIXES)} files, found none")
