@@ -203,16 +203,16 @@ def test_split_files_without_metadata_are_read_together(tmp_path: Path) -> None:
     assert list_topics(tmp_path / "trip") == {"/left/image": (types.IMAGE, 6)}
 
 
-@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.8])
 def test_of_split_files_that_a_kill_has_cut_the_whole_messages_are_read(tmp_path: Path, share: float) -> None:
     first, second = split_in_two(tmp_path / "trip")  # trip_10, trip_9
     cut(first, share)
-    whole = {0.02: 3, 0.5: 4, 0.98: 5}[share]  # whole images of the chunk that is not
+    whole = {0.02: 3, 0.5: 4, 0.8: 5}[share]  # whole images of the chunk that is not
     frames = []
     with pytest.raises(DataError, match=r"trip is broken: the recording breaks off after \d whole messages"):
         frames.extend(open_source(str(tmp_path / "trip")))
     assert [f.time_ns for f in frames] == [f.time_ns for f in Trip(count=6)][:whole]
-    cut(second, 0.98)  # a file in the middle does not keep those behind it
+    cut(second, 0.8)  # a file in the middle does not keep those behind it
     frames = []
     with pytest.raises(DataError, match="breaks off"):
         frames.extend(open_source(str(tmp_path / "trip")))
