@@ -99,5 +99,5 @@ def test_a_recording_of_broken_frames_alone_is_no_success(folder: Path, tmp_path
 
 def test_a_bag_is_written_of_what_is_whole(bag: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["bag", str(bag), str(tmp_path / "copy"), "--skip-broken", "--json"])
-    assert done.exit_code == 0 and len(json.loads(done.output)["skipped"]) == 1
+    assert done.exit_code == 0 and len(json.loads(done.stdout)["skipped"]) == 1
     assert [f.time_ns for f in open_source(str(tmp_path / "copy"))] == [SECOND, 3 * SECOND, 4 * SECOND]
