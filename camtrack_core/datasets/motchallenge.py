@@ -149,7 +149,7 @@ def read_info(path: Path) -> dict[str, str]:
         if not 0 < float(info.get("framerate", DEFAULT_FRAME_RATE)) < np.inf:
             raise ValueError(f"expected a positive framerate, got {info['framerate']}")
         for name in ("seqlength", "imwidth", "imheight"):
-            if name in info and integer(info[name]) < 1:
+            if name in info and not (info[name].isascii() and info[name].isdigit() and integer(info[name])):
                 raise ValueError(f"expected a positive whole {name}, got {info[name]}")
     except (configparser.Error, KeyError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}") from error

@@ -210,7 +210,7 @@ def spoil_rotation(step: list[Any]) -> str:
 def spoil_intrinsics(step: list[Any]) -> str:
     message = next(m for topic, _, m in step if topic.endswith("camera_info"))
     message.k[0] = np.nan
-    return "/left/camera_info: expected finite 3x3 intrinsics"
+    return "/left/camera_info: K of camera_info: expected finite 3x3 intrinsics"
 
 
 @pytest.mark.parametrize("spoil", [spoil_centre, spoil_size, spoil_translation, spoil_rotation, spoil_intrinsics])

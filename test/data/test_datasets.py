@@ -120,7 +120,7 @@ def test_detrac_labels(detrac: Path) -> None:
         ("</sequence>", "", "are broken"),
         ('left="10" top="20" width="20"', 'left="10" top="20"', "needs a number width"),
         ('<box left="80" top="50" width="40" height="30"/>', "", "has no <box>"),
-        ('num="1"', 'num="one"', "needs a number num"),
+        ('num="1"', 'num="one"', "expected a finite number, got 'one'"),
         ("sequence", "annotation", "expected a <sequence>"),
     ],
 )

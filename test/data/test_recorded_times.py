@@ -72,7 +72,7 @@ def test_names_that_are_times(
         (["a².png", "a1².png", "²1.png"], [1, 0, 2]),
         (["صورة١٠.png", "صورة٢.png"], [1, 0]),  # Arabic digits are
         (["0000000002.png", "0000000010.png"], [0, 1]),  # KITTI's numbers of ten digits
-        (["1305031102175.png", "x.png"], [0, 1]),  # one name is no time
+        (["1305031102175.png", "x.png"], [1, 0]),  # one name is no time
     ],
 )
 def test_names_that_are_no_times(

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from camtrack_core.encoded import Undecodable
 from camtrack_core.errors import ImageError
 from camtrack_core.ros.messages import image as images
 from camtrack_core.ros.messages.image import (
     ENCODINGS,
-    Undecodable,
     UnknownEncoding,
     WrongSize,
     ZeroStamp,

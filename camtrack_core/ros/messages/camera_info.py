@@ -32,7 +32,7 @@ def read_camera(message: Any, rectified: bool) -> Camera:
     width, height = (region.width or message.width) // bins[0], (region.height or message.height) // bins[1]
     in_region = matrix - np.array([[0, 0, region.x_offset], [0, 0, region.y_offset], [0, 0, 0.0]])
     try:
-        return Camera(np.diag([1 / bins[0], 1 / bins[1], 1]) @ in_region, int(width), int(height))
+        return Camera(in_region / np.append(bins, 1)[:, None], int(width), int(height))
     except ConfigurationError as error:
         raise ConfigurationError(f"{'P' if rectified else 'K'} of camera_info: {error}") from None
 
