@@ -17,6 +17,8 @@ from camtrack_core.datasets.frames import Frame, Labels
 from camtrack_core.errors import DataError
 from camtrack_core.evaluation.detection import ImageTruth, average_precision, average_precision_by_class
 from camtrack_core.evaluation.mot_text import read_mot, write_mot
+from camtrack_core.evaluation.nuscenes.submission import SubmittedBoxes
+from camtrack_core.evaluation.nuscenes.unannotated import unannotated
 from camtrack_core.evaluation.tracking import (
     EvaluationFrame,
     TrackTruth,
@@ -24,8 +26,8 @@ from camtrack_core.evaluation.tracking import (
     score_tracks,
     score_tracks_by_class,
 )
-from camtrack_core.evaluation.vehicles import score_vehicles, vehicle_frames
-from camtrack_core.geometry.boxes import Boxes2D, iou
+from camtrack_core.evaluation.vehicles import ANNOTATED, LENIENT, score_vehicles, vehicle_frames
+from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, iou
 from camtrack_core.geometry.tracks import Tracks2D
 from camtrack_core.labelling.teacher import COCO_VEHICLES, Yolox
 
@@ -144,9 +146,20 @@ def test_teacher_on_real_vehicles(data_root: Path) -> None:
         return found[np.isin(found.class_ids, COCO_VEHICLES)]
 
     scores = score_vehicles(data_root / "nuscenes", detector)
-    assert scores.truth == 189
-    assert scores.ap == pytest.approx(0.681, abs=0.002)
-    assert scores.best_f1 == pytest.approx(0.699, abs=0.002)
+    assert scores[ANNOTATED].truth == scores[LENIENT].truth == 189
+    assert scores[ANNOTATED].ap == pytest.approx(0.681, abs=0.002)
+    assert scores[ANNOTATED].best_f1 == pytest.approx(0.699, abs=0.002)
+    assert scores[LENIENT].ap == pytest.approx(0.700, abs=0.002)
+
+
+def test_what_lidar_sees_and_nobody_annotated_is_ignored() -> None:
+    """Close to an annotation, or unsure, it is none of these."""
+    centre = np.array([[1.9, 0, 0], [2.1, 0, 9], [50, 0, 0], [80, 0, 0]], float)
+    boxes = Boxes3D(centre, np.ones((4, 3)), np.zeros(4), np.zeros((4, 3)))
+    names = np.array(["car", "car", "bus", "car"])
+    found = SubmittedBoxes(boxes, np.array([0.9, 0.9, 0.29, 0.3]), names, names, names)
+    assert unannotated(found, np.zeros((1, 3))).boxes.centre[:, 0].tolist() == [2.1, 80]
+    assert len(unannotated(found, np.zeros((0, 3)))) == 3
 
 
 def test_missing_nuscenes_table_is_named(tmp_path: Path) -> None:
