@@ -17,11 +17,32 @@ app = typer.Typer(no_args_is_help=True, help="Train and export GCNet.")
 Teacher = Annotated[Path, typer.Option(help="YOLOX-nano as ONNX, COCO classes")]
 
 
+class Recording(Parameters):
+    """A recording that `camtrack gcnet gather` prepares.
+
+    Attributes:
+        source: as `camtrack_core.datasets.sources` opens it, a path below the data folder.
+        labels: `own`; `completed`: its own, and what only the teachers see is ignored; the teachers' `over_time`, of a
+            recording in order; or `one_by_one`, of unrelated pictures.
+    """
+
+    source: str
+    labels: Literal["own", "completed", "over_time", "one_by_one"]
+
+
 class RunConfig(Parameters):
-    """What the training configuration file says."""
+    """What the training configuration file says.
+
+    Attributes:
+        teachers: YOLOX as ONNX and PicoDet as ncnn's .param, below the data folder.
+        recordings: what is trained on.
+        sources: their clips, and how often each is drawn.
+    """
 
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()
+    teachers: tuple[str, str] = ("teacher/yolox_nano.onnx", "teacher/picodet-s-416.param")
+    recordings: tuple[Recording, ...] = ()
     sources: tuple[Source, ...] = (Source(clips="*"),)
 
 
@@ -63,6 +84,27 @@ def clips(
     prepare(
         open_labelled(sources), out, lambda s, path: stored.save(stored.from_sequence(s, class_names), path), as_json
     )
+
+
+@app.command()
+def gather(
+    config: Annotated[Path, typer.Option(help="training configuration; names recordings and teachers")],
+    data: Annotated[Path, typer.Option(help="folder that the recordings' paths begin in")],
+    out: Annotated[Path, typer.Option(help="folder of clips")],
+    as_json: AsJson = False,
+) -> None:
+    """Prepare every recording that a configuration names, labelled by its two teachers. Those there are kept.
+
+    Example: camtrack gcnet gather --config config/gcnet_street.yaml --data ../shared/data --out clips
+    """
+    from gcnet_tracker import clips as stored
+    from gcnet_tracker.recordings import labelled
+
+    read = read_config(config)
+    prepare(
+        labelled(read.recordings, data, read.teachers), out,
+        lambda s, path: stored.save(stored.from_sequence(s, read.network.class_names), path), as_json,
+    )  # fmt: skip
 
 
 @app.command()
@@ -108,6 +150,22 @@ def export(
     from gcnet_tracker.training import load_network
 
     write(load_network(checkpoint), out, precision, refresh)
+    exported(out, as_json)
+
+
+@app.command()
+def reduce(
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of a run")],
+    out: Annotated[Path, typer.Argument(help="file to write")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a checkpoint a sixth of its size, that a run goes on from as from the whole one.
+
+    Example: camtrack gcnet reduce run/checkpoint.pt elsewhere/checkpoint.pt
+    """
+    from camtrack_core.training.run import reduce_checkpoint
+
+    reduce_checkpoint(checkpoint, out)
     exported(out, as_json)
 
 

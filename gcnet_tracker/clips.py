@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -35,6 +36,12 @@ class Clip:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    @cached_property
+    def classes(self) -> dict[int, NDArray[np.int64]]:
+        """The frames in which each class is seen."""
+        seen = {int(c) for labels in self.labels for c in labels.class_ids if c >= 0}
+        return {c: np.array([i for i, x in enumerate(self.labels) if (x.class_ids == c).any()]) for c in seen}
 
     def image(self, index: int) -> NDArray[np.uint8]:
         return decoded(self.frames[index])

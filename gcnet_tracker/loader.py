@@ -38,11 +38,12 @@ class ClipSamples(Dataset):
         rng = np.random.default_rng((self.seed, self.frames, index))
         number = int(rng.choice(len(self.clips), p=self.weights))
         clip = self.clips[number]
-        chosen = self._choose(rng, clip)
+        first, shown = _look_at(rng, clip)
+        chosen = [first] if self.frames == 1 else [first, self._partner(rng, clip, first)]
         pictures = [clip.image(i) for i in chosen]
         height, width = self.network.height, self.network.width
         source = pictures[0].shape[:2]
-        view = augmentation.random_view(rng, source, width, height)
+        view = augmentation.random_view(rng, source, width, height, shown=shown)
         together = rng.random() < 0.5  # one view for both frames; else each has its own, as where a camera turns
         look = augmentation.random_look(rng)
         samples: list[Sample] = []
@@ -70,14 +71,29 @@ class ClipSamples(Dataset):
             sample |= {"relation": relation, "clip": np.array(number), "chance": chance}
         return sample
 
-    def _choose(self, rng: np.random.Generator, clip: Clip) -> list[int]:
-        """Frames of one sample, in order of time, or reversed: traffic may as well run backwards."""
-        first = int(rng.integers(len(clip)))
-        if self.frames == 1:
-            return [first]
+    def _partner(self, rng: np.random.Generator, clip: Clip, first: int) -> int:
+        """A frame up to `max_gap` before or after, for traffic may as well run backwards, that shows an object again.
+
+        Where there is none, as of a single picture, the frame itself.
+        """
         near = np.flatnonzero(np.abs(clip.times - clip.times[first]) <= self.max_gap)
-        near = near[near != first] if len(near) > 1 else near
-        return [first, int(rng.choice(near))]
+        again = [i for i in near if i != first and np.isin(clip.labels[i].ids, clip.labels[first].ids).any()]
+        return int(rng.choice(again)) if again else first
+
+
+def _look_at(rng: np.random.Generator, clip: Clip) -> tuple[int, Floats | None]:
+    """A frame, and for half of the samples the centre of an object in it that the view has to hold.
+
+    That object's class is drawn evenly of those in the clip, so that the rare ones are seen often.
+    """
+    classes = clip.classes
+    if rng.random() < 0.5 or not classes:
+        return int(rng.integers(len(clip))), None
+    class_id = int(rng.choice(sorted(classes)))
+    frame = int(rng.choice(classes[class_id]))
+    rows = np.flatnonzero(clip.labels[frame].class_ids == class_id)
+    box = clip.labels[frame].xyxy[int(rng.choice(rows))]
+    return frame, (box[:2] + box[2:]) / 2
 
 
 def _another(view: augmentation.View, rng: np.random.Generator) -> augmentation.View:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
-from camtrack_core.datasets import motchallenge, nuscenes, pandaset, uadetrac
+from camtrack_core.datasets import motchallenge, nuscenes, pandaset, uadetrac, yolo
 from camtrack_core.datasets.frames import Sequence
 from camtrack_core.datasets.kitti import sequences as kitti
 from camtrack_core.datasets.labelled import LabelledVideo
@@ -20,8 +20,8 @@ DRIVE = "drive:"
 DEFAULT_CAMERA = "camera"  # what the only camera of a recording is called
 EXPECTED = (
     "a video file, a folder of images, VIDEO:LABELS, a bag, a data set in its layout (UA-DETRAC, nuScenes, PandaSet, "
-    "KITTI tracking and object, MOTChallenge; one of its sequences as ROOT?sequence=NAME) or drive:SEED, with options "
-    "like drive:7?frames=200&width=640&height=360&camera=roadside"
+    "KITTI tracking and object, MOTChallenge, YOLO's text; one of its sequences as ROOT?sequence=NAME) or drive:SEED, "
+    "with options like drive:7?frames=200&width=640&height=360&camera=roadside"
 )
 Options = dict[str, str]
 
@@ -217,6 +217,7 @@ LAYOUTS = (
         lambda path, camera="", **options: pandaset.PandaSetSequence(path, camera, **options),
         ("camera", "frames"),
     ),
+    Layout(yolo.is_yolo, lambda path: [{}], lambda path, **o: yolo.YoloFolder(path, **o), ("aspect", "name")),
     Layout(
         rosbag.is_bag,
         lambda path: [{}],
