@@ -49,9 +49,8 @@ def absent(model: GCNetModel, frames: list[Frame], others: list[Frame]) -> None:
         asked = zip(stored, images * len(stored), strict=False)
         answers[name] = np.concatenate([behaviour.confidences(model, image, s) for s, image in asked])
     for name, found in answers.items():
-        print(
-            f"{name:10s}  {len(found):4d} tracks  median {np.median(found):.2f}  below {keep}: {(found < keep).mean():.3f}"
-        )
+        below = (found < keep).mean()
+        print(f"{name:10s}  {len(found):4d} tracks  median {np.median(found):.2f}  below {keep}: {below:.3f}")
 
 
 def main() -> int:
