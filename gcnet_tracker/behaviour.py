@@ -87,6 +87,7 @@ def confidences(model: GCNetModel, image: Image, stored: Stored) -> Floats:
 
 def follow(model: GCNetModel, past: Frame, now: Frame) -> Followed:
     """Stores what the earlier frame shows clearly and asks the later one for it; both are labelled."""
+    assert past.labels is not None and now.labels is not None
     earlier, later = clear(past.labels), clear(now.labels)
     stored = store(model, past.image)
     rows, objects = pair(stored.boxes.xyxy, earlier.xyxy)

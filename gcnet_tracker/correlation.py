@@ -79,7 +79,9 @@ class LinearCorrelation(nn.Module):
         nothing = summary[:, :0]
         return Memory(summary, nothing, nothing, nothing, nothing)
 
-    def read(self, memory: Memory, queries: Tensor, stored: Tensor, masked: Tensor | None = None) -> Reading:
+    def read(
+        self, memory: Memory, queries: Tensor, stored: Tensor, extent: Tensor, masked: Tensor | None = None
+    ) -> Reading:
         """[C, V] of Eq. 6 for queries (B, c, P), not normalised, and stored [V, place] (B, v + 2, P)."""
         values = stored[:, :-2]
         described = torch.cat([torch.matmul(memory.keys, unit(queries)), values], 1)
@@ -87,13 +89,12 @@ class LinearCorrelation(nn.Module):
 
 
 class SharpCorrelation(nn.Module):
-    """What the sharp forms share: softmax(t cos(q, k) + log gate - beta distance) over the most confident cells."""
+    """What the sharp forms share: softmax(t cos(q, k) + log gate) over the most confident cells."""
 
-    def __init__(self, candidates: int, aspect: float) -> None:
+    def __init__(self, candidates: int) -> None:
         super().__init__()
-        self.candidates, self.aspect = candidates, aspect
+        self.candidates = candidates
         self.log_temperature = nn.Parameter(torch.tensor(2.3))
-        self.reach = nn.Parameter(torch.tensor(0.0))
 
     def look(self, frame: Frame) -> Memory:
         """The most confident cells. The gate tells what is there and is not taught by boxes."""
@@ -104,13 +105,17 @@ class SharpCorrelation(nn.Module):
         return Memory(unit(keys), confident.clamp(min=1e-4).log(), values, places, cells)
 
     def weigh(
-        self, memory: Memory, queries: Tensor, places: Tensor, masked: Tensor | None
+        self, memory: Memory, queries: Tensor, masked: Tensor | None, cost: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits and weights (B, P, N) over the memory's cells, and evidence (B, 3, P) of the match."""
+        """Logits and weights (B, P, N) over the memory's cells, and evidence (B, 3, P) of the match.
+
+        Args:
+            cost: (B, P, N) subtracted from the logits.
+        """
         cosine = torch.matmul(unit(queries).transpose(1, 2), memory.keys)
-        apart = places.transpose(1, 2)[:, :, None] - memory.places.transpose(1, 2)[:, None]  # (B, P, N, 2)
-        distance = (apart[..., 0] ** 2 + (apart[..., 1] * self.aspect) ** 2 + 1e-6).sqrt()
-        logits = self.log_temperature.exp() * cosine + memory.log_gate - 20 * functional.softplus(self.reach) * distance
+        logits = self.log_temperature.exp() * cosine + memory.log_gate
+        if cost is not None:
+            logits = logits - cost
         if masked is not None:
             logits, cosine = logits.masked_fill(masked, MASKED), cosine.masked_fill(masked, -1.0)
         weights = logits.softmax(2)
@@ -125,7 +130,7 @@ class PlaceCorrelation(SharpCorrelation):
     def __init__(
         self, channels: int, value_channels: int, height: int, width: int, candidates: int, places: Tensor
     ) -> None:
-        super().__init__(candidates, height / width)
+        super().__init__(candidates)
         self.weight = nn.Parameter(torch.cat([places.flatten(2)[0], smooth_columns(channels - 2, height, width)]))
         self.described, self.evidence = channels + value_channels, 3
 
@@ -133,32 +138,49 @@ class PlaceCorrelation(SharpCorrelation):
         columns = self.weight.unflatten(1, frame.keys.shape[2:]).expand(len(frame.keys), -1, -1, -1)
         return super().look(frame._replace(values=columns))
 
-    def read(self, memory: Memory, queries: Tensor, stored: Tensor, masked: Tensor | None = None) -> Reading:
+    def read(
+        self, memory: Memory, queries: Tensor, stored: Tensor, extent: Tensor, masked: Tensor | None = None
+    ) -> Reading:
         """As the linear form's; the place is what W's first two rows say."""
-        values, places = stored[:, :-2], stored[:, -2:]
-        logits, weights, evidence = self.weigh(memory, queries, places, masked)
+        values = stored[:, :-2]
+        logits, weights, evidence = self.weigh(memory, queries, masked)
         correlation = torch.matmul(memory.values, weights.transpose(1, 2))
         return Reading(torch.cat([correlation, values], 1), correlation[:, :2], evidence, logits)
 
 
 class AttentionCorrelation(SharpCorrelation):
-    """Mean place and mean V of the current frame, by the sharp weights. No coordinates and no old V in the boxes."""
+    """Mean place and mean V of the current frame, by the sharp weights. No coordinates and no old V in the boxes.
+
+    A cell far from the old place costs beta log(1 + distance / extent): what a car moves between two frames is so many
+    of its own lengths, near or far, and the logarithm leaves it free to be anywhere where a camera turns.
+    """
 
     def __init__(self, value_channels: int, height: int, width: int, candidates: int) -> None:
-        super().__init__(candidates, height / width)
-        self.described, self.evidence = value_channels, value_channels + 3
+        super().__init__(candidates)
+        self.aspect = height / width
+        self.reach = nn.Parameter(torch.tensor(0.0))
+        self.described, self.evidence = value_channels, 2 * value_channels + 3
 
-    def read(self, memory: Memory, queries: Tensor, stored: Tensor, masked: Tensor | None = None) -> Reading:
+    def read(
+        self, memory: Memory, queries: Tensor, stored: Tensor, extent: Tensor, masked: Tensor | None = None
+    ) -> Reading:
         """Answers queries (B, c, P) with stored [V, place] (B, v + 2, P).
 
         Args:
+            extent: (B, P) size that the object had, as a share of the width of the input.
             masked: (B, P, N) bool, cells of the memory that may not be found; training only.
         """
         values, places = stored[:, :-2], stored[:, -2:]
-        logits, weights, evidence = self.weigh(memory, queries, places, masked)
+        logits, weights, evidence = self.weigh(memory, queries, masked, self.cost(memory, places, extent))
         weights = weights.transpose(1, 2)
         now, place = torch.matmul(memory.values, weights), torch.matmul(memory.places, weights)
-        return Reading(now, place, torch.cat([values, evidence], 1), logits)
+        return Reading(now, place, torch.cat([values, (now - values).abs(), evidence], 1), logits)
+
+    def cost(self, memory: Memory, places: Tensor, extent: Tensor) -> Tensor:
+        """(B, P, N) of the memory's cells for objects that were at places (B, 2, P)."""
+        apart = places.transpose(1, 2)[:, :, None] - memory.places.transpose(1, 2)[:, None]  # (B, P, N, 2)
+        distance = (apart[..., 0] ** 2 + (apart[..., 1] * self.aspect) ** 2 + 1e-6).sqrt()
+        return 4 * functional.softplus(self.reach) * torch.log1p(distance / extent[..., None])
 
 
 def gather(maps: Tensor, cells: Tensor) -> Tensor:

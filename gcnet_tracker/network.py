@@ -206,11 +206,7 @@ class GCNet(nn.Module):
 
     def forward(self, image: Tensor) -> FrameFeatures:
         """One pass over the image."""
-        return self.correlate(self.features(image))
-
-    def features(self, image: Tensor) -> Tensor:
-        """F (B, c, h', w')."""
-        return self.neck(self.backbone(image))
+        return self.correlate(self.neck(self.backbone(image)))
 
     def correlate(self, features: Tensor) -> FrameFeatures:
         """Both branches over F: Eq. 4, and the current frame's side of the correlation."""
@@ -227,13 +223,26 @@ class GCNet(nn.Module):
 
         Boxes are Eq. 6, by weights that detection and tracking share; only the confidence has layers of its own.
         """
-        reading = self.correlation.read(memory, queries, stored, masked)
+        reading = self.correlation.read(memory, queries, stored, self._extent(stored), masked)
         centre, log_size = self.to_box(self.box_norm(reading.described)).split(2, dim=1)
         if reading.place is not None:
             centre = reading.place + OFFSET * centre
         boxes = torch.cat([centre, log_size.clamp(-7, 1).exp()], 1)
         confidence = self.to_confidence(torch.cat([reading.described, reading.evidence], 1)).squeeze(1)
         return Answer(boxes, confidence, reading.logits)
+
+    @torch.no_grad()
+    def _extent(self, stored: Tensor) -> Tensor:
+        """(B, P) geometric mean of the sides that V of stored (B, v + 2, P) says, as a share of the input's width."""
+        values = stored[:, :-2]
+        if self.to_box.in_channels != values.shape[1]:  # boxes are made of more than V
+            return stored[:, 0]
+        norm = self.box_norm  # by its statistics, of which this is no part
+        mean, variance = norm.running_mean, norm.running_var
+        normal = functional.batch_norm(values, mean, variance, norm.weight, norm.bias, eps=norm.eps)
+        log_size = self.to_box(normal)[:, 2:].clamp(-7, 1)
+        aspect = self.config.height / self.config.width
+        return (log_size.mean(1) + 0.5 * math.log(aspect)).exp()
 
 
 def _bias(layer: nn.Conv1d | nn.Conv2d) -> Tensor:

@@ -8,10 +8,10 @@ from typing import Protocol
 
 from camtrack_core.datasets.frames import Sequence
 from camtrack_core.datasets.sources import DRIVE, list_sources, open_source
-from camtrack_core.labelling.agreement import Agreeing, Detector
+from camtrack_core.labelling.agreement import Agreeing
 from camtrack_core.labelling.picodet import PicoDet
 from camtrack_core.labelling.recordings import Completed, Taught, one_by_one, over_time
-from camtrack_core.labelling.teacher import Yolox
+from camtrack_core.labelling.teacher import Detector, Yolox
 
 
 class Named(Protocol):

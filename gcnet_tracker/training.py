@@ -29,6 +29,7 @@ from gcnet_tracker.targets import ABSENT, UNKNOWN
 
 PARTS = ("heatmap", "box", "track_box", "confidence", "matching", "loss")
 ASKED = 32  # objects a frame that are asked for
+MAPS = "map "  # and a number: of the backbone, in a batch
 JITTER = 0.15  # of a box's size, how far from its centre it is asked for, at most
 
 
@@ -61,13 +62,13 @@ class TrainingStep(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Loss parts of a batch as `loader.ClipSamples` makes it: frames (B, 1 or 2, ...).
 
-        Frames are images or, under "features", F of them.
+        Frames are images or, under names that begin with MAPS, the backbone's maps of them, finest first.
         """
         network = self.network
-        if "features" in batch:
-            found = network.correlate(batch["features"].flatten(0, 1).float())
-        else:
-            found = network(batch["image"].flatten(0, 1).to(memory_format=torch.channels_last).float())
+        maps = [x.flatten(0, 1).float() for name, x in batch.items() if name.startswith(MAPS)]
+        if not maps:
+            maps = network.backbone(batch["image"].flatten(0, 1).to(memory_format=torch.channels_last).float())
+        found = network.correlate(network.neck(maps))
         truth = batch["truth"][:, :, :ASKED]
         exists = torch.arange(truth.shape[2], device=truth.device) < batch["objects"][..., None]
         objects = exists.sum().clamp(min=1)
@@ -157,8 +158,8 @@ class TrainingStep(nn.Module):
         return losses.ciou_loss(to_xyxy(boxes).transpose(1, 2)[wanted].float() * scale, truth[wanted] * scale)
 
 
-class FeaturePairs(Dataset):
-    """The first `count` pairs of samples with F in place of images, computed once by a network whose detector rests."""
+class MapPairs(Dataset):
+    """The first `count` pairs of samples with the maps of a backbone at rest in place of images, computed once."""
 
     def __init__(self, samples: ClipSamples, network: GCNet, count: int, seed: int) -> None:
         network.eval()
@@ -168,7 +169,8 @@ class FeaturePairs(Dataset):
             for index in range(count):
                 sample = {name: torch.as_tensor(value) for name, value in samples[index].items()}
                 image = sample.pop("image").float()
-                self.pairs.append(sample | {"features": network.features(image).half()})
+                maps = enumerate(network.backbone(image))
+                self.pairs.append(sample | {f"{MAPS}{number}": x.half().contiguous() for number, x in maps})
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, index))
@@ -201,7 +203,7 @@ def train(
     if start is not None:
         take_over(model, start)
     both = training.detection_steps + training.tracking_steps
-    total = both + training.correlation_steps
+    total = both + training.head_steps
     run = Run(folder, model, model.backbone, network, training, total, PARTS)
     step = TrainingStep(model, training)
     module = run.distribute(step)
@@ -211,9 +213,9 @@ def train(
             size = training.batch_size // frames
             run.optimise(module, batches(samples, size, run.step, run.rank, run.world, training.workers), end)
     if run.step < total:
-        step.rest(model.backbone, model.neck, model.classification)
+        step.rest(model.backbone)
         samples = ClipSamples(clips, weights, network, 2, training.max_gap, training.seed)
-        pairs = FeaturePairs(samples, model, training.correlation_pairs, training.seed)
+        pairs = MapPairs(samples, model, training.head_pairs, training.seed)
         run.optimise(module, batches(pairs, training.batch_size, run.step, run.rank, run.world, 0), total)
     run.finish()
     return model

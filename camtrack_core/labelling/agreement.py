@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from camtrack_core.geometry.boxes import Boxes2D, iou
-from camtrack_core.labelling.teacher import COCO_GROUPS, detect_with_tiles
-
-Detector = Callable[[NDArray[np.uint8]], Boxes2D]
+from camtrack_core.labelling.teacher import COCO_GROUPS, Detector, detect_with_tiles
 
 SAME = 0.5  # IoU from which two teachers' boxes are of one object
 

@@ -10,9 +10,8 @@ import numpy as np
 from camtrack_core.datasets.frames import Frame, Labels, Sequence
 from camtrack_core.geometry.boxes import Boxes2D, Floats, coverage, iou
 from camtrack_core.geometry.tracks import Tracks2D
-from camtrack_core.labelling.agreement import Detector
 from camtrack_core.labelling.consistency import Rules, consistent_tracks
-from camtrack_core.labelling.teacher import CLASS_NAMES, traffic_objects
+from camtrack_core.labelling.teacher import CLASS_NAMES, Detector, traffic_objects
 
 SURE = 0.42  # score of a label in a single picture
 NEGLIGIBLE = 0.1  # score below which a find in a single picture is nothing

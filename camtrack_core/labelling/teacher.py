@@ -7,7 +7,7 @@ large objects in pieces: its boxes that touch an inner border are discarded, the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -28,6 +28,8 @@ COCO_PERSON, COCO_BICYCLE, COCO_CAR, COCO_MOTORCYCLE, COCO_BUS, COCO_TRUCK = 0, 
 COCO_VEHICLES = (COCO_CAR, COCO_BUS, COCO_TRUCK)
 COCO_CYCLES = (COCO_BICYCLE, COCO_MOTORCYCLE)
 COCO_GROUPS = (COCO_VEHICLES, (COCO_PERSON,), COCO_CYCLES)  # within a group one object gets one box
+
+Detector = Callable[[NDArray[np.uint8]], Boxes2D]  # of a BGR image; class_ids are COCO's
 
 STRIDES = (8, 16, 32)
 PAD_VALUE = 114
@@ -128,7 +130,7 @@ def _offsets(length: int, side: int) -> list[int]:
     return np.linspace(0, length - side, steps + 1).astype(int).tolist()
 
 
-def detect_with_tiles(detector: Yolox, image: NDArray[np.uint8]) -> Boxes2D:
+def detect_with_tiles(detector: Detector, image: NDArray[np.uint8]) -> Boxes2D:
     """Detections of the whole frame and of its tiles, class_ids are COCO's."""
     height, width = image.shape[:2]
     found = [detector(image)]

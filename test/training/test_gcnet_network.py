@@ -32,7 +32,7 @@ def test_linear_correlation_equals_the_dense_map_forward_and_backward() -> None:
 
     nowhere = torch.zeros(2, 2, 4, 5, dtype=torch.float64)
     memory = layer.look(Frame(keys, gate, nowhere[:, :0], nowhere))
-    linear = layer.read(memory, queries.flatten(2), nowhere.flatten(2)).described
+    linear = layer.read(memory, queries.flatten(2), nowhere.flatten(2), nowhere[:, 0].flatten(1)).described
     dense = dense_correlation(layer.weight, keys, gate, queries.flatten(2))
     assert torch.allclose(linear, dense, atol=1e-12)
     probe = torch.randn_like(linear)
@@ -76,9 +76,10 @@ def test_attention_is_its_formula_by_a_loop_over_cells() -> None:
     keys, values = torch.randn(1, 6, 4, 5).double(), torch.randn(1, 3, 4, 5).double()
     gate, places = torch.rand(1, 1, 4, 5).double(), torch.rand(1, 2, 4, 5).double()
     queries, stored = torch.randn(1, 6, 2).double(), torch.rand(1, 5, 2).double()
-    reading = layer.read(layer.look(Frame(keys, gate, values, places)), queries, stored)
+    extent = torch.tensor([[0.1, 0.5]]).double()
+    reading = layer.read(layer.look(Frame(keys, gate, values, places)), queries, stored, extent)
     confident = sorted(range(20), key=lambda cell: -gate.flatten()[cell].item())[:7]
-    beta = 20 * np.log1p(np.exp(0.3))
+    beta = 4 * np.log1p(np.exp(0.3))
     for p in range(2):
         logits = []
         for cell in confident:
@@ -86,11 +87,14 @@ def test_attention_is_its_formula_by_a_loop_over_cells() -> None:
             dx, dy = (stored[0, 3:, p] - places[0].flatten(1)[:, cell]).tolist()
             distance = np.sqrt(dx**2 + (dy * 4 / 5) ** 2 + 1e-6)
             cosine = (q @ k / (q.norm() * k.norm())).item()
-            logits.append(np.exp(2.3) * cosine + np.log(gate.flatten()[cell].item()) - beta * distance)
+            far = np.log(1 + distance / extent[0, p].item())
+            logits.append(np.exp(2.3) * cosine + np.log(gate.flatten()[cell].item()) - beta * far)
         weights = np.exp(logits) / np.exp(logits).sum()
         for got, maps in ((reading.place, places), (reading.described, values)):
             expected = sum(w * maps[0].flatten(1)[:, cell] for w, cell in zip(weights, confident, strict=True))
             assert torch.allclose(got[0, :, p], expected, atol=1e-6)
+        now = sum(w * values[0].flatten(1)[:, cell] for w, cell in zip(weights, confident, strict=True))
+        assert torch.allclose(reading.evidence[0, 3:6, p], (now - stored[0, :3, p]).abs(), atol=1e-6)
 
 
 @pytest.mark.parametrize("form", ["attention", "places"])
