@@ -38,7 +38,7 @@ class ClipSamples(Dataset):
         rng = np.random.default_rng((self.seed, self.frames, index))
         number = int(rng.choice(len(self.clips), p=self.weights))
         clip = self.clips[number]
-        first, shown = _look_at(rng, clip)
+        first, shown = look_at(rng, clip)
         chosen = [first] if self.frames == 1 else [first, self._partner(rng, clip, first)]
         pictures = [clip.image(i) for i in chosen]
         height, width = self.network.height, self.network.width
@@ -81,7 +81,7 @@ class ClipSamples(Dataset):
         return int(rng.choice(again)) if again else first
 
 
-def _look_at(rng: np.random.Generator, clip: Clip) -> tuple[int, Floats | None]:
+def look_at(rng: np.random.Generator, clip: Clip) -> tuple[int, Floats | None]:
     """A frame, and for half of the samples the centre of an object in it that the view has to hold.
 
     That object's class is drawn evenly of those in the clip, so that the rare ones are seen often.

@@ -19,7 +19,7 @@ from gcnet_tracker import clips
 from gcnet_tracker.clips import Clip
 from gcnet_tracker.config import INPUTS, OUTPUTS, NetworkConfig, TrainingConfig
 from gcnet_tracker.export import FrameGraph, example_inputs, export
-from gcnet_tracker.loader import ClipSamples
+from gcnet_tracker.loader import ClipSamples, look_at
 from gcnet_tracker.network import GCNet
 from gcnet_tracker.targets import UNKNOWN
 from gcnet_tracker.training import load_network, train
@@ -112,6 +112,44 @@ def test_samples_repeat_and_pairs_share_identities(clip: Clip) -> None:
         assert (one["relation"][0] == 0) == bool(past and now)
         assert (one["relation"][int(past) :] == UNKNOWN).all()
     assert followed >= 6
+
+
+def test_a_pair_shows_an_object_again_or_is_one_picture_twice(clip: Clip) -> None:
+    """Frames 0 and 2 share an object, frame 1 has none of it, frame 3 is too late."""
+    rows = [np.array([5]), np.array([6]), np.array([5, 7]), np.array([5])]
+    labels = [Labels(ids, np.tile([10.0, 10, 60, 60], (len(ids), 1)), 0 * ids, np.ones(len(ids))) for ids in rows]
+    few = Clip(clip.frames[:4], labels, clip.ignored[:4], np.array([0.0, 0.4, 0.8, 9.0]))
+    samples = ClipSamples([few], np.ones(1), NETWORK, 2, 1.0, seed=0)
+    rng = np.random.default_rng(0)
+    assert {samples._partner(rng, few, 0) for _ in range(20)} == {2}
+    assert {samples._partner(rng, few, 1) for _ in range(20)} == {1}
+    assert {samples._partner(rng, few, 3) for _ in range(20)} == {3}
+
+
+def test_rare_classes_are_shown_as_often_as_common_ones(clip: Clip) -> None:
+    """One bus among forty cars, in one of ten frames: half of the views that look for an object hold it."""
+    car, bus = 0, 2
+    xyxy = np.array([[10.0, 10, 60, 60], [90.0, 40, 120, 60]])
+    cars = Labels(np.arange(4), xyxy[[0] * 4], np.full(4, car), np.ones(4))
+    both = Labels(np.arange(5), xyxy[[0] * 4 + [1]], np.array([car] * 4 + [bus]), np.ones(5))
+    many = Clip(clip.frames[:1] * 10, [both] + [cars] * 9, clip.ignored[:1] * 10, np.arange(10.0))
+    rng = np.random.default_rng(1)
+    shown = [look_at(rng, many)[1] for _ in range(400)]
+    on_bus = [place is not None and bool(np.allclose(place, [105, 50])) for place in shown]
+    assert 0.18 < np.mean(on_bus) < 0.32
+    assert 0.4 < np.mean([place is None for place in shown]) < 0.6
+
+
+def test_stage_3_trains_all_but_the_backbone(clip: Clip, tmp_path: Path) -> None:
+    """Neither the backbone's weights nor its statistics move; the neck and the correlation do."""
+    first = GCNet(NETWORK)
+    torch.save({"network": NETWORK.model_dump(), "model": first.state_dict()}, tmp_path / "start.pt")
+    settings_ = settings(detection_steps=0, tracking_steps=0, head_steps=3, head_pairs=2)
+    model = train(tmp_path / "run", [clip], np.ones(1), NETWORK, settings_, None, tmp_path / "start.pt")
+    before, after = first.state_dict(), model.state_dict()
+    moved = {name for name in after if not torch.equal(before[name], after[name])}
+    assert not any(name.startswith("backbone") for name in moved)
+    assert {"neck.smooth.0.0.weight", "to_query.weight", "correlation.log_temperature", "to_box.weight"} <= moved
 
 
 def settings(**changes: object) -> TrainingConfig:
