@@ -60,7 +60,7 @@ def main() -> int:
     parser.add_argument("--foreign", default=FOREIGN, help="recording of other objects (default: %(default)s)")
     arguments = parser.parse_args()
     try:
-        model = GCNetModel(arguments.model, precision="f32")
+        model = GCNetModel(arguments.model, "onnxruntime")
         frames = list(islice(open_source(arguments.source), 80))
         others = list(islice(open_source(arguments.foreign), 0, 60, 5))
     except CamtrackError as error:

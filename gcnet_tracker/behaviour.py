@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from camtrack_core.datasets.frames import Frame, Labels
 from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers, iou
+from camtrack_core.runtime import Stored
 from gcnet_tracker.tracker import FrameOutput, GCNetModel
 
 Image = NDArray[np.uint8]
@@ -26,15 +27,15 @@ CLEAR = 0.5  # share of an object that must be visible for it to count
 LEAST_HEIGHT = 20.0  # pixels
 
 
-class Stored(NamedTuple):
+class Kept(NamedTuple):
     """Detections of one frame and what a tracker keeps of them: queries (c, N), values (v + 2, N)."""
 
     boxes: Boxes2D
     queries: Floats
     values: Floats
 
-    def rows(self, rows: Integers) -> Stored:
-        return Stored(self.boxes[rows], self.queries[:, rows], self.values[:, rows])
+    def rows(self, rows: Integers) -> Kept:
+        return Kept(self.boxes[rows], self.queries[:, rows], self.values[:, rows])
 
 
 @dataclass(frozen=True)
@@ -65,22 +66,24 @@ class Followed:
         return Followed(**{name: value[rows] for name, value in vars(self).items()})
 
 
-def store(model: GCNetModel, image: Image) -> Stored:
+def store(model: GCNetModel, image: Image) -> Kept:
     """What a tracker keeps of an image's detections."""
     output = _look(model, image, *model.slots())
     rows = np.flatnonzero(output.detections.scores >= STORED)
-    return Stored(output.detections[rows], output.queries[:, rows].copy(), output.values[:, rows].copy())
+    queries, values = np.asarray(output.queries), np.asarray(output.values)
+    return Kept(output.detections[rows], queries[:, rows], values[:, rows])
 
 
 def ask(model: GCNetModel, image: Image, queries: Floats, values: Floats) -> FrameOutput:
     """The graph's answer to N stored queries (c, N) and values (v + 2, N); its first N track rows are theirs."""
     slots = model.slots()
     for slot, given in zip(slots, (queries, values), strict=True):
-        slot[:, : given.shape[1]] = given
+        for row in range(given.shape[1]):
+            slot[:, row] = given[:, row]
     return _look(model, image, *slots)
 
 
-def confidences(model: GCNetModel, image: Image, stored: Stored) -> Floats:
+def confidences(model: GCNetModel, image: Image, stored: Kept) -> Floats:
     """(N,) confidences of stored objects in an image."""
     return ask(model, image, stored.queries, stored.values).track_confidences[: len(stored.boxes)].copy()
 
@@ -154,5 +157,5 @@ def _own(boxes: Floats, truth: Floats) -> Floats:
     return np.diagonal(iou(boxes, truth)).copy()
 
 
-def _look(model: GCNetModel, image: Image, queries: Floats, values: Floats) -> FrameOutput:
+def _look(model: GCNetModel, image: Image, queries: Stored, values: Stored) -> FrameOutput:
     return model.infer(model.prepare(image), image.shape[:2], queries, values)
