@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from camtrack_core.commands import AsJson, conclude, print_json
+from camtrack_core.commands import AsJson, complain, conclude, make_console, print_json
 from camtrack_core.errors import CamtrackError
+from camtrack_core.stopping import unwind_on_signals
 from gcnet_tracker.cli import app as gcnet
 from pkf_filter.calibration.cli import app as pkf
 from time3d_tracker.cli import app as time3d
@@ -50,7 +50,7 @@ def demo(
     from camtrack.demo.run import Demo, run_demo
 
     settings = Demo(input, out, seed, seconds, rate, model, model_3d, device, view)
-    outcome = run_demo(settings, Console(stderr=as_json))
+    outcome = run_demo(settings, make_console(stderr=as_json))
     if as_json:
         print_json(asdict(outcome))
     raise typer.Exit(outcome.exit_code)
@@ -158,6 +158,7 @@ def bag(
 
     Example: camtrack bag 'data/nuscenes?scene=scene-0103' scene-0103 --compressed --truth
     """
+    from rich.markup import escape
     from rich.progress import Progress
 
     from camtrack.bags.write import BagOptions, write_bag
@@ -166,8 +167,8 @@ def bag(
 
     cameras = open_cameras(source)
     whole = {name: Skipping(sequence) for name, sequence in cameras.items()} if skip_broken else {}
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"writing {out}", total=sum(map(len, cameras.values())))
+    with Progress(console=make_console(stderr=True)) as progress:
+        task = progress.add_task(escape(f"writing {out}"), total=sum(map(len, cameras.values())))
         options = BagOptions(storage, quality if compressed else 0, truth)
         count = write_bag({**cameras, **whole}, out, options, lambda: progress.advance(task))
     skipped = [fault for sequence in whole.values() for fault in sequence.skipped]
@@ -307,10 +308,11 @@ def report(
 
 
 def main() -> None:
+    unwind_on_signals()
     try:
         app()
     except CamtrackError as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        complain(str(error))
         sys.exit(2)
 
 

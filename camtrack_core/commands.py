@@ -15,6 +15,8 @@ import rich.progress
 import typer
 import yaml
 from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
 
 from camtrack_core.config import P, validated
 from camtrack_core.errors import ConfigurationError
@@ -24,12 +26,22 @@ T = TypeVar("T")
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 
 
+def make_console(stderr: bool = False) -> Console:
+    """A console that prints texts as they are: names of files and data hold brackets, which are no markup."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
 def conclude(result: dict[str, Any], sentence: str, as_json: bool) -> None:
     """Prints what a command has done."""
     if as_json:
         print_json(result)
     else:
         typer.echo(sentence)
+
+
+def complain(sentence: str) -> None:
+    """Says on standard error what is wrong; the sentence may hold text of users, which is no markup."""
+    make_console(stderr=True).print(Text("error: ", "red") + Text(sentence), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -49,7 +61,7 @@ def _plain(value: Any) -> Any:
 
 def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
     """The items, with a bar on standard error."""
-    return rich.progress.track(items, description, total, console=Console(stderr=True))
+    return rich.progress.track(items, escape(description), total, console=make_console(stderr=True))
 
 
 def read_configuration(path: Path, model: type[P]) -> P:

@@ -1,11 +1,14 @@
-"""Files that are whole or absent, whatever ends the process that writes them."""
+"""Files that are whole or absent, whatever ends the process that writes them, and folders that nothing is lost in."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
+
+from camtrack_core.errors import DataError
 
 
 @contextmanager
@@ -30,6 +33,28 @@ def write_whole(path: Path, data: str | bytes) -> None:
     """The file appears, or changes, only when all of `data` is on the disk. Raises OSError."""
     with whole(path) as partial:
         partial.write_bytes(data.encode(errors="surrogateescape") if isinstance(data, str) else data)
+
+
+def new_folder(path: Path, files: Collection[str] = ()) -> Path:
+    """Makes a folder for a run's files: `path` or, where it holds one of them, the first of path-2, path-3 ... without.
+
+    Args:
+        path: as asked for.
+        files: names of what will be written; none for anything.
+
+    Raises DataError where it cannot be made.
+    """
+    path = path.resolve()
+    for number in count(1):
+        folder = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            taken = any(os.path.lexists(folder / name) for name in files) if files else any(folder.iterdir())
+        except OSError as error:
+            raise DataError(f"cannot write to {folder}: {error.strerror}") from error
+        if not taken:
+            break
+    return folder
 
 
 def _sync(path: Path) -> None:

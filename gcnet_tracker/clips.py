@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from camtrack_core.datasets.frames import Labels, Sequence
 from camtrack_core.errors import DataError
+from camtrack_core.files import whole
 from camtrack_core.geometry.boxes import Floats
 from camtrack_core.training.stored import ALIASES, decoded, encoded, shrunk
 
@@ -71,8 +72,7 @@ def from_sequence(
 def save(clip: Clip, path: Path) -> None:
     """Writes a clip to one .npz file, complete or not at all."""
     rows = np.concatenate([np.full(len(x), i) for i, x in enumerate(clip.labels)])
-    temporary = path.with_suffix(".part")
-    with open(temporary, "wb") as file:
+    with whole(path) as partial, open(partial, "wb") as file:
         np.savez(
             file,
             jpeg=np.concatenate(clip.frames),
@@ -86,7 +86,6 @@ def save(clip: Clip, path: Path) -> None:
             ignored_frame=np.concatenate([np.full(len(x), i) for i, x in enumerate(clip.ignored)]),
             ignored=np.concatenate([x.reshape(-1, 4) for x in clip.ignored]),
         )
-    temporary.replace(path)
 
 
 def load(path: Path) -> Clip:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from camtrack_core.datasets.frames import Labels, Sequence
 from camtrack_core.errors import DataError
+from camtrack_core.files import whole
 from camtrack_core.geometry.boxes import Boxes3D, Floats, Integers
 from camtrack_core.geometry.camera import Pose
 from camtrack_core.training.stored import ALIASES, decoded, encoded, shrunk
@@ -149,8 +150,7 @@ def motion_attributes(labels: list[Labels], boxes: list[Boxes3D], class_names: t
 
 def save(clip: Clip, path: Path) -> None:
     """Writes a clip to one .npz file, complete or not at all."""
-    temporary = path.with_suffix(".part")
-    with open(temporary, "wb") as file:
+    with whole(path) as partial, open(partial, "wb") as file:
         np.savez(
             file,
             jpeg=np.concatenate(clip.frames),
@@ -173,7 +173,6 @@ def save(clip: Clip, path: Path) -> None:
             ignored_frame=np.concatenate([np.full(len(x), i) for i, x in enumerate(clip.ignored)]),
             ignored=np.concatenate([x.reshape(-1, 4) for x in clip.ignored]),
         )
-    temporary.replace(path)
 
 
 def load(path: Path) -> Clip:

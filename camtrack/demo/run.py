@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ from camtrack_core.datasets.frames import Sequence
 from camtrack_core.datasets.sources import open_source
 from camtrack_core.errors import DataError
 from camtrack_core.evaluation.space import MATCH_DISTANCE
+from camtrack_core.files import new_folder
 from camtrack_core.geometry.tracks import Tracks2D
+from camtrack_core.stopping import STOP_SIGNALS
 
-OUTPUTS = ("tracks.mp4", "tracks.txt", "tracks.jsonl", "tracks3d.jsonl", "log.txt")
 PATIENCE = 20.0  # seconds between two signals of growing weight; a launcher needs 10 itself to end its processes
 IMAGE_NODES = "replay, gcnet_tracker, pkf_filter and recorder"
 SPACE_NODES = "replay, gcnet_tracker, time3d_tracker, pkf_filter and recorder"
@@ -79,20 +80,19 @@ def run_demo(demo: Demo, console: Console) -> Outcome:
     A recording that tells where its camera is, as a generated drive does, is tracked in space, others in the image.
     """
     window = Window("camtrack") if demo.view else None
-    _make_folder(demo.out)
+    demo = replace(demo, out=new_folder(demo.out))
     source = demo.input or str(space.generate_drive(demo.out, NAMESPACE, demo.seed, demo.seconds, console))
     sequence = open_source(source)
     first = next(iter(sequence), None)  # shows that the source can be played at all
     if first is None:
         raise DataError(f"{source}: expected at least one frame, found none")
-    _clear(demo.out, source)
     in_space = space.has_space(first)
-    console.print(f"replaying [bold]{source}[/] through {SPACE_NODES if in_space else IMAGE_NODES}")
+    console.print(f"replaying {source} through {SPACE_NODES if in_space else IMAGE_NODES}; files go to {demo.out}")
     code, log = _run_nodes(demo, source, in_space, window, console), demo.out / "log.txt"
     if code:
-        console.print(f"[red]a node failed with exit code {code}; its words are in {log}[/]")
+        console.print(f"a node failed with exit code {code}; its words are in {log}", style="red")
         for line in _errors(log):
-            console.print(line, highlight=False, markup=False)
+            console.print(line)
         return Outcome(code, source)
     tracks = demo.out / ("tracks3d.jsonl" if in_space else "tracks.jsonl")
     recorded: Recorded = read_tracks(tracks) if tracks.exists() else {}
@@ -112,27 +112,8 @@ def run_demo(demo: Demo, console: Console) -> Outcome:
     if scores:
         console.print(score_table(scores, title))
     video = demo.out / "tracks.mp4"
-    console.print(f"annotated video: [bold]{video}[/]")
+    console.print(f"annotated video: {video}")
     return Outcome(0, source, len(recorded), len(ids), scores, (video, tracks))
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write to {path}: {error.strerror}") from error
-
-
-def _clear(out: Path, source: str) -> None:
-    """Removes what an earlier demo left: it would pass for this one's results."""
-    outputs = [(out / name).resolve() for name in OUTPUTS]
-    if any(Path(part).resolve() in outputs for part in (source, *source.split(":"))):  # VIDEO:LABELS is a source, too
-        raise DataError(f"expected a recording outside of what the demo writes, got {source}; choose another --out")
-    try:
-        for path in outputs:
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write to {out}: {error.strerror}") from error
 
 
 # ------------------------------------------------------------------------------------------- the processes
@@ -170,8 +151,9 @@ def _run_nodes(demo: Demo, source: str, in_space: bool, window: Window | None, c
             pass  # `caught` tells of it
         finally:
             end_processes(process)
-    if signal.SIGTERM in caught:
-        raise SystemExit(128 + signal.SIGTERM)
+    hard = next((number for number in caught if number != signal.SIGINT), 0)
+    if hard:
+        raise SystemExit(128 + hard)
     if caught:
         console.print("stopping")
         return 0  # however the nodes take it
@@ -180,7 +162,7 @@ def _run_nodes(demo: Demo, source: str, in_space: bool, window: Window | None, c
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM unwind the stack, so that what was started is ended; the list tells of those that came.
+    """Stop signals unwind the stack, so that what was started is ended; the list tells of those that came.
 
     It does so even where the exception is lost because it met an import or a destructor.
     """
@@ -190,7 +172,7 @@ def _signals() -> Iterator[list[int]]:
         caught.append(number)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
     try:
         yield caught
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,7 +56,6 @@ def generate_drive(out: Path, camera: str, seed: int, seconds: float, console: C
 
     drive = Noting(Drive(DriveConfig(seed=seed, frames=round(seconds * FRAME_RATE), frame_rate=FRAME_RATE)))
     path = out / "drive"
-    shutil.rmtree(path, ignore_errors=True)  # of an earlier demo
     with Progress(console=console) as progress:
         task = progress.add_task("generating a drive (the first one compiles the renderer)", total=len(drive))
         write_bag({camera: drive}, path, BagOptions(quality=QUALITY, truth=True), lambda: progress.advance(task))

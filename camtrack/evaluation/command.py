@@ -18,7 +18,7 @@ from camtrack.evaluation.run import (
     evaluate_tracks,
     read_splits,
 )
-from camtrack_core.commands import print_json
+from camtrack_core.commands import make_console, print_json
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.evaluation.nuscenes.devkit import Task
 
@@ -50,21 +50,21 @@ def check_options(kind: str, given: set[str]) -> None:
 
 def run_official(files: list[Path], truth: list[str], task: Task, eval_set: str, as_json: bool) -> None:
     """nuScenes' scores of submissions."""
-    console = Console(stderr=True)
-    found = evaluate_submissions(files, truth, task, eval_set, lambda text: console.print(text, highlight=False))
+    console = make_console(stderr=True)
+    found = evaluate_submissions(files, truth, task, eval_set, lambda text: console.print(text))
     if as_json:
         print_json(asdict(found))
         return
-    console = Console()
+    console = make_console()
     names = list(next(iter(found.classes.values()), {}))
     table = Table("class", *names)
     for name, scores in found.classes.items():
         table.add_row(name, *("" if math.isnan(value) else _text(value) for value in scores.values()))
     _print_whole(console, table)
-    console.print(", ".join(f"{name} {_text(value)}" for name, value in found.scores.items()), highlight=False)
+    console.print(", ".join(f"{name} {_text(value)}" for name, value in found.scores.items()))
     missing = f", {found.missing} of them not in the submission and taken as empty" if found.missing else ""
     left_out = f"; {found.left_out} submitted key frames of other scenes left out" if found.left_out else ""
-    console.print(f"{found.samples} key frames of {found.eval_set}{missing}{left_out}", highlight=False)
+    console.print(f"{found.samples} key frames of {found.eval_set}{missing}{left_out}")
 
 
 def run_tracks(predictions: Path, truth: list[str], rules: Rules, as_json: bool) -> None:
@@ -73,7 +73,7 @@ def run_tracks(predictions: Path, truth: list[str], rules: Rules, as_json: bool)
     if as_json:
         print_json(asdict(evaluation))
         return
-    console = Console()
+    console = make_console()
     _print_whole(console, _table(evaluation))
     if evaluation.spatial is not None:
         console.print("in space: " + ", ".join(f"{name} {_text(v)}" for name, v in asdict(evaluation.spatial).items()))
@@ -90,7 +90,7 @@ def run_detections(predictions: Path, truth: list[str], iou: float, splits: list
     table = Table("sequences", "objects", f"AP at IoU {iou:g}")
     for name, (ap, count) in results.items():
         table.add_row(name, str(count), f"{ap:.4f}")
-    Console().print(table)
+    make_console().print(table)
 
 
 def run_along(predictions: Path, truth: list[str], curve: Path, rules: Rules, as_json: bool) -> None:
@@ -101,7 +101,7 @@ def run_along(predictions: Path, truth: list[str], curve: Path, rules: Rules, as
         return
     table = Table(*scores)
     table.add_row(*(f"{value:.2f}" for value in scores.values()))
-    Console().print(table)
+    make_console().print(table)
 
 
 def _table(evaluation: Evaluation) -> Table:

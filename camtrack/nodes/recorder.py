@@ -9,8 +9,9 @@ from pydantic import Field
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
-from camtrack.recording.files import NO_IMAGE, Image, Joined, Joiner, NamedTracks, Recording
+from camtrack.recording.files import NO_IMAGE, Joined, Joiner, NamedTracks, Recording
 from camtrack_core.config import ImageNodeParameters
+from camtrack_core.encoded import Image
 from camtrack_core.numbers import IdNumbers
 from camtrack_core.ros.lifecycle import qos
 from camtrack_core.ros.lifecycle.image_input import ImageInput
@@ -50,7 +51,7 @@ class RecorderNode(CamtrackNode[RecorderParameters]):
         finally:  # whatever fails: without its end the video cannot be played
             self._recording = None
             recording.close()
-        self.get_logger().info(f"recorded {recording.frames} images in {Path(self.parameters.folder).resolve()}")
+        self.get_logger().info(f"recorded {recording.frames} images in {recording.folder}")
 
     def reset(self) -> None:
         self._write(self._joiner.flush())

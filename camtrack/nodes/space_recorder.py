@@ -15,9 +15,10 @@ from std_msgs.msg import Header
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection3DArray
 
-from camtrack.recording.files import NO_IMAGE, Image, Joined, Joiner
+from camtrack.recording.files import NO_IMAGE, Joined, Joiner
 from camtrack.recording.space import SpaceRecording, SpaceTracks, velocities_now
 from camtrack_core.config import ImageNodeParameters
+from camtrack_core.encoded import Image
 from camtrack_core.errors import CamtrackError, ConfigurationError
 from camtrack_core.geometry.boxes import Floats
 from camtrack_core.geometry.camera import Camera, Pose
@@ -90,7 +91,7 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
                 recording.write(time_ns, image, tracks)  # nobody is shown them: the publishers are gone by now
         finally:  # whatever fails: without its end the video cannot be played
             recording.close()
-        self.get_logger().info(f"recorded {recording.frames} images in {Path(self.parameters.folder).resolve()}")
+        self.get_logger().info(f"recorded {recording.frames} images in {recording.folder}")
 
     def reset(self) -> None:
         assert self._recording is not None

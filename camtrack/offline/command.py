@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import get_args
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from camtrack.offline.methods import Method, Run, demo_model
 from camtrack.offline.run import track_sources
 from camtrack.offline.task import Result
-from camtrack_core.commands import print_json
+from camtrack_core.commands import complain, make_console, print_json
 from camtrack_core.datasets.sources import list_sources
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.runtime import Device
@@ -32,7 +31,7 @@ def make_run(method: Method, model: Path | None, device: str, skip_broken: bool)
 def run_track(sources: list[str], out: Path, run: Run, jobs: int, cluster: str, as_json: bool) -> int:
     """Runs it; returns the exit code, 2 where a sequence failed. Raises CamtrackError for what a user can mend."""
     specs = [spec for source in sources for spec in list_sources(source)]
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(f"{len(specs)} sequences" if len(specs) > 1 else "frames", total=None)
@@ -42,14 +41,14 @@ def run_track(sources: list[str], out: Path, run: Run, jobs: int, cluster: str, 
     if as_json:
         print_json([asdict(result) for result in results])
     elif not all(result.error for result in results):
-        Console().print(_table(results))
+        make_console().print(_table(results))
     for result in results:
         if result.skipped:
             first = f"{len(result.skipped)} of {result.frames} frames left out; the first: {result.skipped[0]}"
             typer.echo(f"{result.name}: {first}", err=True)
     failed = [result for result in results if result.error]
     for result in failed:
-        console.print(f"[red]error:[/] {result.name}: {result.error}", highlight=False, soft_wrap=True)
+        complain(f"{result.name}: {result.error}")
     return 2 if failed else 0
 
 

@@ -19,8 +19,9 @@ from typing import Any
 
 from camtrack.offline.cluster import track_in_cluster
 from camtrack.offline.methods import Engine, Run
-from camtrack.offline.task import Advance, Result, Task, track_one, write_whole
+from camtrack.offline.task import Advance, Result, Task, track_one
 from camtrack_core.errors import DataError
+from camtrack_core.files import write_whole
 
 SETTINGS = "run.json"
 POLL = 0.2  # seconds between two looks at the workers
@@ -142,4 +143,6 @@ def _in_parallel(tasks: list[Task], run: Run, workers: int, threads: int, advanc
             raise DataError("a process of the run was killed; run it again to go on where it ended") from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():  # else the end waits for the sequences that they are at
+                worker.terminate()
             raise

@@ -12,6 +12,7 @@ from camtrack.offline.methods import Engine, Run, ids_of
 from camtrack_core.datasets.frames import Sequence
 from camtrack_core.datasets.sources import canonical, open_source
 from camtrack_core.errors import CamtrackError
+from camtrack_core.files import whole, write_whole
 
 TIMES = ".ms"
 SOURCE = ".source"
@@ -117,19 +118,16 @@ def _tracked(sequence: Sequence, path: Path, tracker: Engine, advance: Callable[
         return Result(sequence.name, error=broken)
     incomplete = path.with_name(f"{path.stem}.incomplete{path.suffix}")
     target = incomplete if broken else path
-    partial = target.with_name(f"{target.name}.partial")
     try:
-        tracker.write(partial, sequence, frames)
-        if times and not broken:
-            write_times(path, tracker.seconds)
-        partial.replace(target)
+        with whole(target) as partial:
+            tracker.write(partial, sequence, frames)
+            if times and not broken:
+                write_times(path, tracker.seconds)
         if not broken:
             incomplete.unlink(missing_ok=True)
     except CamtrackError as error:
         return Result(sequence.name, error=str(error))
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         before = f"{broken}; " if broken else ""
         return Result(sequence.name, error=f"{before}cannot write the tracks to {target}: {error.strerror}")
     if broken:
@@ -146,7 +144,10 @@ def _claim_name(path: Path, source: str) -> str:
         with open(marker, "x", errors="surrogateescape") as file:  # of two processes, one makes it
             file.write(f"{source}\n")
     except FileExistsError:
-        return marker.read_text(errors="surrogateescape").removesuffix("\n")
+        owner = marker.read_text(errors="surrogateescape")
+        if owner.endswith("\n"):
+            return owner.removesuffix("\n")
+        write_whole(marker, f"{source}\n")  # one who was killed before it was written: nobody's
     except OSError:
         marker.unlink(missing_ok=True)
         raise
@@ -156,15 +157,3 @@ def _claim_name(path: Path, source: str) -> str:
 def write_times(path: Path, seconds: list[float]) -> None:
     """Beside the tracks: milliseconds that each frame took, a line each. Raises OSError."""
     write_whole(path.with_suffix(TIMES), "".join(f"{1000 * value:.3f}\n" for value in seconds))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """The file appears, or changes, only when the text is on the disk. Raises OSError."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_text(text)
-        partial.replace(path)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise

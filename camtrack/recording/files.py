@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
+from camtrack.recording.append import AppendedFile
+from camtrack.recording.video import VideoFile
 from camtrack_core.drawing.image import Trails, draw_tracks
-from camtrack_core.errors import DataError
+from camtrack_core.encoded import Image
+from camtrack_core.files import new_folder
 from camtrack_core.geometry.tracks import Tracks2D
 
-Image = NDArray[np.uint8]
 T = TypeVar("T")
 Recorded = dict[int, list[dict]]  # tracks by stamp
+FILES = ("tracks.mp4", "tracks.txt", "tracks.jsonl")
 NO_IMAGE = ("no image", "tracks without an image of their stamp: recorded as text alone")  # cause and sentence
 Joined = tuple[int, Image | None, T | None]  # a stamp, its image and its tracks, of which one may be missing
 
@@ -73,93 +72,27 @@ class Joiner(Generic[T]):
         return complete
 
 
-class VideoFile:
-    """An mp4 file whose frame rate is the distance of the first two stamps.
-
-    Raises DataError where the file cannot be written.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._writer: cv2.VideoWriter | None = None
-        self._size = (0, 0)
-        self._first: tuple[int, Image] | None = None
-
-    def write(self, time_ns: int, image: Image) -> None:
-        """Append an image. Those of another size than the first are fitted to it."""
-        if self._writer is None:
-            if self._first is None:
-                self._first = (time_ns, image)
-                return
-            first_ns, first = self._first
-            self._open(1e9 / max(time_ns - first_ns, 1), first)
-        self._append(image)
-
-    def close(self) -> None:
-        """Finish the file; without this it cannot be played."""
-        if self._writer is None and self._first is not None:
-            self._open(1.0, self._first[1])
-        if self._writer is not None:
-            self._writer.release()
-
-    def _open(self, frame_rate: float, first: Image) -> None:
-        self._size = (first.shape[1], first.shape[0])
-        rate = min(max(frame_rate, 1.0), 120.0)
-        self._writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*"mp4v"), rate, self._size)
-        if not self._writer.isOpened():
-            raise DataError(f"cannot write the video {self._path}")
-        self._append(first)
-
-    def _append(self, image: Image) -> None:
-        assert self._writer is not None
-        fits = (image.shape[1], image.shape[0]) == self._size
-        self._writer.write(image if fits else cv2.resize(image, self._size))
-
-
-class TextFile:
-    """A text that grows by whole pieces: what does not fit on the disk is taken back, and the rest stays valid.
-
-    Raises DataError where it cannot be written.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("wb", buffering=0)
-        except OSError as error:
-            raise DataError(f"cannot write to {path.parent}: {error.strerror}") from error
-
-    def append(self, text: str) -> None:
-        """All of the text or, with a DataError, nothing."""
-        place, data = self._file.tell(), text.encode()
-        try:
-            written = self._file.write(data)
-            while written < len(data):  # a disk that fills up takes a part of it first
-                written += self._file.write(data[written:])
-        except OSError as error:
-            self._file.truncate(place)
-            self._file.seek(place)
-            raise DataError(f"cannot write {self._path}: {error.strerror}") from error
-
-    def close(self) -> None:
-        self._file.close()
-
-
 class Recording:
-    """An annotated video and the tracks beside it, in one folder.
+    """An annotated video and the tracks beside it, in one folder, that of no other recording.
+
+    Whatever ends it, what was written until then can be read.
 
     tracks.mp4: the images with boxes, ids and trails. tracks.txt: MOTChallenge rows
     `frame,id,left,top,width,height,score,-1,-1,-1`, frames of the video from 1. tracks.jsonl: a line for every
     image that was tracked: its stamp in nanoseconds, the frame of the video (null where the recorder did not get the
     image; then tracks.txt has no rows of it), and the tracks with class names.
 
+    Attributes:
+        folder: where the files are; not the one that was asked for where that holds another recording.
+        frames: of the video.
+
     Raises DataError where the files cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._mot, self._lines = TextFile(folder / "tracks.txt"), TextFile(folder / "tracks.jsonl")
-        self._video = VideoFile(folder / "tracks.mp4")
+        self.folder = new_folder(folder, FILES)
+        self._mot, self._lines = AppendedFile(self.folder / "tracks.txt"), AppendedFile(self.folder / "tracks.jsonl")
+        self._video = VideoFile(self.folder / "tracks.mp4")
         self._trails = Trails()
         self.frames = 0
 
@@ -189,7 +122,7 @@ class Recording:
         for track, (x1, y1, x2, y2), score in zip(tracks.ids, tracks.xyxy, tracks.scores, strict=True):
             box = f"{x1:.2f},{y1:.2f},{x2 - x1:.2f},{y2 - y1:.2f}"
             lines.append(f"{self.frames},{track},{box},{score:.4f},-1,-1,-1\n")
-        self._mot.append("".join(lines))
+        self._mot.append("".join(lines).encode())
 
     def _write_line(self, time_ns: int, frame: int | None, named: NamedTracks) -> None:
         tracks = named.tracks
@@ -199,7 +132,7 @@ class Recording:
                 tracks.ids.tolist(), tracks.xyxy.tolist(), tracks.scores.tolist(), tracks.class_ids, strict=True
             )
         ]
-        self._lines.append(json.dumps({"time_ns": time_ns, "frame": frame, "tracks": rows}) + "\n")
+        self._lines.append(json.dumps({"time_ns": time_ns, "frame": frame, "tracks": rows}).encode() + b"\n")
 
 
 def read_tracks(path: Path) -> Recorded:

@@ -10,12 +10,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from camtrack.recording.files import Image, TextFile, VideoFile
+from camtrack.recording.append import AppendedFile
+from camtrack.recording.video import VideoFile
 from camtrack_core.drawing.space import BirdsEye, draw_tracks_3d
+from camtrack_core.encoded import Image
+from camtrack_core.files import new_folder
 from camtrack_core.geometry.boxes import Floats
 from camtrack_core.geometry.camera import Camera, Pose
 from camtrack_core.geometry.tracks import Tracks3D
 
+FILES = ("tracks.mp4", "tracks3d.jsonl")
 VIEW_HEIGHT = 480  # pixels of the video
 REACH = 60.0  # metres of the map
 
@@ -31,19 +35,24 @@ class SpaceTracks:
 
 
 class SpaceRecording:
-    """An annotated video and the tracks beside it, in one folder.
+    """An annotated video and the tracks beside it, in one folder, that of no other recording.
 
     tracks.mp4: the images with boxes, and beside them the map with boxes, trails and velocities. tracks3d.jsonl: a
     line for every image that was tracked: its stamp in nanoseconds, the frame of the video (null where the recorder
     did not get the image), and the tracks with class names, in the fixed frame: centre, size (length, width, height)
     in metres, yaw in radians, velocity in metres per second.
 
+    Attributes:
+        folder: where the files are; not the one that was asked for where that holds another recording.
+        frames: of the video.
+
     Raises DataError where the files cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._lines = TextFile(folder / "tracks3d.jsonl")
-        self._video = VideoFile(folder / "tracks.mp4")
+        self.folder = new_folder(folder, FILES)
+        self._lines = AppendedFile(self.folder / "tracks3d.jsonl")
+        self._video = VideoFile(self.folder / "tracks.mp4")
         self._map = BirdsEye((VIEW_HEIGHT, VIEW_HEIGHT), REACH)
         self.frames = 0
 
@@ -94,7 +103,7 @@ class SpaceRecording:
             }
             for row in range(len(tracks))
         ]
-        self._lines.append(json.dumps({"time_ns": time_ns, "frame": frame, "tracks": rows}) + "\n")
+        self._lines.append(json.dumps({"time_ns": time_ns, "frame": frame, "tracks": rows}).encode() + b"\n")
 
 
 def velocities_now(message: Any) -> dict[str, Floats]:

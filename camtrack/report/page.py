@@ -28,8 +28,10 @@ from camtrack_core.evaluation.breakdown import (
 )
 from camtrack_core.evaluation.tracking import TrackingScores
 from camtrack_core.evaluation.uadetrac_pr import Curve
+from camtrack_core.files import write_whole
 from camtrack_core.geometry.boxes import Floats
 
+GENERATOR = "<title>camtrack report</title>"  # tells a report from other pages
 SHARES = {
     "HOTA": "hota", "DetA": "det_a", "AssA": "ass_a", "MOTA": "mota", "IDF1": "idf1", "recall": "recall",
     "precision": "precision", "MOTP": "motp",
@@ -108,12 +110,9 @@ def write_report(
     reported = [read_run(name, path, truth, rules) for name, path in zip(names, runs, strict=True)]
     text = page(reported)
     try:
-        partial = out.with_name(f"{out.name}.partial")
-        try:
-            partial.write_text(text)
-            partial.replace(out)
-        finally:
-            partial.unlink(missing_ok=True)
+        if out.exists() and GENERATOR not in out.read_text(errors="replace"):
+            raise DataError(f"{out} is there already and is no report of camtrack; expected the name of another file")
+        write_whole(out, text)
         if images is not None:
             images.mkdir(parents=True, exist_ok=True)
             for run in reported:
@@ -189,7 +188,7 @@ def page(runs: list[ReportedRun]) -> str:
     ]
     body = "\n".join(parts)
     return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>camtrack report</title>'
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">{GENERATOR}'
         f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
     )
 

@@ -21,6 +21,7 @@ from torch import Tensor, distributed, nn
 
 from camtrack_core.config import Parameters
 from camtrack_core.errors import ModelError
+from camtrack_core.files import whole, write_whole
 from camtrack_core.networks.backbone_base import Backbone
 from camtrack_core.networks.dla import DLA34
 from camtrack_core.training.config import TrainingParameters
@@ -73,7 +74,7 @@ class Run:
         if self.checkpoint.exists():
             self._resume()
         if self.rank == 0:
-            cut_log(folder / "losses.csv", self.step)
+            cut_log(folder / "losses.csv", self.step, parts)
 
     @property
     def checkpoint(self) -> Path:
@@ -241,9 +242,8 @@ def _processor_has_bfloat16() -> bool:
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Writes a file of torch, complete or not at all."""
-    temporary = path.with_suffix(".part")
-    torch.save(state, temporary)
-    temporary.replace(path)
+    with whole(path) as partial:
+        torch.save(state, partial)
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -288,27 +288,18 @@ def _halved(name: str, value: Tensor) -> Tensor:
 
 def append_log(path: Path, step: int, names: tuple[str, ...], parts: dict[str, float]) -> None:
     """One row of losses.csv; a part that a step has not stays empty."""
-    new = not path.exists()
     with open(path, "a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(["step", *names])
-        writer.writerow([step, *(f"{parts[name]:.5f}" if name in parts else "" for name in names)])
+        csv.writer(file).writerow([step, *(f"{parts[name]:.5f}" if name in parts else "" for name in names)])
 
 
-def cut_log(path: Path, step: int) -> None:
-    """Leaves out the rows of a losses.csv after a step: a run that was interrupted goes on there and writes them again.
+def cut_log(path: Path, step: int, names: tuple[str, ...]) -> None:
+    """Makes a losses.csv, or leaves out its rows after a step: a run that was interrupted writes them again.
 
     An interrupted row at the end goes as well.
     """
-    if not path.exists():
-        return
-    with open(path, newline="") as file:
-        header, *rows = [*file.read().splitlines(keepends=True), ""]
-    kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= step]
-    temporary = path.with_suffix(".part")
-    temporary.write_text(header + "".join(kept), newline="")
-    temporary.replace(path)
+    lines = path.read_bytes().decode().splitlines(keepends=True) if path.exists() else []
+    kept = [row for row in lines[1:] if row.endswith("\n") and int(row.split(",")[0]) <= step]
+    write_whole(path, f"{','.join(['step', *names])}\r\n{''.join(kept)}")
 
 
 def plot_curves(folder: Path, names: tuple[str, ...]) -> None:
@@ -328,7 +319,8 @@ def plot_curves(folder: Path, names: tuple[str, ...]) -> None:
             axes.plot(known["step"][window - 1 :], smooth, label=name)
     axes.set(xlabel="step", ylabel="loss", yscale="symlog", title=folder.name)
     axes.legend(ncols=2)
-    figure.savefig(folder / "curves.png", dpi=120, bbox_inches="tight")
+    with whole(folder / "curves.png") as partial:
+        figure.savefig(partial, format="png", dpi=120, bbox_inches="tight")
     pyplot.close(figure)
 
 
@@ -351,7 +343,7 @@ def _join() -> tuple[int, int]:
 def progress(rank: int) -> Progress:
     """The bar of a run, on standard error; only the first of several processes shows one."""
     return Progress(
-        TextColumn("{task.description} {task.completed}/{task.total}"),
+        TextColumn("{task.description} {task.completed}/{task.total}", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),

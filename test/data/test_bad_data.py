@@ -185,11 +185,12 @@ def test_a_report_on_a_full_disk_leaves_the_old_one(data_root: Path, tmp_path: P
     run = tmp_path / "run"
     run.mkdir()
     shutil.copyfile(data_root / "mot15/TUD-Campus/gt/gt.txt", run / "TUD-Campus.txt")
-    (tmp_path / "report.html").write_text("old")
+    old = "<title>camtrack report</title> of yesterday"
+    (tmp_path / "report.html").write_text(old)
     truth = str(data_root / "mot15/TUD-Campus")
     done = small_disk(2000, "report", str(run), "--truth", truth, "--out", str(tmp_path / "report.html"))
     assert done.returncode == 2 and "cannot write the report" in done.stderr and "Traceback" not in done.stderr
-    assert (tmp_path / "report.html").read_text() == "old" and not list(tmp_path.glob("*.partial"))
+    assert (tmp_path / "report.html").read_text() == old and not list(tmp_path.glob("*.partial"))
 
 
 def test_a_recording_on_a_full_disk_keeps_whole_lines(tmp_path: Path) -> None:

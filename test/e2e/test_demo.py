@@ -71,12 +71,19 @@ def test_a_signal_ends_the_demo_and_its_processes(tmp_path: Path, number: int, c
     until(lambda: not any(map(is_alive, started)))
 
 
-def test_a_recording_among_the_outputs_is_refused_and_kept(tmp_path: Path) -> None:
-    source = a_video(tmp_path / "tracks.mp4")
-    demo = Demo(source, tmp_path, 7, 1.0, 1.0, None, None, "auto", False)
-    with pytest.raises(DataError, match="expected a recording outside of what the demo writes"):
-        run_demo(demo, Console())
-    assert Path(source).exists()
+def test_what_is_in_the_output_folder_stays(tmp_path: Path) -> None:
+    """A broken recording ends the demo early: by then its own folder is made, and nobody else's is touched."""
+    out = tmp_path / "out"
+    (out / "drive").mkdir(parents=True)
+    for name in ("drive/mine", "log.txt", "tracks.mp4", "tracks.txt", "tracks.jsonl", "tracks3d.jsonl", "judged.json"):
+        (out / name).write_text("mine")
+    (tmp_path / "broken.mp4").write_text("no video")
+    for _ in range(2):
+        demo = Demo(str(tmp_path / "broken.mp4"), out, 7, 1.0, 1.0, None, None, "auto", False)
+        with pytest.raises(DataError, match="not a readable video"):
+            run_demo(demo, Console())
+    assert all(path.read_text() == "mine" for path in out.rglob("*") if path.is_file())
+    assert len(list(out.rglob("*"))) == 8 and (tmp_path / "out-2").is_dir()
 
 
 def test_without_a_display_a_window_is_refused_before_anything_starts(

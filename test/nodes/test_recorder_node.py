@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +20,7 @@ from vision_msgs.msg import Detection2DArray
 
 from camtrack.nodes.recorder import RecorderNode
 from camtrack.recording.files import Joiner, NamedTracks, Recording
+from camtrack.recording.video import VideoFile
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.tracks import Tracks2D
 from camtrack_core.ros.lifecycle import qos
@@ -75,7 +83,7 @@ def test_a_recording_can_be_read_again(tmp_path):
     recording.close()
     capture = cv2.VideoCapture(str(tmp_path / "new/out/tracks.mp4"))
     frames = [image for success, image in iter(capture.read, (False, None)) if success]
-    assert len(frames) == 3 and capture.get(cv2.CAP_PROP_FPS) == 50
+    assert len(frames) == 3 and times_of(tmp_path / "new/out/tracks.mp4") == [0, 20, 40]
     assert frames[0].max() > 100 and frames[1].max() < 50, "expected a box, then none"
     mot = (tmp_path / "new/out/tracks.txt").read_text().splitlines()
     assert mot[0] == "1,3,8.00,4.00,20.00,16.00,1.0000,-1,-1,-1"
@@ -103,6 +111,86 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         Recording(tmp_path / "file/out")
 
 
+def test_a_recording_leaves_an_earlier_one_alone(tmp_path):
+    """Nor does it touch what else is in the folder."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/notes.txt").write_text("mine")
+    folders = []
+    for ids in ((1,), (2, 3)):
+        recording = Recording(tmp_path / "out")
+        recording.write(SECOND, np.zeros((64, 96, 3), np.uint8), named(*ids))
+        recording.close()
+        folders.append(recording.folder)
+    assert folders == [tmp_path / "out", tmp_path / "out-2"]
+    assert [len((folder / "tracks.txt").read_text().splitlines()) for folder in folders] == [1, 2]
+    assert (tmp_path / "out/notes.txt").read_text() == "mine"
+
+
+def times_of(video):
+    """Milliseconds of every frame from the first."""
+    capture, times = cv2.VideoCapture(str(video)), []
+    while capture.read()[0]:
+        times.append(round(capture.get(cv2.CAP_PROP_POS_MSEC), 3))
+    return times
+
+
+def test_frames_have_the_distances_of_their_stamps(tmp_path):
+    """A stamp that is not after the one before comes a frame later."""
+    video = VideoFile(tmp_path / "a.mp4")
+    for milliseconds in (1000, 1040, 1500, 3000, 100, 200):
+        video.write(milliseconds * 10**6, np.zeros((64, 96, 3), np.uint8))
+    video.close()
+    assert times_of(tmp_path / "a.mp4") == [0, 40, 500, 2000, 3500, 3600]
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from pathlib import Path
+from camtrack.recording.files import Recording
+recording = Recording(Path(sys.argv[1]))
+for k in range(7):
+    recording.write(10**9 + k * 10**8, np.full((64, 96, 3), 30 * k, np.uint8), None)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_video_of_a_recorder_that_was_killed_can_be_played(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "out")], env=environment)
+    assert done.returncode == -signal.SIGKILL
+    capture = cv2.VideoCapture(str(tmp_path / "out/tracks.mp4"))
+    frames = [image for success, image in iter(capture.read, (False, None)) if success]
+    assert [round(float(frame.mean()) / 30) for frame in frames] == list(range(7))
+    assert times_of(tmp_path / "out/tracks.mp4") == [100 * k for k in range(7)]
+
+
+def test_a_full_disk_is_an_error_at_once_and_what_was_written_stays(tmp_path):
+    video = VideoFile(tmp_path / "a.mp4")
+    picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    video.write(SECOND, picture)
+    size = (tmp_path / "a.mp4").stat().st_size
+    with limited(size + 100), pytest.raises(DataError, match=r"cannot write .*a\.mp4: File too large"):
+        video.write(2 * SECOND, picture)
+    assert (tmp_path / "a.mp4").stat().st_size == size
+    video.write(3 * SECOND, picture)  # there is room again
+    video.close()
+    assert times_of(tmp_path / "a.mp4") == [0, 2000]
+
+
+@contextmanager
+def limited(size):
+    """Files of this process end there, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+
+
 def test_the_recorder_writes_what_it_hears(graph, tmp_path):
     node = graph.start(RecorderNode, folder=str(tmp_path))
     peer = graph.peer()
@@ -122,12 +210,12 @@ def test_the_recorder_writes_what_it_hears(graph, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "tracks.jsonl").read_text().splitlines()]
     assert [line["time_ns"] for line in lines] == [*STAMPS, STAMPS[-1] + 1]
     assert [line["frame"] for line in lines] == [1, 2, 3, 4, 5, 6, None]
-    assert cv2.VideoCapture(str(tmp_path / "tracks.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 7
+    assert len(times_of(tmp_path / "tracks.mp4")) == 7
 
 
 def test_a_write_that_fails_at_the_end_leaves_a_video_that_can_be_played(graph, tmp_path):
-    (tmp_path / "tracks.jsonl").symlink_to("/dev/full")
     node = graph.start(RecorderNode, folder=str(tmp_path))
+    node._recording._lines._file = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
     peer = graph.peer()
     images = peer.create_publisher(Image, "image", qos.SENSOR_DATA)
     tracks = peer.create_publisher(Detection2DArray, "tracks", qos.RESULTS)
@@ -139,4 +227,4 @@ def test_a_write_that_fails_at_the_end_leaves_a_video_that_can_be_played(graph, 
     tracks.publish(from_tracks(named(1).tracks, ("car",), header))
     graph.spin_until(lambda: node._recording.frames == 2)
     node.close()
-    assert cv2.VideoCapture(str(tmp_path / "tracks.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 2
+    assert len(times_of(tmp_path / "tracks.mp4")) == 2

@@ -2,7 +2,7 @@
 
 A node is a parameter model, a few hooks and a main function. The base validates the parameters, starts by
 itself (`autostart`), gates callbacks on the lifecycle, survives their exceptions, watches the order of stamps
-and the other ends of its topics, publishes diagnostics each second and ends cleanly on SIGINT and SIGTERM:
+and the other ends of its topics, publishes diagnostics each second and ends cleanly on SIGINT, SIGTERM and SIGHUP:
 
     class Tracker(CamtrackNode[TrackerParameters]):
         def __init__(self, **options):
@@ -69,6 +69,7 @@ from camtrack_core.monitor import RISING, Level, Monitor
 from camtrack_core.ros.lifecycle.parameters import declare, read, strangers
 from camtrack_core.ros.lifecycle.qos import DIAGNOSTICS, deaf_to, unheard_by
 from camtrack_core.ros.messages.stamps import NANOSECONDS, REORDERING, Arrival, StampOrder
+from camtrack_core.stopping import STOP_SIGNALS
 
 DIAGNOSTIC_PERIOD = 1.0  # seconds
 LOST = "lost in transport"  # the cause of drops
@@ -382,7 +383,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
 def run(*make_nodes: Callable[[], CamtrackNode[Any]]) -> int:
     """Run nodes in one process until a signal or finish() of one ends them; returns the process's exit code.
 
-    0 after SIGINT, SIGTERM or finish(); 1 if a node could not start by itself.
+    0 after SIGINT, SIGTERM, SIGHUP or finish(); 1 if a node could not start by itself.
     """
     # rclpy's own handlers shut the context down under a running callback, which sometimes raises or hangs.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
@@ -438,11 +439,11 @@ class Alarm:
 
 
 class _StopSignals:
-    """Remembers SIGINT and SIGTERM; a second one interrupts whatever is running."""
+    """Remembers SIGINT, SIGTERM and SIGHUP; a second one interrupts whatever is running."""
 
     def __init__(self) -> None:
         self.received = False
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOP_SIGNALS:
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: object) -> None:
