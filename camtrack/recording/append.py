@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from camtrack_core.errors import DataError
@@ -21,8 +22,8 @@ class AppendedFile:
         except OSError as error:
             raise DataError(f"cannot write {path}: {error.strerror}") from error
 
-    def append(self, data: bytes) -> None:
-        """All of the data or, with a DataError, nothing."""
+    def append(self, data: bytes) -> int:
+        """All of the data or, with a DataError, nothing; returns where it begins."""
         place = self._file.tell()
         try:
             written = self._file.write(data)
@@ -32,6 +33,11 @@ class AppendedFile:
             self._file.truncate(place)
             self._file.seek(place)
             raise DataError(f"cannot write {self._path}: {error.strerror}") from error
+        return place
+
+    def change(self, place: int, data: bytes) -> None:
+        """Writes over what is there."""
+        os.pwrite(self._file.fileno(), data, place)
 
     def close(self) -> None:
         self._file.close()

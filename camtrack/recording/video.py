@@ -19,6 +19,7 @@ TICKS = 90_000  # a second
 NANOSECONDS = 1_000_000_000
 QUALITY = 85  # of JPEG
 NO_DURATION = TICKS // 25  # of the first frame, until a second one tells
+DURATION = 88  # where a fragment holds that of its frame
 MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)  # nothing is turned or moved
 SAMPLE_IS_KEY, DEFAULT_BASE_IS_FRAGMENT = 0x02000000, 0x020000
 
@@ -34,6 +35,7 @@ class VideoFile:
         self._size = (0, 0)
         self._first_ns = self._last = self._count = 0
         self._duration = NO_DURATION
+        self._place = 0  # of the last fragment
 
     def write(self, time_ns: int, image: Image) -> None:
         """Append an image, all of it or nothing. Those of another size than the first are fitted to it.
@@ -52,8 +54,9 @@ class VideoFile:
             time = self._last + self._duration
         if self._count:
             self._duration = time - self._last
+            self._file.change(self._place + DURATION, struct.pack(">I", self._duration))  # of the frame before
         _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-        self._file.append(_fragment(self._count + 1, time, self._duration, data.tobytes()))
+        self._place = self._file.append(_fragment(self._count + 1, time, self._duration, data.tobytes()))
         self._last, self._count = time, self._count + 1
 
     def close(self) -> None:

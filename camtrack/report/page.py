@@ -194,14 +194,15 @@ def page(runs: list[ReportedRun]) -> str:
 
 
 def summary(runs: list[ReportedRun]) -> list[dict[str, Any]]:
-    """Scores, intervals and changes against the first run, for JSON."""
+    """Scores, means over sequences with their intervals, and changes against the first run, for JSON."""
     rows = []
     for run in runs:
-        intervals = {name: interval(np.array(_each(run.evaluation, name))) for name in COMPARED}
+        each = {name: np.array(_each(run.evaluation, name)) for name in COMPARED}
+        means = {name: (float(values.mean()), *interval(values)) for name, values in each.items()}
         first = runs[0].evaluation
         changes = {name: paired_interval(*_pair(first, run.evaluation, name)) for name in COMPARED}
         scores = asdict(run.evaluation.combined)
-        rows.append({"name": run.name, "scores": scores, "intervals": intervals, "changes": changes})
+        rows.append({"name": run.name, "scores": scores, "means": means, "changes": changes})
     return rows
 
 
@@ -249,15 +250,16 @@ def _score_table(runs: list[ReportedRun]) -> str:
             good = max(known, key=float)
             best.append({k for k, t in enumerate(texts, start=1) if t == good} if len(set(texts)) > 1 else set())
     several = len(runs[0].evaluation.sequences) > 1
-    note = "<p>In brackets: 95 % interval of the mean over sequences, by bootstrap.</p>"
+    note = "<p>Behind some scores: the mean over sequences with its 95 % interval, by bootstrap.</p>"
     return table(["", *(run.name for run in runs)], rows, best) + (note if several else "")
 
 
 def _with_interval(text: str, field: str, run: ReportedRun) -> str:
     if field not in COMPARED or len(run.evaluation.sequences) < 2:
         return text
-    low, high = interval(np.array(_each(run.evaluation, field)))
-    return f"{text} [{low:.3f}, {high:.3f}]"
+    values = np.array(_each(run.evaluation, field))
+    low, high = interval(values)
+    return f"{text}; mean {values.mean():.4f} [{low:.3f}, {high:.3f}]"
 
 
 def _changes(runs: list[ReportedRun]) -> str:
