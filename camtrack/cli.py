@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from importlib.metadata import version
 from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +22,20 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Ca
 app.add_typer(gcnet, name="gcnet")
 app.add_typer(time3d, name="time3d")
 app.add_typer(pkf, name="pkf")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"camtrack {version('camtrack')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="and end")] = False,
+) -> None:
+    """Camera-only detection and tracking."""
+
 
 SOURCE = "video, VIDEO:LABELS, folder of images, bag, data set (ROOT?sequence=NAME) or drive:SEED"
 Source = Annotated[str, typer.Argument(help=SOURCE, show_default=False)]
@@ -86,7 +101,7 @@ def top(as_json: AsJson = False) -> None:
     if as_json:
         print_json(snapshot())
     else:
-        show(Console())
+        show(make_console())
 
 
 @app.command()
@@ -102,11 +117,11 @@ def doctor(
     """
     from camtrack.doctor.run import examine, worst_exit_code, write_findings
 
-    findings = examine(seconds, Console(stderr=True))
+    findings = examine(seconds, make_console(stderr=True))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        write_findings(findings, Console())
+        write_findings(findings, make_console())
     raise typer.Exit(worst_exit_code(findings))
 
 

@@ -87,6 +87,8 @@ def write_results(bag: Path, source: str, out: Path, topic: str = "") -> Written
         raise DataError(f"{topic} of {bag}: expected tracks in the frame {FIXED_FRAME}, got them in {frame}")
     stamps = [truth.time_ns for truth in truth_of(sequence)]
     answered = sum(time_ns in found for time_ns in stamps)
+    if not found and recorded.fault is None:
+        raise DataError(f"{topic} of {bag} holds no results")
     if found and not answered:
         first = f"{next(iter(found)) / 1e9:.3f} s, {source} from {stamps[0] / 1e9:.3f} s on" if stamps else "no frame"
         raise DataError(f"{topic} of {bag} has no result for a frame of {source}: it begins at {first}")

@@ -90,6 +90,8 @@ def write_bag(
     except (OSError, WriterError, sqlite3.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"cannot write the bag {out}: {reason}; what is there of it is incomplete") from error
+    if not count and fault is None:
+        raise DataError(f"expected at least one frame for the bag {out}, found none")
     if fault is not None:
         raise DataError(f"{fault}; {out} ends before it, after {count} messages") from fault
     return count

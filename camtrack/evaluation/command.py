@@ -11,6 +11,7 @@ from rich.table import Table
 
 from camtrack.evaluation.nuscenes import evaluate_submissions, submissions
 from camtrack.evaluation.run import (
+    ALL,
     Evaluation,
     Rules,
     evaluate_along,
@@ -19,7 +20,7 @@ from camtrack.evaluation.run import (
     read_splits,
 )
 from camtrack_core.commands import make_console, print_json
-from camtrack_core.errors import ConfigurationError
+from camtrack_core.errors import ConfigurationError, DataError
 from camtrack_core.evaluation.nuscenes.devkit import Task
 
 __all__ = ["Rules", "check_options", "run_along", "run_detections", "run_official", "run_tracks", "submissions"]
@@ -72,11 +73,25 @@ def run_tracks(predictions: Path, truth: list[str], rules: Rules, as_json: bool)
     evaluation = evaluate_tracks(predictions, truth, rules)
     if as_json:
         print_json(asdict(evaluation))
-        return
-    console = make_console()
-    _print_whole(console, _table(evaluation))
-    if evaluation.spatial is not None:
-        console.print("in space: " + ", ".join(f"{name} {_text(v)}" for name, v in asdict(evaluation.spatial).items()))
+    else:
+        console = make_console()
+        if evaluation.in_image:
+            _print_whole(console, _table(evaluation))
+        else:
+            console.print("in the image: not scored: no boxes")
+        if evaluation.spatial is not None:
+            scores = asdict(evaluation.spatial).items()
+            console.print("in space: " + ", ".join(f"{name} {_text(v)}" for name, v in scores))
+    if evaluation.in_image:
+        _check_counts(evaluation.combined.truth, evaluation.combined.tracks, truth, predictions)
+
+
+def _check_counts(objects: int, found: int, truth: list[str], predictions: Path) -> None:
+    """Raises DataError for scores of nothing, which say nothing."""
+    if not objects:
+        raise DataError(f"{' '.join(truth)}: expected objects to score against, found none")
+    if not found:
+        raise DataError(f"{predictions}: expected predictions to score, found none that count")
 
 
 def run_detections(predictions: Path, truth: list[str], iou: float, splits: list[str], as_json: bool) -> None:
@@ -86,11 +101,13 @@ def run_detections(predictions: Path, truth: list[str], iou: float, splits: list
     results = evaluate_detections(predictions, truth, iou, read_splits(splits))
     if as_json:
         print_json({name: {"ap": ap, "objects": count} for name, (ap, count) in results.items()})
-        return
-    table = Table("sequences", "objects", f"AP at IoU {iou:g}")
-    for name, (ap, count) in results.items():
-        table.add_row(name, str(count), f"{ap:.4f}")
-    make_console().print(table)
+    else:
+        table = Table("sequences", "objects", f"AP at IoU {iou:g}")
+        for name, (ap, count) in results.items():
+            table.add_row(name, str(count), f"{ap:.4f}")
+        make_console().print(table)
+    if not results[ALL][1]:
+        raise DataError(f"{' '.join(truth)}: expected objects to score against, found none")
 
 
 def run_along(predictions: Path, truth: list[str], curve: Path, rules: Rules, as_json: bool) -> None:

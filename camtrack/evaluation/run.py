@@ -53,11 +53,13 @@ class Evaluation:
     Attributes:
         combined: over all sequences; sequences: of each.
         spatial: of tracks in space, on KITTI, where the predictions have boxes in space.
+        in_image: whether the predictions have boxes in the image; without, their scores there say nothing.
     """
 
     combined: TrackingScores
     sequences: dict[str, TrackingScores]
     spatial: Scores3D | None = None
+    in_image: bool = True
 
 
 def evaluate_tracks(predictions: Path, truth: list[str], rules: Rules) -> Evaluation:
@@ -107,7 +109,14 @@ def score_loaded(loaded: list[LoadedTracks], rules: Rules) -> Evaluation:
     combined, each = score_each(frames, loaded[0].min_track_height)
     kitti = all(isinstance(one.sequence, KittiSequence) for one in loaded)
     files = {one.sequence.name: one.file for one in loaded}
-    return Evaluation(combined, each, _spatial([one.sequence for one in loaded], files, rules) if kitti else None)
+    spatial = _spatial([one.sequence for one in loaded], files, rules) if kitti else None
+    return Evaluation(combined, each, spatial, spatial is None or _have_boxes(loaded))
+
+
+def _have_boxes(loaded: list[LoadedTracks]) -> bool:
+    """Whether any track has a box in the image: trackers in space leave it out as -1 -1 -1 -1, or zeros."""
+    boxes = np.concatenate([frame.tracks.xyxy for one in loaded for frame in one.frames] or [np.zeros((0, 4))])
+    return not len(boxes) or bool((boxes[:, 2:] > boxes[:, :2]).any())
 
 
 def _nothing_counts(loaded: list[LoadedTracks], rules: Rules) -> str:

@@ -110,7 +110,9 @@ def _tracked(sequence: Sequence, path: Path, tracker: Engine, advance: Callable[
             advance(1)
     except CamtrackError as error:
         broken = str(error)
-    if not broken and frames and len(tracker.skipped) == len(frames):
+    if not broken and not frames:
+        return Result(sequence.name, error="expected at least one frame, found none")
+    if not broken and len(tracker.skipped) == len(frames):
         broken = f"none of the {len(frames)} frames can be read; the first: {tracker.skipped[0]}"
         return Result(sequence.name, error=broken, skipped=tuple(tracker.skipped))
     # The submission of a part of a scene would pass for one whose other key frames are empty.
