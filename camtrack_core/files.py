@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from camtrack_core.errors import DataError
 
@@ -55,6 +55,28 @@ def new_folder(path: Path, files: Collection[str] = ()) -> Path:
         if not taken:
             break
     return folder
+
+
+def named(folder: Path, name: str) -> Path:
+    """A file in a folder, by a name that comes out of data.
+
+    Raises DataError for a name that would lead elsewhere, or that no file can have.
+    """
+    if name in ("", ".", "..") or "/" in name or "\\" in name or any(ord(c) < 32 for c in name) or len(name) > 200:
+        raise DataError(f"expected a name that a file in {folder} can have, got {name[:80]!r}")
+    return folder / name
+
+
+def below(root: Path, name: str) -> Path:
+    """A file of a data set, by the path below its root that the data state.
+
+    Raises DataError for a path that leaves the root. Links within the root are followed: whoever keeps the data made
+    them.
+    """
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise DataError(f"expected the path of a file below {root}, got {name[:80]!r}")
+    return root / path
 
 
 def _sync(path: Path) -> None:

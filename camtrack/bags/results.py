@@ -25,7 +25,7 @@ from camtrack_core.errors import DataError
 from camtrack_core.evaluation.kitti.text import write_kitti
 from camtrack_core.evaluation.mot_text import write_mot
 from camtrack_core.evaluation.nuscenes.submission import SubmittedBoxes, write_submission
-from camtrack_core.files import whole, write_whole
+from camtrack_core.files import named, whole, write_whole
 from camtrack_core.geometry.boxes import Boxes3D, Floats
 from camtrack_core.geometry.tracks import Tracks2D, Tracks3D
 from camtrack_core.numbers import IdNumbers
@@ -93,7 +93,7 @@ def write_results(bag: Path, source: str, out: Path, topic: str = "") -> Written
         first = f"{next(iter(found)) / 1e9:.3f} s, {source} from {stamps[0] / 1e9:.3f} s on" if stamps else "no frame"
         raise DataError(f"{topic} of {bag} has no result for a frame of {source}: it begins at {first}")
     submission = spatial and isinstance(sequence, NuScenesSequence)
-    file = out / f"{sequence.name}{'.json' if submission else '.txt'}"
+    file = named(out, f"{sequence.name}{'.json' if submission else '.txt'}")
     messages = [found.get(time_ns) for time_ns in stamps]
     numbers = IdNumbers()
     try:

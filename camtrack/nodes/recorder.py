@@ -9,6 +9,7 @@ from pydantic import Field
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
+from camtrack.nodes.confined import confine, folder_of
 from camtrack.recording.files import NO_IMAGE, Joined, Joiner, NamedTracks, Recording
 from camtrack_core.config import ImageNodeParameters
 from camtrack_core.encoded import Image
@@ -25,6 +26,9 @@ class RecorderParameters(ImageNodeParameters):
     """What a recorder can be told."""
 
     folder: str = Field("recording", description="where tracks.mp4, tracks.txt and tracks.jsonl go")
+    root: str = Field(
+        "", description="once the node runs, only folders below it may be chosen; empty: those below the first one"
+    )
     capacity: int = Field(32, ge=1, description="images that may wait for their tracks")
 
 
@@ -33,6 +37,7 @@ class RecorderNode(CamtrackNode[RecorderParameters]):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("recorder", RecorderParameters, **options)
+        confine(self, "folder", folder_of)
         self._recording: Recording | None = None
 
     def configure(self, parameters: RecorderParameters) -> None:

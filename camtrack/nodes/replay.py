@@ -19,10 +19,11 @@ from std_msgs.msg import Bool, Header
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
+from camtrack.nodes.confined import confine
 from camtrack.replay import Pacer, excerpt, read_ahead
 from camtrack_core.config import NodeParameters
 from camtrack_core.datasets.frames import Frame
-from camtrack_core.datasets.sources import open_source
+from camtrack_core.datasets.sources import files_of, open_source
 from camtrack_core.errors import CamtrackError, DataError
 from camtrack_core.ros.lifecycle import qos
 from camtrack_core.ros.lifecycle.node import SUBSCRIBERS, CamtrackNode, found_subscribers, run
@@ -42,6 +43,9 @@ class ReplayParameters(NodeParameters):
     """What a replay can be told."""
 
     source: str = Field(description="video file, folder of frames, UA-DETRAC sequence or drive:SEED")
+    root: str = Field(
+        "", description="once the node runs, only sources below it may be chosen; empty: those below the first one"
+    )
     rate: float = Field(1.0, ge=0, description="factor on the recorded speed; 0: wait for each result")
     loop: bool = Field(False, description="start again at the end; the stamps then jump back")
     start: float = Field(0.0, ge=0, description="begin so far into the recording, seconds")
@@ -82,6 +86,7 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("replay", ReplayParameters, **options)
+        confine(self, "source", files_of)
 
     def configure(self, parameters: ReplayParameters) -> None:
         self._sequence = open_source(parameters.source)

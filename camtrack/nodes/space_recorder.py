@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection3DArray
 
+from camtrack.nodes.confined import confine, folder_of
 from camtrack.recording.files import NO_IMAGE, Joined, Joiner
 from camtrack.recording.space import SpaceRecording, SpaceTracks, velocities_now
 from camtrack_core.config import ImageNodeParameters
@@ -49,6 +50,9 @@ class SpaceRecorderParameters(ImageNodeParameters):
     """What a recorder can be told."""
 
     folder: str = Field("recording", description="where tracks.mp4 and tracks3d.jsonl go")
+    root: str = Field(
+        "", description="once the node runs, only folders below it may be chosen; empty: those below the first one"
+    )
     capacity: int = Field(32, ge=1, description="images that may wait for their tracks")
     rectified: bool = Field(
         False, description="images are rectified: take the intrinsics from P of camera_info and ignore D"
@@ -63,6 +67,7 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("recorder", SpaceRecorderParameters, **options)
+        confine(self, "folder", folder_of)
         self._recording: SpaceRecording | None = None
 
     def configure(self, parameters: SpaceRecorderParameters) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from camtrack.offline.methods import Engine, Run, ids_of
 from camtrack_core.datasets.frames import Sequence
 from camtrack_core.datasets.sources import canonical, open_source
-from camtrack_core.errors import CamtrackError
-from camtrack_core.files import whole, write_whole
+from camtrack_core.errors import CamtrackError, DataError
+from camtrack_core.files import named, whole, write_whole
 
 TIMES = ".ms"
 SOURCE = ".source"
@@ -68,7 +68,11 @@ def track_one(
         expect(0)
         return Result(task.source, error=str(error))
     suffix = task.run.suffix(sequence)
-    path = task.out / f"{sequence.name}{suffix}" if task.resume else task.out
+    try:
+        path = named(task.out, f"{sequence.name}{suffix}") if task.resume else task.out
+    except DataError as error:
+        expect(0)
+        return Result(sequence.name, error=str(error))
     found = _result_before(task, sequence.name, path)
     if found is None and path.suffix != suffix:
         found = Result(sequence.name, error=f"expected a file {path.stem}{suffix} for these tracks, got {path.name}")

@@ -28,7 +28,7 @@ from camtrack_core.evaluation.breakdown import (
 )
 from camtrack_core.evaluation.tracking import TrackingScores
 from camtrack_core.evaluation.uadetrac_pr import Curve
-from camtrack_core.files import write_whole
+from camtrack_core.files import named, write_whole
 from camtrack_core.geometry.boxes import Floats
 
 GENERATOR = "<title>camtrack report</title>"  # tells a report from other pages
@@ -345,4 +345,4 @@ def _write_images(run: ReportedRun, folder: Path) -> None:
     for moment in run.moments:
         if moment.image is not None:
             data = cv2.imencode(".png", moment.image)[1].tobytes()
-            (folder / f"{run.name}-{moment.sequence}-{moment.number:06d}.png").write_bytes(data)
+            named(folder, f"{run.name}-{moment.sequence}-{moment.number:06d}.png").write_bytes(data)

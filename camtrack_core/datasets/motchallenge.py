@@ -17,6 +17,7 @@ import numpy as np
 from camtrack_core.datasets.frames import Attempted, Frame, Labels, Truth, attempt
 from camtrack_core.datasets.video import DEFAULT_FRAME_RATE, IMAGE_SUFFIXES, read_image, stamp_ns
 from camtrack_core.errors import DataError
+from camtrack_core.files import below
 from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers, clip
 from camtrack_core.numbers import NOWHERE, by_frame, finite_number, frame_number, integer, read_text
 
@@ -47,7 +48,7 @@ class MotChallengeSequence(Attempted):
         self.name = self._folder.resolve().name
         info = read_info(self._folder / "seqinfo.ini")
         self.frame_rate = float(info.get("framerate", DEFAULT_FRAME_RATE))
-        self._images = _images(self._folder / info.get("imdir", "img1"))
+        self._images = _images(below(self._folder, info.get("imdir", "img1")))
         self._size = (int(info["imwidth"]), int(info["imheight"])) if {"imwidth", "imheight"} <= set(info) else None
         truth = self._folder / "gt" / "gt.txt"
         self._rows = read_rows(truth) if truth.is_file() else None

@@ -22,6 +22,7 @@ from camtrack_core.datasets.frames import Attempted, Frame, Labels, Truth, attem
 from camtrack_core.datasets.projected import project_boxes
 from camtrack_core.datasets.video import read_image
 from camtrack_core.errors import ConfigurationError, DataError
+from camtrack_core.files import below
 from camtrack_core.geometry.boxes import Boxes3D, Floats
 from camtrack_core.geometry.camera import Camera, Pose
 
@@ -180,7 +181,7 @@ class NuScenesSequence(Attempted):
 
     def _frame(self, record: Record) -> Frame:
         with _sound(self._where(record)):
-            file = self.root / self._tables.field("sample_data", record, "filename")
+            file = below(self.root, self._tables.field("sample_data", record, "filename"))
             ego, mounting, camera = self._geometry(record)
             image = read_image(file, (camera.width, camera.height))
             pose = ego @ mounting

@@ -21,6 +21,7 @@ from camtrack_core.datasets.frames import Attempted, Frame, Labels, Truth, attem
 from camtrack_core.datasets.nuscenes import rotation_matrix
 from camtrack_core.datasets.video import read_image
 from camtrack_core.errors import DataError
+from camtrack_core.files import below
 from camtrack_core.geometry.boxes import Boxes3D, Floats, clip
 from camtrack_core.geometry.camera import Camera, Pose
 
@@ -87,7 +88,7 @@ class PandaSetSequence(Attempted):
 
     def _frame(self, row: Record) -> Frame:
         camera = self._calibration
-        image = read_image(self.root / "images" / row["file"], (camera.width, camera.height))
+        image = read_image(below(self.root / "images", row["file"]), (camera.width, camera.height))
         with _sound(self.root, row):
             labels, boxes, attributes, points = self._labelled(row)
             return Frame(_time_ns(row), image, labels, camera=camera, camera_pose=_pose(row), boxes3d=boxes,

@@ -116,6 +116,16 @@ def canonical(spec: str) -> str:
     return _with_options(str(path.resolve()), options)
 
 
+def files_of(spec: str) -> list[Path]:
+    """The files and folders that `spec` names, links followed; none of a generated drive."""
+    if spec.startswith(DRIVE):
+        return []
+    path, _ = _split_path(spec)
+    video, separator, labels = spec.rpartition(":")
+    parts = [Path(video), Path(labels)] if separator and not path.exists() else [path]
+    return [part.expanduser().resolve() for part in parts]
+
+
 def _with_options(text: str, options: Options) -> str:
     return f"{text}?{urlencode(sorted(options.items()))}" if options else text
 

@@ -195,6 +195,11 @@ def rename_image(records):  # type: ignore[no-untyped-def]
     records[0]["filename"] = "samples/CAM_FRONT/none.jpg"
 
 
+def escape_with_image(records):  # type: ignore[no-untyped-def]
+    for record in records:
+        record["filename"] = "../../private.jpg"
+
+
 def halve_size(records):  # type: ignore[no-untyped-def]
     for record in records:
         record["width"], record["height"] = record["width"] // 2, record["height"] // 2
@@ -211,6 +216,7 @@ def halve_size(records):  # type: ignore[no-untyped-def]
         ("sample_annotation", strange_attribute, "attribute.json: expected a record with the token 'none'"),
         ("sample_annotation", two_attributes, "has the attributes vehicle.moving, vehicle.stopped, expected one"),
         ("sample_data", rename_image, "none.jpg"),
+        ("sample_data", escape_with_image, "expected the path of a file below .*, got '../../private.jpg'"),
         ("sample_data", halve_size, "expected an image of [0-9]+x[0-9]+ pixels, got"),
     ],
 )
