@@ -11,6 +11,7 @@ from pathlib import Path
 
 from camtrack_core.errors import ModelError
 from camtrack_core.runtime.base import Device, Precision, Session
+from camtrack_core.runtime.manifest import check_model
 from camtrack_core.runtime.onnx_runtime import OnnxRuntimeSession
 from camtrack_core.runtime.openvino import OpenVinoSession
 
@@ -35,11 +36,12 @@ def open_session(
         frames: at most so many at a time, of a graph that takes any number.
 
     Raises:
-        ModelError: the file is missing or is no graph.
+        ModelError: the file is missing, is no graph, or not the one that a manifest beside it states.
         ConfigurationError: the device is not available here, or does not compute in this precision.
     """
     if not path.is_file():
         raise ModelError(f"{path}: expected a model file, found none")
+    check_model(path)
     if device == "auto":
         device = "openvino" if find_spec("openvino") else "onnxruntime"
     if device == "openvino":

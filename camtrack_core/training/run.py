@@ -24,6 +24,7 @@ from camtrack_core.errors import ModelError
 from camtrack_core.files import whole, write_whole
 from camtrack_core.networks.backbone_base import Backbone
 from camtrack_core.networks.dla import DLA34
+from camtrack_core.runtime.manifest import check_model
 from camtrack_core.training.config import TrainingParameters
 
 GRADIENT_LIMIT = 10.0  # norm
@@ -247,7 +248,11 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What a training has saved, whichever network's. Raises ModelError for another kind of file."""
+    """What a training has saved, whichever network's. Raises ModelError for another kind of file.
+
+    Also for one that is not what a manifest beside it states.
+    """
+    check_model(path)
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # of broken files torch raises what its unpickling happens to: a dozen kinds
