@@ -126,6 +126,23 @@ def doctor(
 
 
 @app.command()
+def policy(
+    out: Annotated[Path, typer.Argument(help="XML file to write", show_default=False)],
+    seconds: Annotated[float, typer.Option(min=0.1, help="in which the nodes must be found")] = 3.0,
+    as_json: AsJson = False,
+) -> None:
+    """Write SROS 2's policy of the nodes that run: each may do what it does now, no more.
+
+    Example: camtrack policy policy.xml
+    """
+    from camtrack.policy import write_policy
+
+    rights = write_policy(out, seconds)
+    nodes = [f"{node.namespace.rstrip('/')}/{node.name}" for node in rights]
+    conclude({"policy": out, "nodes": nodes}, f"{out}: {', '.join(nodes)}", as_json)
+
+
+@app.command()
 def replay(
     source: Source,
     rate: Annotated[float, typer.Option(min=0, help="factor on the recorded speed; 0: wait for each result")] = 1.0,
