@@ -228,11 +228,13 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
             self._drawn.publish(images.fill_image(Image(header=waiting.header), picture))
 
     def _publish(self, result: Result, header: Header) -> None:
+        """Velocities first: who takes both need not wait for them."""
         tracks, upright = result.tracks, result.upright.rotation
-        self._tracks.publish(messages3d.pack_tracks(tracks, self._names, header, upright))
+        moving = tracks
         if self._transforms is None:  # relative to a camera that may itself move: nobody can use them
-            tracks = replace(tracks, boxes=replace(tracks.boxes, velocity=np.full_like(tracks.boxes.velocity, np.nan)))
-        self._velocities.publish(messages3d.pack_velocities(tracks, header, upright))
+            moving = replace(tracks, boxes=replace(tracks.boxes, velocity=np.full_like(tracks.boxes.velocity, np.nan)))
+        self._velocities.publish(messages3d.pack_velocities(moving, header, upright))
+        self._tracks.publish(messages3d.pack_tracks(tracks, self._names, header, upright))
 
 
 @cache

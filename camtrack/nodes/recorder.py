@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from builtin_interfaces.msg import Time
 from pydantic import Field
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
@@ -20,6 +21,7 @@ from camtrack_core.ros.lifecycle.node import CamtrackNode, run
 from camtrack_core.ros.messages.cdr import unpack
 from camtrack_core.ros.messages.detections2d import class_names, to_tracks
 from camtrack_core.ros.messages.image import measurement_time
+from camtrack_core.ros.messages.stamps import fill_stamp
 
 
 class RecorderParameters(ImageNodeParameters):
@@ -33,7 +35,10 @@ class RecorderParameters(ImageNodeParameters):
 
 
 class RecorderNode(CamtrackNode[RecorderParameters]):
-    """Subscribes to `image` and `tracks`, joins them by stamp and writes a Recording."""
+    """Subscribes to `image` and `tracks`, joins them by stamp and writes a Recording.
+
+    Publishes the stamps of what it has written on `~/written`.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__("recorder", RecorderParameters, **options)
@@ -44,6 +49,7 @@ class RecorderNode(CamtrackNode[RecorderParameters]):
         self._joiner: Joiner[NamedTracks] = Joiner(parameters.capacity)
         self._numbers = IdNumbers()
         self._recording = Recording(Path(parameters.folder))
+        self._written = self.advertise(Header, "~/written", qos.RESULTS)
         self._input = ImageInput(self, "image", self._on_image, parameters)
         self.subscribe_serialised(Detection2DArray, "tracks", self._on_tracks, qos.RESULTS)
 
@@ -52,7 +58,8 @@ class RecorderNode(CamtrackNode[RecorderParameters]):
             return
         recording = self._recording
         try:
-            self._write(self._joiner.flush())
+            for time_ns, image, tracks in self._joiner.flush():
+                recording.write(time_ns, image, tracks)  # nobody is told of them: the publishers are gone by now
         finally:  # whatever fails: without its end the video cannot be played
             self._recording = None
             recording.close()
@@ -78,6 +85,7 @@ class RecorderNode(CamtrackNode[RecorderParameters]):
                 self.drop(*NO_IMAGE)
             with self.monitor.stage("write"):
                 self._recording.write(time_ns, image, tracks)
+            self._written.publish(Header(stamp=fill_stamp(Time(), time_ns)))
 
 
 def main() -> int:

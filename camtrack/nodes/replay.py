@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from math import inf
 from typing import Any, Literal
@@ -33,9 +34,11 @@ from camtrack_core.ros.messages.stamps import fill_stamp
 from camtrack_core.ros.tf.transforms import to_transform
 
 READ_AHEAD_BYTES = 256 * 2**20
-MEETING = 10.0  # seconds that nodes which are up get to find each other; on a busy machine it has taken 3
+MEETING = 60.0  # seconds that nodes which are up get to find each other; on a busy machine it has taken 3
 LINGER = 1.0  # seconds that the end of the recording gives those who still work on its last frames
 SENDINGS = 3  # of an image whose result does not come: images travel best effort and may be lost
+REPORTS = 3  # diagnostics of everybody at work after which an image must have been seen, if it arrived
+GONE = 60.0  # seconds without diagnostics after which nobody is waited for any more
 POLL = 0.02  # seconds between two looks at what a replay waits for
 
 
@@ -58,13 +61,31 @@ class ReplayParameters(NodeParameters):
     fixed_frame: str = Field("map", description="frame that the poses are given in")
     wait_for_subscribers: int = Field(1, ge=0, description="start when so many listen to the images")
     wait_for_results: bool = Field(False, description="start when somebody publishes `results`, too")
+    wait_for_recorder: bool = Field(
+        False, description="start when somebody publishes `written`; with rate 0 wait for what is written of each image"
+    )
     result_type: Literal["Detection2DArray", "Detection3DArray"] = Field(
         "Detection2DArray", description="of the topic `results`"
     )
     subscriber_timeout: float = Field(300.0, gt=0, description="start without them after so long, seconds")
     result_timeout: float = Field(
-        5.0, gt=0, description="with rate 0: send an image again, in the end give its result up, after this, seconds"
+        5.0,
+        gt=0,
+        description="with rate 0: send an image again, in the end give its result up, after this, seconds, and after "
+        "three diagnostics of each node at work: a slow one is waited for",
     )
+
+
+RESULT_TYPES = {"Detection2DArray": Detection2DArray, "Detection3DArray": Detection3DArray}
+
+
+@dataclass(frozen=True)
+class _Report:
+    """The newest diagnostics of a node: how many there have been, when it came (monotonic seconds), what it says."""
+
+    number: int
+    came: float
+    values: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -80,8 +101,9 @@ class Shot:
 class ReplayNode(CamtrackNode[ReplayParameters]):
     """Publishes `image` or `image/compressed`, `camera_info`, `/tf`, `/clock`, and `~/finished` at the end.
 
-    With rate 0 every frame waits until a result with its stamp has come back on `results`, and is sent again if none
-    does: a tracker that had seen it counts the second one as a drop.
+    With rate 0 every frame waits until a result with its stamp has come back on `results`, and on `written` where there
+    is a recorder. It is sent again if none does although everybody at work on the images has reported often enough to
+    have seen it: a tracker that had counts the second one as a drop.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -102,12 +124,13 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
         if parameters.publish_tf:
             self._tf = self.advertise(TFMessage, "/tf", qos.TRANSFORMS)
         if parameters.rate == 0:
-            kind = {"Detection2DArray": Detection2DArray, "Detection3DArray": Detection3DArray}[parameters.result_type]
-            self.subscribe_serialised(kind, "results", self._on_result, qos.RESULTS)
-        if parameters.wait_for_results:
-            self._found: dict[str, dict[str, str]] = {}  # subscribers of each topic, by the name of its publisher
+            for topic in self._awaited():
+                kind = Header if topic == "written" else RESULT_TYPES[parameters.result_type]
+                self.subscribe_serialised(kind, topic, partial(self._on_result, topic), qos.RESULTS)
+        self._reports: dict[str, _Report] = {}  # by the name of the node
+        if parameters.wait_for_results or parameters.rate == 0:
             self.subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.DIAGNOSTICS)
-        self._result_ns = 0
+        self._result_ns = dict.fromkeys(self._awaited(), 0)
 
     def activate(self) -> None:
         self._steps = self._play()
@@ -117,8 +140,12 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
         self._steps.close()
         self.destroy_timer(self._timer)
 
-    def _on_result(self, data: bytes) -> None:
-        self._result_ns = unpack_stamp(data)
+    def _awaited(self) -> tuple[str, ...]:
+        """The topics on which an image's result comes back."""
+        return ("results", "written") if self.parameters.wait_for_recorder else ("results",)
+
+    def _on_result(self, topic: str, data: bytes) -> None:
+        self._result_ns[topic] = unpack_stamp(data)
         self._resume_in(0.0)
 
     def _resume_in(self, seconds: float) -> None:
@@ -153,7 +180,7 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
 
     def _wait_for_listeners(self) -> Iterator[float]:
         """Wait until all nodes that work on the images are up: what they miss of the beginning is lost."""
-        parameters, results = self.parameters, self.resolve_topic_name("results")
+        parameters, awaited = self.parameters, [self.resolve_topic_name(topic) for topic in self._awaited()]
         listeners = f"{parameters.wait_for_subscribers} subscribers of {self._images.topic_name}"
         self.get_logger().info(f"waiting for {listeners}")
         yield from self._wait_for(
@@ -163,29 +190,38 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
         )
         if parameters.wait_for_results:
             yield from self._wait_for(
-                lambda: self.count_publishers(results) > 0,
+                lambda: all(map(self.count_publishers, awaited)),
                 parameters.subscriber_timeout,
-                f"expected a publisher of {results}",
+                f"expected a publisher of {' and of '.join(awaited)}",
             )
             yield from self._wait_for(self._have_met, MEETING, "expected all nodes to find their subscribers")
 
     def _have_met(self) -> bool:
-        """Whether we and all who work on the images and report so have found every subscriber."""
-        at_work = _names(self.get_subscriptions_info_by_topic(self._images.topic_name))
-        at_work |= _names(self.get_publishers_info_by_topic(self.resolve_topic_name("results")))
+        """Whether all who work on the images and report are active, and they and we have found every subscriber."""
+        at_work = self._at_work()
         reporting = at_work & _names(self.get_publishers_info_by_topic("/diagnostics"))
-        if not reporting <= self._found.keys():
+        if not reporting <= self._reports.keys():
             return False
-        reports = [found_subscribers(self._told), *(self._found[name] for name in reporting)]
-        return all(
+        reports = [self._reports[name].values for name in reporting]
+        return all(report.get("state", "active") == "active" for report in reports) and all(
             int(count) >= self.count_subscribers(key.removeprefix(SUBSCRIBERS))
-            for report in reports
+            for report in [found_subscribers(self._told), *reports]
             for key, count in report.items()
+            if key.startswith(SUBSCRIBERS)
         )
+
+    def _at_work(self) -> set[str]:
+        """Names of those who take the images or give the results."""
+        at_work = _names(self.get_subscriptions_info_by_topic(self._images.topic_name))
+        for topic in self._awaited():
+            at_work |= _names(self.get_publishers_info_by_topic(self.resolve_topic_name(topic)))
+        return at_work
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            self._found[status.name] = {v.key: v.value for v in status.values if v.key.startswith(SUBSCRIBERS)}
+            before = self._reports.get(status.name)
+            values = {v.key: v.value for v in status.values}
+            self._reports[status.name] = _Report(before.number + 1 if before else 1, time.monotonic(), values)
 
     def _play_once(self) -> Iterator[float]:
         pacer = Pacer(self.parameters.rate)
@@ -204,20 +240,37 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
             shots.close()
 
     def _publish_until_answered(self, shot: Shot) -> Iterator[float]:
+        topics = " and ".join(map(self.resolve_topic_name, self._awaited()))
+        sentence = f"expected a result for {shot.time_ns / 1e9:.3f} s on {topics}"
         for _ in range(SENDINGS):
+            at_work = self._at_work()
+            before = {name: report.number for name, report in self._reports.items() if name in at_work}
             self._publish(shot)
             yield from self._wait_for(
-                lambda: self._result_ns == shot.time_ns,
+                partial(self._is_answered, shot),
                 self.parameters.result_timeout,
-                f"expected a result for {shot.time_ns / 1e9:.3f} s on {self.resolve_topic_name('results')}",
+                sentence,
+                partial(self._are_slow, before),
             )
-            if self._result_ns == shot.time_ns:
+            if self._is_answered(shot):
                 return
 
-    def _wait_for(self, condition: Callable[[], bool], seconds: float, sentence: str) -> Iterator[float]:
+    def _is_answered(self, shot: Shot) -> bool:
+        return all(result_ns == shot.time_ns for result_ns in self._result_ns.values())
+
+    def _are_slow(self, before: dict[str, int]) -> bool:
+        """Whether one of those at work lives, and has not reported often enough since to have seen what was sent."""
+        now = time.monotonic()
+        later = [(self._reports[name], number) for name, number in before.items()]
+        return any(report.number < number + REPORTS and now - report.came < GONE for report, number in later)
+
+    def _wait_for(
+        self, condition: Callable[[], bool], seconds: float, sentence: str, longer: Callable[[], bool] = lambda: False
+    ) -> Iterator[float]:
+        """Wait for a condition so many seconds, and beyond as long as `longer` holds; then it is a drop."""
         deadline = time.monotonic() + seconds
         while not condition():
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline and not longer():
                 self.drop("waited in vain", f"{sentence}, waited {seconds:g} s")
                 return
             yield POLL

@@ -62,7 +62,8 @@ class SpaceRecorderParameters(ImageNodeParameters):
 class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
     """Subscribes to `image`, `camera_info`, tf, `tracks` and `trajectories`, joins them by stamp and writes.
 
-    Publishes the frames of the video on `~/image` while somebody listens.
+    Publishes the frames of the video on `~/image` while somebody listens, and the stamps of what it has written on
+    `~/written`.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -81,6 +82,7 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
         self._waiting: deque[tuple[Detections3DMessage, dict[str, Floats]]] = deque()
         self._transforms = TransformListener(self, self._join)
         self._drawn = self.advertise(ImageMessage, "~/image", SENSOR_DATA)
+        self._written = self.advertise(Header, "~/written", RESULTS)
         self.subscribe(CameraInfo, "camera_info", self._on_camera, SENSOR_DATA)
         self.subscribe_serialised(Detection3DArray, "tracks", self._on_tracks, RESULTS)
         self.subscribe(MultiDOFJointTrajectory, "trajectories", self._on_trajectories, RESULTS)
@@ -169,6 +171,7 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
                 self.drop(*NO_IMAGE)
             with self.monitor.stage("write"):
                 picture = self._recording.write(time_ns, image, found)
+            self._written.publish(Header(stamp=fill_stamp(Time(), time_ns)))
             if picture is not None and self._drawn.get_subscription_count():
                 header = Header(frame_id=self._frame, stamp=fill_stamp(Time(), time_ns))
                 self._drawn.publish(fill_image(ImageMessage(header=header), picture))

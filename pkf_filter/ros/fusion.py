@@ -31,7 +31,9 @@ from camtrack_core.ros.messages.image import measurement_time
 from camtrack_core.ros.messages.stamps import NANOSECONDS, fill_stamp, to_nanoseconds
 from camtrack_core.ros.tf.transform_listener import TransformListener
 from camtrack_core.ros.tf.transforms import TooEarly, TransformError
+from pkf_filter.image.tracker import TimeError
 from pkf_filter.ros.fusion_config import FusionParameters, SensorParameters
+from pkf_filter.ros.gathering import Gathering
 from pkf_filter.ros.precompile import warm_up_in_space
 from pkf_filter.ros.trajectories import Trajectories
 from pkf_filter.space.config import SensorModel
@@ -43,6 +45,9 @@ MAX_WAITING = 100  # messages
 MAX_VELOCITIES = 10  # messages of a sensor
 LOW_AGREEMENT = 0.6
 LARGE_OFFSET = 1.0  # deviations
+FEW_ANSWERS = 0.9  # share of its group's stamps
+LATE_MARGIN = 1.5  # in the greatest lateness of late
+FORGOTTEN = 0.95  # of a sensor's lateness remains with every measurement that is in time
 
 
 class NoCalibration(CamtrackError):
@@ -59,15 +64,21 @@ class FromTheFuture(CamtrackError):
 
 @dataclass
 class _Sensor:
-    """One sensor: its parameters, what is known of its camera, when it was heard and when its measurements were taken
-    last (monotonic seconds)."""
+    """One sensor: its parameters, what is known of its camera, and when it was heard last (monotonic seconds).
+
+    Attributes:
+        late: seconds by which its measurements come after newer ones have been taken; 0 while they are in time.
+        lost: number of those that came too late.
+    """
 
     name: str
     parameters: SensorParameters
     topic: str
     heard: float
-    taken: float
     ever: bool = False
+    late: float = 0.0
+    lost: int = 0
+    told: int = 0  # of those lost
     camera: Camera | None = None
     velocities: dict[int, dict[str, tuple[float, ...]]] = field(default_factory=dict)  # by stamp; the newest few
 
@@ -80,6 +91,17 @@ class _Waiting:
     detections: Any
     time_ns: int
     deadline: float
+
+
+@dataclass(frozen=True)
+class _Measurement:
+    """Detections that can be taken: it is known where the sensor was."""
+
+    sensor: _Sensor
+    detections: Any
+    velocities: dict[str, tuple[float, ...]]
+    time_ns: int
+    pose: Pose
 
 
 class Fusion:
@@ -103,6 +125,7 @@ class Fusion:
         self._tracker = WorldTracker(parameters.world, models)
         self._trajectories = Trajectories(parameters.history, parameters.horizon, parameters.trajectory_step)
         self._waiting: deque[_Waiting] = deque()
+        self._gathering = Gathering(_groups(sensors), {name: sensor.timeout for name, sensor in sensors.items()})
         self._published_ns = 0
         self._measured = time.monotonic()
 
@@ -121,6 +144,7 @@ class Fusion:
         self._tracker.reset()
         self._trajectories.reset()
         self._waiting.clear()
+        self._gathering.reset()
         self._published_ns = 0
 
     def close(self) -> None:
@@ -131,7 +155,7 @@ class Fusion:
     def _listen(self, name: str, parameters: SensorParameters) -> _Sensor:
         node, topic = self._node, parameters.topic or f"{name}/tracks"
         now = time.monotonic()
-        sensor = _Sensor(name, parameters, node.resolve_topic_name(topic), heard=now, taken=now)
+        sensor = _Sensor(name, parameters, node.resolve_topic_name(topic), heard=now)
         if parameters.kind == "boxes_2d":
             info = parameters.camera_info or f"{name}/camera_info"
             node.subscribe(CameraInfo, info, lambda message: self._on_camera_info(sensor, message), SENSOR_DATA)
@@ -157,7 +181,7 @@ class Fusion:
                 detections = unpack(data)
             time_ns = measurement_time(detections)
             self._check_future(sensor, time_ns)
-            if self._node.accept(sensor.topic, time_ns, self._parameters.world.max_lag):
+            if self._node.accept(sensor.topic, time_ns, self._tracker.max_lag):
                 self._take(_Waiting(sensor, detections, time_ns, sensor.heard + self._parameters.transform_timeout))
 
     def _on_velocities(self, sensor: _Sensor, data: bytes) -> None:
@@ -198,24 +222,56 @@ class Fusion:
         if sensor.parameters.velocities and time_ns not in sensor.velocities and may_wait:
             self._wait(waiting)
             return
+        measurement = None
         try:
             pose = self._transforms.lookup(self._parameters.fixed_frame, frame, time_ns)
-        except TooEarly as error:
-            if may_wait:
-                self._wait(waiting)
-            else:
-                self._node.drop(error.cause, f"detections of '{sensor.name}': {error}")
-            return
+            velocities = sensor.velocities.pop(time_ns, {})
+            measurement = _Measurement(sensor, waiting.detections, velocities, time_ns, pose)
         except TransformError as error:
+            if isinstance(error, TooEarly) and may_wait:
+                self._wait(waiting)
+                return
             self._node.drop(error.cause, f"detections of '{sensor.name}': {error}")
+        for taken in self._gathering.add(sensor.name, time_ns, measurement):
+            self._track_together(taken)
+
+    def _track_together(self, measurements: list[_Measurement]) -> None:
+        """Measurements of one stamp; the tracks are published after the last of them."""
+        tracked = [(one.sensor, tracks) for one in measurements if (tracks := self._tracked(one)) is not None]
+        if not tracked:
             return
+        self._node.monitor.facts["tracks"] = str(len(tracked[-1][1]))
+        self._measured = time.monotonic()
+        time_ns = self._tracker.time_ns
+        assert time_ns is not None
+        if self._is_due([sensor for sensor, _ in tracked]) and time_ns > self._published_ns:
+            self._publish(time_ns, tracked[-1][1])
+
+    def _tracked(self, measurement: _Measurement) -> Tracks3D | None:
+        """The tracks after a measurement; None, and a drop, where it cannot be used."""
+        sensor = measurement.sensor
+        self._follow_lateness(sensor, measurement.time_ns)
         try:
-            self._track(sensor, waiting.detections, time_ns, pose)
+            return self._track(measurement)
+        except TimeError as error:
+            sensor.lost += 1
+            self._node.drop(f"{sensor.name} too late", f"detections of '{sensor.name}': {error}")
         except CamtrackError as error:  # one message must not stop those that wait behind it
             self._node.drop(getattr(error, "cause", type(error).__name__), str(error))
+        return None
 
-    def _track(self, sensor: _Sensor, detections: Any, time_ns: int, pose: Pose) -> None:
+    def _follow_lateness(self, sensor: _Sensor, time_ns: int) -> None:
+        """The tracker remembers as much as the latest sensor needs, at most as long as a track lives unseen."""
+        newest, world = self._tracker.time_ns, self._parameters.world
+        late = max((newest - time_ns) / NANOSECONDS, 0.0) if newest is not None else 0.0
+        sensor.late = max(late, sensor.late * FORGOTTEN)
+        needed = LATE_MARGIN * max(other.late for other in self._sensors)
+        self._tracker.max_lag = max(world.max_lag, min(needed, world.max_silence))
+
+    def _track(self, measurement: _Measurement) -> Tracks3D:
         monitor, tracker, dropped = self._node.monitor, self._tracker, self._tracker.dropped
+        sensor, detections, time_ns = measurement.sensor, measurement.detections, measurement.time_ns
+        pose = measurement.pose
         if sensor.parameters.kind == "boxes_2d":
             if sensor.camera is None:
                 raise NoCalibration(f"expected a usable CameraInfo for '{sensor.name}' before its detections, got none")
@@ -225,32 +281,26 @@ class Fusion:
             with monitor.stage("track"):
                 tracks = tracker.step_image(time_ns, boxes, sensor.camera, pose, sensor.name)  # type: ignore[arg-type]
         else:
-            velocities = sensor.velocities.pop(time_ns, {})
-            boxes = messages3d.to_detections(detections, tracker.class_id, pose, velocities)
+            boxes = messages3d.to_detections(detections, tracker.class_id, pose, measurement.velocities)
             with monitor.stage("track"):
                 tracks = tracker.step(time_ns, boxes, sensor.name, pose)
         unusable = len(detections.ids) - len(boxes) + tracker.dropped - dropped
         if unusable:
             self._node.drop("unusable detection", "expected finite boxes of plausible size with a class", unusable)
         monitor.processed += 1
-        monitor.facts["tracks"] = str(len(tracks))
-        self._measured = sensor.taken = time.monotonic()
-        assert tracker.time_ns is not None
-        if self._is_due(sensor) and tracker.time_ns > self._published_ns:
-            self._publish(tracker.time_ns, tracks)
+        return tracks
 
     # --- Out
 
-    def _is_due(self, sensor: _Sensor) -> bool:
-        """Whether tracks are published after this sensor's measurement."""
+    def _is_due(self, sensors: list[_Sensor]) -> bool:
+        """Whether tracks are published after the measurements of these sensors."""
         after = self._parameters.publish_after
-        return not self._parameters.publish_rate and (not after or sensor.name in after or self._all_silent(after))
+        named = not after or any(sensor.name in after for sensor in sensors)
+        return not self._parameters.publish_rate and (named or self._all_silent(after))
 
     def _all_silent(self, names: tuple[str, ...]) -> bool:
-        """Whether nothing of any of these sensors has been taken within its timeout."""
-        now = time.monotonic()
-        named = [sensor for sensor in self._sensors if sensor.name in names]
-        return all(now - sensor.taken > sensor.parameters.timeout for sensor in named)
+        """Whether the stamps of others have gone on without any of these sensors."""
+        return all(self._gathering.is_silent(name) for name in names)
 
     def _publish_at_rate(self) -> None:
         """Publish the tracks as they are expected now.
@@ -290,7 +340,9 @@ class Fusion:
             silence = now - sensor.heard
             since = "" if sensor.ever else " (never so far)"
             sentence = f"no detections of '{sensor.name}' on {sensor.topic} for {silence:.0f} s{since}"
-            self._node.warn(sensor.name, sentence if silence > sensor.parameters.timeout else None)
+            pace = self._gathering.paces[sensor.name]
+            self._node.warn(sensor.name, sentence if silence > pace.allowance() else None)
+            self._tell_lateness(sensor, pace.answered)
             agreement = self._tracker.agreement[sensor.name]
             sentence = (
                 f"only {agreement:.0%} of the tracks in view of '{sensor.name}' are confirmed by it: is its pose right?"
@@ -305,3 +357,28 @@ class Fusion:
         after = self._parameters.publish_after
         sentence = f"nothing usable of {', '.join(after)}: tracks are published without"
         self._node.warn("publish_after", sentence if after and self._all_silent(after) else None)
+
+    def _tell_lateness(self, sensor: _Sensor, answered: float) -> None:
+        """Stands as long as measurements come too late, and as long as stamps stay without an answer."""
+        sentence = (
+            f"detections of '{sensor.name}' come {sensor.late:.1f} s after newer ones were taken: {sensor.lost} were "
+            "too late"
+        )
+        self._node.warn(f"{sensor.name} late", sentence if sensor.lost > sensor.told else None)
+        sensor.told = sensor.lost
+        facts = self._node.monitor.facts
+        if sensor.parameters.group:
+            facts[f"{sensor.name} answered"] = f"{answered:.2f}"
+        sentence = (
+            f"'{sensor.name}' answers {answered:.0%} of the stamps of its group '{sensor.parameters.group}': "
+            "is it too slow for them?"
+        )
+        self._node.warn(f"{sensor.name} answered", sentence if answered < FEW_ANSWERS else None)
+
+
+def _groups(sensors: dict[str, SensorParameters]) -> list[tuple[str, ...]]:
+    """Names of the sensors of each group, in their order; without a group each is one by itself."""
+    groups: dict[str, list[str]] = {}
+    for name, sensor in sensors.items():
+        groups.setdefault(sensor.group or f"{name} alone", []).append(name)
+    return [tuple(names) for names in groups.values()]

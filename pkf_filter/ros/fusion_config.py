@@ -21,7 +21,14 @@ class SensorParameters(SensorModel):
         "", description="topic with the velocities of boxes_3d (MultiDOFJointTrajectory); empty: none come"
     )
     camera_info: str = Field("", description="topic of the calibration, for boxes_2d; empty for NAME/camera_info")
-    timeout: float = Field(2.0, gt=0, description="warn after so long without detections, seconds")
+    group: str = Field(
+        "",
+        description="sensors of one group share their stamps, like detectors of the same images: what they say of a "
+        "stamp is taken together, in the order of `sensors`, once all of them have answered or are silent",
+    )
+    timeout: float = Field(
+        2.0, gt=0, description="silent after so long without detections, seconds; a slower sensor has three periods"
+    )
 
 
 class SensorNames(Parameters):

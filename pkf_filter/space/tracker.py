@@ -66,6 +66,7 @@ class WorldTracker:
             class) and that were left out.
         approximated: steps so far whose association was too ambiguous for exact weights.
         time_ns: stamp of the newest measurement, nanoseconds; None before the first.
+        max_lag: seconds by which a measurement may be late; the configuration's, until somebody raises it.
         agreement: by sensor, the fading share of the shown tracks in its view that its detections confirm; low for a
             sensor whose pose is wrong.
         offsets: by sensor, (3,) the fading mean of the innovations in their deviations: along its axes x, y, z, or in
@@ -75,6 +76,7 @@ class WorldTracker:
     def __init__(self, config: WorldConfig | None = None, sensors: Mapping[str, SensorModel] | None = None) -> None:
         self.config = config or WorldConfig()
         self.sensors = dict(sensors or {"": SensorModel()})
+        self.max_lag = self.config.max_lag
         self.class_names: list[str] = []
         self.dropped = 0
         self.approximated = 0
@@ -174,8 +176,8 @@ class WorldTracker:
         lag = (self.time_ns - time_ns) / SECOND
         later = [entry for entry in self._entries if entry.time_ns > time_ns]
         oldest = later[0].before_ns if later else None
-        if lag > self.config.max_lag or not later or (oldest is not None and time_ns < oldest):
-            raise TimeError(f"expected a stamp at most {self.config.max_lag} s older than the newest, got {lag:.3f} s")
+        if lag > self.max_lag or not later or (oldest is not None and time_ns < oldest):
+            raise TimeError(f"expected a stamp at most {self.max_lag:g} s older than the newest, got {lag:.3f} s")
         for _ in later:
             self._entries.pop()
         self.time_ns, self._state = later[0].before_ns, later[0].before
@@ -184,7 +186,7 @@ class WorldTracker:
     def _forget(self) -> None:
         """Drop what no late measurement can reach any more."""
         assert self.time_ns is not None
-        oldest = self.time_ns - self.config.max_lag * SECOND
+        oldest = self.time_ns - self.max_lag * SECOND
         while len(self._entries) > MAX_BUFFERED or (len(self._entries) > 1 and self._entries[1].time_ns < oldest):
             self._entries.popleft()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,9 @@ class Bench:
         detections = Detections3D(boxes, np.full(count, 0.95), np.zeros(count, np.int64))
         data = messages3d.pack_boxes(detections, ("car",), header(frame, time_ns), UPRIGHT)
         self._publisher(Detection3DArray, topic, RESULTS).publish(data)
+
+    def detect_car(self, time_ns: int) -> None:
+        self.detect(time_ns, (40.0, 2.0))
 
     def see(self, time_ns: int, x: float, y: float) -> None:
         """The same as the camera's 2D detector says."""
@@ -235,7 +239,7 @@ def test_the_example_configuration_is_one_that_the_node_takes() -> None:
     root = Path(__file__).resolve().parents[2]
     for name, sensors in (
         ("fusion.yaml", ("front", "rear", "front_image")),
-        ("camera_fusion.yaml", ("objects", "image")),
+        ("camera_fusion.yaml", ("image", "objects")),
     ):
         written = yaml.safe_load((root / "config" / name).read_text())["/**"]["ros__parameters"]
         flat = dict(flattened(written))
@@ -296,27 +300,102 @@ def test_boxes_in_the_image_correct_tracks_in_space() -> None:
         assert centre(found.detections[0])[1] == pytest.approx(0.0, abs=0.3)
 
 
-def test_tracks_are_published_after_the_sensors_that_are_named_for_it() -> None:
-    """Two detectors see the same images: whichever is quicker, a stamp is published once, with boxes in space."""
-    with opened_graph() as graph:
-        kinds = {"image.kind": "boxes_2d", "front.timeout": 5.0}
-        bench = Bench(graph, **{"sensors": ["front", "image"], "publish_after": ["front"], **kinds})
-        bench.calibrate()
-        acts = [lambda t: bench.detect(t, (40.0, 2.0)), lambda t: bench.see(t, 40.0, 2.0)]
-        for i in range(6):
-            bench.move(SECOND + i * FRAME)
-            for act in acts if i % 2 else acts[::-1]:
-                act(SECOND + i * FRAME)
-                bench.taken()
-        graph.spin_until(lambda: len(bench.heard) >= 6)
-        stamps = [to_nanoseconds(message.header.stamp) for message in bench.heard]
-        assert stamps == [SECOND + i * FRAME for i in range(6)]
-        assert [detection.id for detection in bench.heard[1].detections] == ["1"]  # born in the first image
+def two_detectors(graph: Graph, **parameters: Any) -> Bench:
+    """Boxes in space and in the image, of the same images."""
+    groups = {"image.kind": "boxes_2d", "image.group": "camera", "front.group": "camera"}
+    bench = Bench(graph, **{"sensors": ["image", "front"], "publish_after": ["front"], **groups, **parameters})
+    bench.calibrate()
+    return bench
 
+
+def test_a_stamp_is_published_once_when_all_of_a_group_have_answered_and_the_same_whoever_was_quicker() -> None:
+    places = []
+    for quicker in (0, 1):
+        with opened_graph() as graph:
+            bench = two_detectors(graph)
+            acts = [bench.detect_car, partial(bench.see, x=40.0, y=1.5)]
+            for i in range(6):
+                stamp = SECOND + i * FRAME
+                bench.move(stamp)
+                acts[quicker](stamp)
+                graph.spin_for(0.05)
+                assert len(bench.heard) == i, "expected nothing before the other one has answered"
+                acts[1 - quicker](stamp)
+                found = bench.answer(i)
+            assert [to_nanoseconds(m.header.stamp) for m in bench.heard] == [SECOND + i * FRAME for i in range(6)]
+            assert not bench.node.monitor.drops
+            places.append(centre(found.detections[0]))
+    assert places[0] == places[1]
+
+
+def test_without_the_sensors_that_are_named_for_it_tracks_are_published_after_every_one_and_they_can_come_back() -> (
+    None
+):
+    with opened_graph() as graph:
+        bench = two_detectors(graph, **{"front.timeout": 0.5})
+        for i in range(3):
+            bench.move(SECOND + i * FRAME)
+            bench.see(SECOND + i * FRAME, 40.0, 2.0)
+            bench.detect(SECOND + i * FRAME, (40.0, 2.0))
+            bench.answer(i)
+        graph.spin_for(1.0)  # however much time passes while nobody else goes on: nothing is late
+        for i in range(3, 20):
+            bench.move(SECOND + i * FRAME)
+            bench.see(SECOND + i * FRAME, 40.0, 2.0)
         graph.spin_until(lambda: bench.diagnostics.says("nothing usable of front: tracks are published without"))
-        bench.move(SECOND + 7 * FRAME)
-        bench.see(SECOND + 7 * FRAME, 40.0, 2.0)
-        assert to_nanoseconds(bench.answer(6).header.stamp) == SECOND + 7 * FRAME
+        assert to_nanoseconds(bench.answer(3).header.stamp) == SECOND + 19 * FRAME
+        graph.spin_until(lambda: bench.diagnostics.says("'front' answers"))
+        for i in range(18, 24):  # back again, at first behind the others
+            if i > 19:
+                bench.move(SECOND + i * FRAME)
+                bench.see(SECOND + i * FRAME, 40.0, 2.0)
+            bench.detect(SECOND + i * FRAME, (40.0, 2.0))
+        graph.spin_until(lambda: to_nanoseconds(bench.heard[-1].header.stamp) == SECOND + 23 * FRAME)
+        count = len(bench.heard)
+        bench.move(SECOND + 24 * FRAME)
+        bench.see(SECOND + 24 * FRAME, 40.0, 2.0)
+        graph.spin_for(0.1)
+        assert len(bench.heard) == count  # it is waited for again
+        bench.detect(SECOND + 24 * FRAME, (40.0, 2.0))
+        assert len(bench.answer(count).detections) == 1
+        assert not bench.node.monitor.drops
+
+
+def late_side(bench: Bench, frames: range, lag: int) -> None:
+    """`front` in time, `side` so many frames behind it."""
+    for i in frames:
+        bench.move(SECOND + i * FRAME)
+        bench.detect(SECOND + i * FRAME, (40.0, 2.0))
+        bench.taken()
+        if i >= lag:
+            before = bench.node.monitor.processed, sum(bench.node.monitor.drops.values())
+            bench.detect(SECOND + (i - lag) * FRAME, (40.0, 2.0), topic="side/tracks")
+            bench.graph.spin_until(
+                lambda before=before: before != (bench.node.monitor.processed, sum(bench.node.monitor.drops.values()))  # type: ignore[misc]
+            )
+
+
+def test_a_sensor_that_is_always_late_is_soon_fused_all_the_same() -> None:
+    """By .8 s, where the configuration allows for .3 s."""
+    with opened_graph() as graph:
+        bench = Bench(graph, sensors=["front", "side"])
+        late_side(bench, range(30), 8)
+        lost = bench.node.monitor.drops["side too late"]
+        assert 0 < lost <= 10
+        late_side(bench, range(30, 45), 8)
+        assert bench.node.monitor.drops == {"side too late": lost}
+
+
+def test_what_is_too_late_for_any_track_is_counted_by_its_sensors_name_and_told_until_it_is_in_time() -> None:
+    """By 3 s: no track lives so long without measurements."""
+    with opened_graph() as graph:
+        bench = Bench(graph, sensors=["front", "side"])
+        late_side(bench, range(50), 30)
+        assert bench.node.monitor.drops == {"side too late": 20}
+        graph.spin_until(lambda: bench.diagnostics.says("detections of 'side' come 3.0 s after newer ones were taken"))
+        late_side(bench, range(50, 55), 0)
+        assert bench.node.monitor.drops == {"side too late": 20}
+        graph.spin_until(lambda: "detections of 'side' come" not in bench.diagnostics.latest())
 
 
 def test_an_image_without_calibration_is_a_drop_and_the_other_sensor_goes_on() -> None:

@@ -12,7 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from ros_helpers import collect, opened_graph
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, Header
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection2DArray
 
@@ -230,6 +230,85 @@ def test_the_replay_waits_for_who_publishes_the_results(graph, play):
     assert stamps(images) == STAMPS and not node.monitor.drops
 
 
+def report(publisher, name):
+    publisher.publish(DiagnosticArray(status=[DiagnosticStatus(name=name)]))
+
+
+def test_who_lives_and_has_not_had_the_time_to_answer_is_waited_for(graph, play):
+    """Longer than any timeout, without a second sending, as long as its diagnostics say that it hardly runs."""
+    peer = graph.peer("worker")
+    images = collect(peer, Image, "image", qos.SENSOR_DATA)
+    results = peer.create_publisher(Detection2DArray, "results", qos.RESULTS)
+    diagnostics = peer.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
+    node = play(rate=0.0, result_timeout=0.05, wait_for_results=True)
+    graph.spin_until(diagnostics.get_subscription_count)
+    report(diagnostics, "/worker")
+    for number in range(1, len(STAMPS) + 1):
+        graph.spin_until(lambda expected=number: len(images) == expected)
+        report(diagnostics, "/worker")
+        graph.spin_for(0.5)
+        assert len(images) == number and not node.monitor.drops
+        results.publish(Detection2DArray(header=images[-1].header))
+    graph.spin_until(lambda: node.exit_code == 0)
+    assert stamps(images) == STAMPS and not node.monitor.drops
+
+
+def test_who_has_had_the_time_to_answer_is_sent_the_image_again(graph, play):
+    peer = graph.peer("worker")
+    images = collect(peer, Image, "image", qos.SENSOR_DATA)
+    peer.create_publisher(Detection2DArray, "results", qos.RESULTS)
+    diagnostics = peer.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
+    node = play(rate=0.0, result_timeout=0.05, wait_for_results=True)
+    graph.spin_until(diagnostics.get_subscription_count)
+    report(diagnostics, "/worker")
+    graph.spin_until(lambda: images)
+    graph.spin_for(0.3)
+    assert len(images) == 1
+    for _ in range(replay_node.REPORTS):
+        report(diagnostics, "/worker")
+    graph.spin_until(lambda: len(images) > 1)
+    assert stamps(images[:2]) == [STAMPS[0]] * 2 and node.monitor.drops == {"waited in vain": 1}
+
+
+def test_who_has_not_reported_for_long_is_waited_for_no_more(graph, play, monkeypatch):
+    monkeypatch.setattr(replay_node, "GONE", 0.2)
+    peer = graph.peer("worker")
+    images = collect(peer, Image, "image", qos.SENSOR_DATA)
+    peer.create_publisher(Detection2DArray, "results", qos.RESULTS)
+    diagnostics = peer.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
+    node = play(rate=0.0, result_timeout=0.05, wait_for_results=True)
+    graph.spin_until(diagnostics.get_subscription_count)
+    report(diagnostics, "/worker")
+    graph.spin_until(lambda: node.exit_code == 0)
+    assert stamps(images) == [stamp for stamp in STAMPS for _ in range(3)]
+
+
+def test_with_a_recorder_every_frame_waits_until_it_is_written_too(graph, play):
+    peer = graph.peer()
+    images = collect(peer, Image, "image", qos.SENSOR_DATA)
+    results = peer.create_publisher(Detection2DArray, "results", qos.RESULTS)
+    written = peer.create_publisher(Header, "written", qos.RESULTS)
+    node = play(rate=0.0, wait_for_recorder=True)
+    for number in range(1, len(STAMPS) + 1):
+        graph.spin_until(lambda expected=number: len(images) == expected)
+        results.publish(Detection2DArray(header=images[-1].header))
+        graph.spin_for(0.1)
+        assert len(images) == number, "expected no image before the last one is written"
+        written.publish(images[-1].header)
+    graph.spin_until(lambda: node.exit_code == 0)
+    assert not node.monitor.drops
+
+
+def test_who_is_not_active_yet_is_waited_for(graph, play, worker):
+    node = play(wait_for_results=True)
+    worker(1, "inactive")
+    graph.spin_for(0.3)
+    assert worker.images == []
+    worker(1, "active")
+    graph.spin_until(lambda: node.exit_code == 0)
+    assert stamps(worker.images) == STAMPS and not node.monitor.drops
+
+
 @pytest.fixture
 def worker(graph):
     """A peer at work on the images, whose results have a subscriber; returns what reports how many it has found."""
@@ -238,8 +317,8 @@ def worker(graph):
     collect(graph.peer("reader"), Detection2DArray, "results", qos.RESULTS)
     diagnostics = peer.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
 
-    def report(found):
-        values = [KeyValue(key="subscribers./results", value=str(found))]
+    def report(found, state="active"):
+        values = [KeyValue(key="subscribers./results", value=str(found)), KeyValue(key="state", value=state)]
         diagnostics.publish(DiagnosticArray(status=[DiagnosticStatus(name="/worker", values=values)]))
 
     report.images = collect(peer, Image, "image", qos.SENSOR_DATA)

@@ -36,6 +36,7 @@ DRAW_RANGE = 260.0
 SHADOW_RANGE = 75.0
 COARSE_RANGE = 40.0
 MOST_FACES = 400_000
+STRETCH = 1  # names the draws of sizes among those of a seed
 
 
 class DriveConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
@@ -48,6 +49,7 @@ class DriveConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         width, height: image size in pixels.
         camera: on a vehicle or fixed at the roadside; None draws one of them.
         density: how full the street is, as a factor on the usual; None draws it.
+        size_spread: by which share length, width and height of everybody differ from those of the body, each by itself.
     """
 
     seed: int = pydantic.Field(ge=0)
@@ -57,6 +59,7 @@ class DriveConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     height: int = pydantic.Field(360, ge=64, le=2160)
     camera: Literal["vehicle", "roadside"] | None = None
     density: float | None = pydantic.Field(None, gt=0, le=4)
+    size_spread: float = pydantic.Field(0.0, ge=0, le=0.3)
 
 
 class Drive:
@@ -119,13 +122,18 @@ class Drive:
         person = self.class_ids == CLASS_NAMES.index("pedestrian")
         spread = np.where(person, rng.uniform(0.85, 1.1, len(size)), rng.uniform(0.95, 1.05, len(size)))
         child = person & (rng.random(len(size)) < 0.06)
-        self.scale = np.repeat(np.where(child, 0.68, spread)[:, None], 3, axis=1)
+        self.scale = np.where(child, 0.68, spread)[:, None] * self._stretch(len(size))
         self.size = size * self.scale
         used = [self.table[m] for m in self.motion.model]
         self._stride = np.array([m.stride for m in used])
         self._first_pose, self._poses = np.array([(m.poses[0], len(m.poses)) for m in used]).T
         self._phase = rng.random(len(used))
         self._palettes = np.array([colours(rng, c) for c in self.class_ids])
+
+    def _stretch(self, count: int) -> Floats:
+        """(N, 3) factors along length, width and height; of draws of their own, so that the street stays the same."""
+        rng = np.random.default_rng((self.config.seed, STRETCH))
+        return 1 + rng.uniform(-1, 1, (count, 3)) * self.config.size_spread
 
     def _build(self, rng: np.random.Generator) -> None:
         """Scenery and the library of meshes."""
