@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
-from camtrack_core.datasets import motchallenge, nuscenes, pandaset, uadetrac, yolo
+from camtrack_core.datasets import calibrated, motchallenge, nuscenes, pandaset, uadetrac, yolo
 from camtrack_core.datasets.frames import Sequence
 from camtrack_core.datasets.kitti import sequences as kitti
 from camtrack_core.datasets.labelled import LabelledVideo
@@ -19,9 +19,9 @@ from camtrack_core.errors import ConfigurationError, DataError
 DRIVE = "drive:"
 DEFAULT_CAMERA = "camera"  # what the only camera of a recording is called
 EXPECTED = (
-    "a video file, a folder of images, VIDEO:LABELS, a bag, a data set in its layout (UA-DETRAC, nuScenes, PandaSet, "
-    "KITTI tracking and object, MOTChallenge, YOLO's text; one of its sequences as ROOT?sequence=NAME) or drive:SEED, "
-    "with options like drive:7?frames=200&width=640&height=360&camera=roadside"
+    "a video file, a folder of images, VIDEO:LABELS, a bag, a folder with a recording.json, a data set in its layout "
+    "(UA-DETRAC, nuScenes, PandaSet, KITTI tracking and object, MOTChallenge, YOLO's text; one of its sequences as "
+    "ROOT?sequence=NAME) or drive:SEED, with options like drive:7?frames=200&width=640&height=360&camera=roadside"
 )
 Options = dict[str, str]
 
@@ -49,7 +49,7 @@ def open_source(spec: str) -> Sequence:
     Args:
         spec: a video file; VIDEO:LABELS; a folder of images; a bag; the folder of one sequence, or a data set and
             the name of one, as ROOT?sequence=NAME, for nuScenes ROOT?scene=NAME&camera=NAME&sweeps=true, for PandaSet
-            ROOT?camera=NAME&frames=FIRST-LAST; or
+            ROOT?camera=NAME&frames=FIRST-LAST, for a recording of one's own FOLDER?camera=NAME; or
             drive:SEED[?option=value&...] for a generated drive, options as the fields of DriveConfig.
 
     Raises:
@@ -228,6 +228,12 @@ LAYOUTS = (
         ("camera", "frames"),
     ),
     Layout(yolo.is_yolo, lambda path: [{}], lambda path, **o: yolo.YoloFolder(path, **o), ("aspect", "name")),
+    Layout(
+        calibrated.is_recording,
+        lambda path: [{"camera": camera} for camera in calibrated.list_cameras(path)],
+        lambda path, camera: calibrated.CalibratedSequence(path, camera),
+        ("camera",),
+    ),
     Layout(
         rosbag.is_bag,
         lambda path: [{}],
