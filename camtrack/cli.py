@@ -285,6 +285,9 @@ def evaluate(
         Path | None,
         typer.Option(help="a detector's recall and precision: UA-DETRAC's PR scores of folders 0.0, 0.1 ..."),
     ] = None,
+    view: Annotated[
+        bool, typer.Option("--view", help="boxes in space, against what the cameras can see: AP, depth, recall, tracks")
+    ] = False,
     eval_set: Annotated[
         str, typer.Option(help="of nuScenes, like mini_val; without: the one that holds most of the submission")
     ] = "",
@@ -295,13 +298,19 @@ def evaluate(
     Submissions to nuScenes (.json) get the official AMOTA and AMOTP, with --detections NDS and mAP: the first time,
     nuscenes-devkit is installed with its pinned versions into an environment of its own, ~/.cache/camtrack.
 
+    With --view tracks in space are scored against what the evaluated cameras can see, on nuScenes, PandaSet, KITTI and
+    drives alike.
+
     Example: camtrack evaluate tracks --truth data/uadetrac
     """
     from camtrack.evaluation import command
 
     given = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
     rules = command.Rules(kind, min_height, min_visible)
-    if files := command.submissions(predictions):
+    if view:
+        command.check_options("--view", given)
+        command.run_view(predictions, truth, as_json)
+    elif files := command.submissions(predictions):
         command.check_options("submissions of nuScenes", given)
         command.run_official(files, truth, "detection" if detections else "tracking", eval_set, as_json)
     elif pr_curve is not None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -19,17 +22,29 @@ from camtrack.evaluation.run import (
     evaluate_tracks,
     read_splits,
 )
+from camtrack.evaluation.view import evaluate_view
 from camtrack_core.commands import make_console, print_json
 from camtrack_core.errors import ConfigurationError, DataError
 from camtrack_core.evaluation.nuscenes.devkit import Task
+from camtrack_core.evaluation.view import BANDS, LIMITS
 
-__all__ = ["Rules", "check_options", "run_along", "run_detections", "run_official", "run_tracks", "submissions"]
+__all__ = [
+    "Rules",
+    "check_options",
+    "run_along",
+    "run_detections",
+    "run_official",
+    "run_tracks",
+    "run_view",
+    "submissions",
+]
 # Options that apply to each kind of predictions, of those that not all have.
 OPTIONS = {
     "submissions of nuScenes": {"detections", "eval_set"},
     "tracks along --pr-curve": {"pr_curve", "kind", "min_height", "min_visible"},
     "--detections": {"detections", "iou", "split"},
     "tracks": {"kind", "min_height", "min_visible"},
+    "--view": {"view"},
 }
 WIDEST = 1000  # columns that a table may need
 SHARES = {
@@ -66,6 +81,43 @@ def run_official(files: list[Path], truth: list[str], task: Task, eval_set: str,
     missing = f", {found.missing} of them not in the submission and taken as empty" if found.missing else ""
     left_out = f"; {found.left_out} submitted key frames of other scenes left out" if found.left_out else ""
     console.print(f"{found.samples} key frames of {found.eval_set}{missing}{left_out}")
+
+
+def run_view(predictions: Path, truth: list[str], as_json: bool) -> None:
+    """Scores against what the cameras can see."""
+    found = evaluate_view(predictions, truth)
+    if as_json:
+        print_json({name: _plain(asdict(scores)) for name, scores in found.items()})
+        return
+    console = make_console()
+    limits = ", ".join(f"{limit:g}" for limit in LIMITS)
+    table = Table("class", "objects", "2D AP50", f"AP at {limits} m", "HOTA", "AMOTA")
+    for name, one in found.items():
+        pairs = zip(one.scores.ap, one.errors.ap, strict=True)
+        table.add_row(name, str(one.scores.asked.sum()), f"{one.scores.ap2d:.3f} ± {one.errors.ap2d:.3f}",
+                      ", ".join(f"{ap:.3f} ± {error:.3f}" for ap, error in pairs), f"{one.hota:.3f}",
+                      f"{one.amota:.3f}")  # fmt: skip
+    _print_whole(console, table)
+    table = Table("class", "distance m", "objects", "found / true depth", "error m", f"recall at {limits} m")
+    for name, one in found.items():
+        for k, (near, far) in enumerate(pairwise(BANDS)):
+            if one.scores.asked[k]:
+                recall = ", ".join(f"{x:.2f}" for x in one.scores.recall[:, k])
+                table.add_row(name, f"{near:g} to {far:g}", str(one.scores.asked[k]),
+                              f"{one.scores.depth_ratio[k]:.2f} ± {one.errors.depth_ratio[k]:.2f}",
+                              f"{one.scores.error[k]:.2f} ± {one.errors.error[k]:.2f}", recall)  # fmt: skip
+    _print_whole(console, table)
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as lists, and NaN, which JSON has not, as null."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, np.ndarray):
+        return [_plain(one) for one in value.tolist()]
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def run_tracks(predictions: Path, truth: list[str], rules: Rules, as_json: bool) -> None:

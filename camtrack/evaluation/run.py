@@ -95,7 +95,7 @@ class LoadedTracks:
 
 def load_tracks(predictions: Path, truth: list[str], rules: Rules) -> list[LoadedTracks]:
     """Reads what is to be scored; arguments and errors as evaluate_tracks has them."""
-    sequences = list(_sequences(truth))
+    sequences = list(sequences_of(truth))
     files = [find_predictions(predictions, s.name, len(sequences)) for s in sequences]
     return [_load(sequence, file, rules) for sequence, file in zip(sequences, files, strict=True)]
 
@@ -133,7 +133,7 @@ def _nothing_counts(loaded: list[LoadedTracks], rules: Rules) -> str:
     return f"expected {asked} to score against, found none; the truth has {', '.join(sorted(kinds)) or 'no objects'}"
 
 
-def _sequences(truth: list[str]) -> Iterator[Sequence]:
+def sequences_of(truth: list[str]) -> Iterator[Sequence]:
     """Raises DataError where one has no labels, or the name of another, since predictions are found by names."""
     names: dict[str, str] = {}
     for source in (source for spec in truth for source in list_sources(spec)):
@@ -223,7 +223,7 @@ def evaluate_detections(
         DataError: as for evaluate_tracks.
     """
     groups: dict[str, list[tuple[Floats, Floats, int]]] = {}
-    sequences = list(_sequences(truth))
+    sequences = list(sequences_of(truth))
     for sequence in sequences:
         found = read_mot(find_predictions(predictions, sequence.name, len(sequences)), len(sequence))
         judged = _judge(*_labelled(sequence, found), iou)

@@ -84,6 +84,7 @@ class Truth:
     Attributes:
         number: of the frame in its sequence, from 1.
         distances: (N,) float, metres from the camera to the labelled objects; None where unknown.
+        camera, camera_pose: of the image.
     """
 
     number: int
@@ -94,6 +95,8 @@ class Truth:
     distances: Floats | None = None
     attributes: NDArray[np.str_] | None = None
     lidar_points: Integers | None = None
+    camera: Camera | None = None
+    camera_pose: Pose | None = None
 
 
 class Sequence(Protocol):
@@ -184,4 +187,4 @@ def truth_of(sequence: Sequence) -> Iterator[Truth]:
         if frame.boxes3d is not None and frame.camera_pose is not None:
             distances = np.linalg.norm(frame.boxes3d.centre - frame.camera_pose.translation, axis=1)
         yield Truth(number, frame.time_ns, frame.labels, frame.ignored, frame.boxes3d, distances, frame.attributes,
-                    frame.lidar_points)  # fmt: skip
+                    frame.lidar_points, frame.camera, frame.camera_pose)  # fmt: skip

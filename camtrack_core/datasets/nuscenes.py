@@ -165,7 +165,7 @@ class NuScenesSequence(Attempted):
                 labels, boxes, attributes, points = self._objects(record, camera, pose) or (None, None, None, None)
                 distances = None if boxes is None else np.linalg.norm(boxes.centre - pose.translation, axis=1)
                 truth = Truth(number, _time_ns(record), labels, boxes3d=boxes, distances=distances,
-                              attributes=attributes, lidar_points=points)  # fmt: skip
+                              attributes=attributes, lidar_points=points, camera=camera, camera_pose=pose)  # fmt: skip
             yield truth
 
     def keys(self) -> Iterator[tuple[str, Pose] | None]:

@@ -100,7 +100,8 @@ class PandaSetSequence(Attempted):
                 labels, boxes, attributes, points = self._labelled(row)
                 distances = np.linalg.norm(boxes.centre - _pose(row).translation, axis=1)
                 truth = Truth(number, _time_ns(row), labels, boxes3d=boxes, distances=distances,
-                              attributes=attributes, lidar_points=points)  # fmt: skip
+                              attributes=attributes, lidar_points=points, camera=self._calibration,
+                              camera_pose=_pose(row))  # fmt: skip
             yield truth
 
     def sparse_depth(self, index: int) -> Floats:

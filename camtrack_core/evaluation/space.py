@@ -17,6 +17,7 @@ from camtrack_core.evaluation.tracking import TrackingScores, as_trackeval, scor
 from camtrack_core.geometry.boxes import Floats, Integers
 
 MATCH_DISTANCE = 2.0  # metres
+RECALLS = np.linspace(0.1, 1.0, 40)  # of AMOTA
 
 
 @dataclass(frozen=True)
@@ -71,3 +72,29 @@ def score_in_space(frames: Sequence[SpaceFrame]) -> tuple[TrackingScores, float]
     every = np.concatenate([*distances, np.zeros(0)])
     mean = float(every.mean()) if len(every) else float("nan")
     return score_trackeval({"": as_trackeval(true_ids, ids, similarities)}), mean
+
+
+def average_mota(frames: Sequence[SpaceFrame], scores: Sequence[Floats]) -> float:
+    """AMOTA as nuScenes has it: 1 less switches and false tracks per hit, at the thresholds that reach each of RECALLS.
+
+    What is not reached counts as 0.
+
+    Args:
+        frames: truth and tracks.
+        scores: of the tracks of each frame; a track counts with the mean of its own.
+    """
+    objects = sum(int(frame.scored.sum()) for frame in frames)
+    ids, given = (np.concatenate([*parts, np.zeros(0)]) for parts in ([f.ids for f in frames], scores))
+    if not objects or not len(ids):
+        return 0.0 if objects else float("nan")
+    known, column = np.unique(ids, return_inverse=True)
+    mean = np.bincount(column, given) / np.bincount(column)
+    reached = []
+    for threshold in np.unique(mean)[::-1]:
+        kept = [np.isin(frame.ids, known[mean >= threshold]) for frame in frames]
+        cut = [SpaceFrame(f.true_ids, f.true_centres, f.scored, f.ids[k], f.centres[k])
+               for f, k in zip(frames, kept, strict=True)]  # fmt: skip
+        found, _ = score_in_space(cut)
+        wrong = (found.id_switches + found.false_positives) / max(objects - found.misses, 1)
+        reached.append((1 - found.misses / objects, max(1 - wrong, 0.0)))
+    return float(np.mean([next((share for at, share in reached if at >= recall), 0.0) for recall in RECALLS]))

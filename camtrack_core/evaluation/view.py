@@ -31,10 +31,14 @@ OVERLAP = 0.5  # IoU of 2D boxes that are of one object
 PASSING = 2.0  # metres; detections at least this close to what is let pass are neutral
 LEAST_SCORE = 0.05  # of a detection whose depth is compared
 LEAST_BAND = 5  # objects that a number of a band needs
+OTHERS = ("trailer", "construction_vehicle")
 GROUPS = {  # classes asked for, and what else is let pass
-    "vehicle": (("car", "truck", "bus"), ("trailer", "construction_vehicle")),
-    "car": (("car",), ("truck", "bus", "trailer", "construction_vehicle")),
+    "vehicle": (("car", "truck", "bus"), OTHERS),
+    "car": (("car",), ("truck", "bus", *OTHERS)),
+    "truck": (("truck",), ("car", "bus", *OTHERS)),
+    "bus": (("bus",), ("car", "truck", *OTHERS)),
     "pedestrian": (("pedestrian",), ("cyclist", "bicycle", "motorcycle")),
+    "cyclist": (("cyclist",), ("pedestrian", "motorcycle")),
 }
 
 

@@ -36,6 +36,7 @@ from camtrack_core.geometry.camera import Camera, Pose
 from camtrack_core.numbers import NOWHERE, by_frame
 
 FRAME_RATE = 10.0
+IMAGE_SIZE = (1242, 375)  # pixels, of most sequences, where there are no images
 CAMERA_HEIGHT = 1.65  # metres over the road, of all cameras of the vehicle
 PARTS = ("training", "testing")  # of the object data set
 NO_ROTATION = np.eye(3)
@@ -111,7 +112,10 @@ class KittiSequence(Attempted):
             if self.objects is not None:
                 objects = self._rows(index)
                 distances = np.linalg.norm(objects.boxes.centre[objects.kinds != DONT_CARE], axis=1)
-            yield Truth(index + 1, stamp_ns(index, FRAME_RATE), labels, ignored, boxes, distances)
+            camera, mounting = self._calibration(*IMAGE_SIZE)
+            pose = self._poses[index] @ mounting if self._poses and mounting is not None else None
+            yield Truth(index + 1, stamp_ns(index, FRAME_RATE), labels, ignored, boxes, distances, camera=camera,
+                        camera_pose=pose)  # fmt: skip
 
     def mounting(self) -> Pose | None:
         """The left colour camera in the vehicle frame; None where there is no calibration."""
