@@ -33,7 +33,13 @@ class NodeParameters(Parameters):
     autostart: bool = Field(True, description="configure and activate without being asked to")
 
 
-class ImageNodeParameters(NodeParameters):
+class StampParameters(Parameters):
+    """What every node can be told of the stamps of its measurements."""
+
+    future_tolerance: float = Field(0.5, ge=0, description="how far a stamp may be ahead of the clock, seconds")
+
+
+class ImageNodeParameters(NodeParameters, StampParameters):
     """What every node that listens to a camera can be told."""
 
     image_transport: Literal["raw", "compressed"] = Field(

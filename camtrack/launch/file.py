@@ -41,6 +41,7 @@ class Process:
         environment: variables besides the inherited ones.
         required: whether its end is the end of everything.
         respawn_delay: seconds after which it is started again when it ends; None: never.
+        respawn_max_retries: how often at the most; negative: without end.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Process:
     environment: Mapping[str, str] = field(default_factory=dict)
     required: bool = False
     respawn_delay: float | None = None
+    respawn_max_retries: int = -1
 
 
 def read_launch_file(path: str | Path, arguments: Mapping[str, str]) -> list[Process]:
@@ -352,6 +354,7 @@ def _process(element: ET.Element, scope: _Scope, name: str, command: Sequence[st
         environment={**scope.environment, **own},
         required=_text(element, "on_exit", scope, "") == "shutdown",
         respawn_delay=float(_text(element, "respawn_delay", scope, "0")) if respawns else None,
+        respawn_max_retries=int(_text(element, "respawn_max_retries", scope, "-1")),
     )
 
 

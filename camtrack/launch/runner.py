@@ -2,8 +2,12 @@
 
     python -m camtrack.launch.runner FILE.launch.xml [ARGUMENT:=VALUE ...]
 
-Exit code: that of the first process that failed, else 0. SIGINT, SIGTERM or the end of a required process
+Exit code: that of the first process that failed for good, else 0. SIGINT, SIGTERM or the end of a required process
 ends all of them with everything they started: SIGINT first, SIGTERM after 5 s, SIGKILL after 5 s more.
+
+A process that respawns is started again after respawn_delay, and after twice as long each further time that it has
+lived for less than a minute, at most respawn_max_retries times in all. One that says by exit code 2 that it cannot
+start, as when its model is missing, is not. Where one is given up all end: without it the others are of no use.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,13 +25,16 @@ from typing import TextIO
 from camtrack.launch.file import LaunchError, Process, declared_arguments, prefixes, read_launch_file
 
 GRACE = 5.0  # seconds between two signals of growing weight
+LONG_LIFE = 60.0  # seconds after which an end has nothing to do with the one before
+LONGEST_PAUSE = 60.0  # seconds
+CANNOT_START, NOT_FOUND = 2, 127  # exit codes that another try would not change
 
 
 class Runner:
     """Processes that live and end together.
 
     Attributes:
-        exit_code: of the first process that failed; 0 until one does.
+        exit_code: of the first process that failed for good; 0 until one does.
         ended: names and exit codes of the processes, in the order in which they ended.
     """
 
@@ -45,15 +53,24 @@ class Runner:
 
     async def _keep(self, process: Process) -> None:
         """Run a process, again and again if it respawns."""
-        while not self._stop.is_set():
-            await self._run_once(process)
-            if process.required:
-                self._stop.set()
-            if process.respawn_delay is None:
-                return
-            await self._pause(process.respawn_delay)
+        respawns, pause = 0, process.respawn_delay
+        while True:
+            started = time.monotonic()
+            code = await self._run_once(process)
+            given_up = code in (CANNOT_START, NOT_FOUND) or respawns == process.respawn_max_retries
+            if self._stop.is_set() or process.respawn_delay is None or pause is None or given_up:
+                break
+            if time.monotonic() - started > LONG_LIFE:
+                pause = process.respawn_delay
+            self._say(process.name, f"is started again in {pause:g} s")
+            await self._pause(pause)
+            respawns, pause = respawns + 1, min(2 * pause, LONGEST_PAUSE)
+        self.exit_code = self.exit_code or code
+        if process.required or process.respawn_delay is not None:
+            self._stop.set()
 
-    async def _run_once(self, process: Process) -> None:
+    async def _run_once(self, process: Process) -> int:
+        """Run a process until it ends; its exit code, 128 + N after signal N, 0 where it ended because it was told."""
         search = {"AMENT_PREFIX_PATH": ":".join(map(str, prefixes()))}
         try:
             # A session of its own: a terminal's Ctrl-C reaches the processes through us only, once.
@@ -67,9 +84,8 @@ class Runner:
             )
         except OSError as error:
             self._say(process.name, f"cannot start {process.command[0]}: {error.strerror}")
-            self.exit_code = self.exit_code or 127
-            self.ended.append((process.name, 127))
-            return
+            self.ended.append((process.name, NOT_FOUND))
+            return NOT_FOUND
         assert child.stdout is not None
         output = asyncio.create_task(self._show(process.name, child.stdout))
         ended = asyncio.create_task(child.wait())
@@ -82,16 +98,16 @@ class Runner:
         code = await ended
         _signal_group(child.pid, signal.SIGKILL)  # what it left behind
         await output
-        self._note(process.name, code, asked)
+        return self._note(process.name, code, asked)
 
-    def _note(self, name: str, code: int, asked: bool) -> None:
-        """Remember the first failure. Dying of a signal that we sent is none, being deaf to them is."""
+    def _note(self, name: str, code: int, asked: bool) -> int:
+        """Say how a process ended. Dying of a signal that we sent is no failure, being deaf to them is."""
         self.ended.append((name, code))
         if code == 0 or (asked and code in (-signal.SIGINT, -signal.SIGTERM, 130)):
             self._say(name, "ended")
-            return
+            return 0
         self._say(name, f"failed with exit code {code}")
-        self.exit_code = self.exit_code or (code if code > 0 else 128 - code)
+        return code if code > 0 else 128 - code
 
     async def _pause(self, seconds: float) -> None:
         """Wait so long, or until all is to end."""

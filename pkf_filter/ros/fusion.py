@@ -56,12 +56,6 @@ class NoCalibration(CamtrackError):
     cause = "no calibration"
 
 
-class FromTheFuture(CamtrackError):
-    """A stamp ahead of the clock."""
-
-    cause = "stamp from the future"
-
-
 @dataclass
 class _Sensor:
     """One sensor: its parameters, what is known of its camera, and when it was heard last (monotonic seconds).
@@ -180,9 +174,9 @@ class Fusion:
             with monitor.stage("convert"):
                 detections = unpack(data)
             time_ns = measurement_time(detections)
-            self._check_future(sensor, time_ns)
-            if self._node.accept(sensor.topic, time_ns, self._tracker.max_lag):
-                self._take(_Waiting(sensor, detections, time_ns, sensor.heard + self._parameters.transform_timeout))
+            parameters = self._parameters
+            if self._node.accept(sensor.topic, time_ns, parameters.future_tolerance, self._tracker.max_lag):
+                self._take(_Waiting(sensor, detections, time_ns, sensor.heard + parameters.transform_timeout))
 
     def _on_velocities(self, sensor: _Sensor, data: bytes) -> None:
         header, velocities = cdr3d.unpack_velocities(data)
@@ -190,12 +184,6 @@ class Fusion:
         if len(sensor.velocities) > MAX_VELOCITIES:
             del sensor.velocities[next(iter(sensor.velocities))]
         self._retry()
-
-    def _check_future(self, sensor: _Sensor, time_ns: int) -> None:
-        now = self._node.get_clock().now().nanoseconds
-        ahead = (time_ns - now) / NANOSECONDS
-        if now and ahead > self._parameters.future_tolerance:  # 0: simulated time that has not begun
-            raise FromTheFuture(f"'{sensor.name}' is {ahead:.3f} s ahead of the clock: are the clocks synchronised?")
 
     def _on_camera_info(self, sensor: _Sensor, message: Any) -> None:
         rectified = self._parameters.rectified

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, create_model
 
-from camtrack_core.config import P, Parameters
+from camtrack_core.config import P, Parameters, StampParameters
 from camtrack_core.errors import ConfigurationError
 from pkf_filter.space.config import SensorModel, WorldConfig
 
@@ -39,7 +39,7 @@ class SensorNames(Parameters):
     )
 
 
-class FusionParameters(SensorNames):
+class FusionParameters(SensorNames, StampParameters):
     """What the fusion node can be told besides its sensors; without sensors it tracks in the image plane."""
 
     fixed_frame: str = Field("map", description="frame of tracks in space; image tracks keep the camera's frame")
@@ -52,7 +52,6 @@ class FusionParameters(SensorNames):
         False, description="boxes_2d refer to rectified images: take the intrinsics from P of camera_info and ignore D"
     )
     transform_timeout: float = Field(0.2, ge=0, description="how long detections wait for their transform, seconds")
-    future_tolerance: float = Field(0.1, ge=0, description="how far a stamp may be ahead of the clock, seconds")
     history: float = Field(2.0, ge=0, description="of ~/trajectories before the stamp, seconds")
     horizon: float = Field(3.0, ge=0, description="of ~/trajectories after the stamp, seconds")
     trajectory_step: float = Field(0.5, ge=0.001, description="between two points of ~/trajectories, seconds")

@@ -69,6 +69,7 @@ class ImagePlane:
         self._node = node
         self._filter = Tracker(config)
         self._max_lag = config.max_lag
+        self._future_tolerance = parameters.future_tolerance
         self._published_ns = 0
         self._names: tuple[str, ...] = ()
         self._tracks = node.advertise(Detection2DArray, "~/tracks", RESULTS)
@@ -88,7 +89,7 @@ class ImagePlane:
             with monitor.stage("convert"):
                 detections = unpack(data)
             time_ns = measurement_time(detections)
-            if not self._node.accept("detections", time_ns, self._max_lag):
+            if not self._node.accept("detections", time_ns, self._future_tolerance, self._max_lag):
                 return
             tracks = self._track(detections, time_ns)
         monitor.processed += 1

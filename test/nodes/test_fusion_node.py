@@ -478,7 +478,10 @@ def test_at_a_fixed_rate_tracks_are_predicted() -> None:
 
 def test_time_going_backwards_starts_afresh(bench: Bench) -> None:
     bench.drive(range(100, 105), (150.0, 2.0))
-    found = bench.drive(range(5), (40.0, 2.0))
+    for i in (0, 1):  # these might be stragglers
+        bench.move(SECOND + i * FRAME)
+        bench.detect(SECOND + i * FRAME, (40.0, 2.0))
+    found = bench.drive(range(2, 7), (40.0, 2.0))
     assert [detection.id for detection in found.detections] == ["2"]
 
 

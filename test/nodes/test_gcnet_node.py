@@ -80,7 +80,7 @@ def test_time_going_backwards_starts_afresh() -> None:
         graph.spin_until(lambda: camera.get_subscription_count())
         resets = []
         node._tracker.reset = lambda: resets.append(True)
-        for seconds in (50, 51, 1):
+        for seconds in (50, 51, 1, 2, 3):
             camera.publish(picture(seconds * SECOND, 0))
             graph.spin_for(0.3)
         graph.spin_until(lambda: resets)

@@ -24,7 +24,7 @@ from camtrack_core.ros.messages.detections2d import (
     to_boxes,
     to_tracks,
 )
-from camtrack_core.ros.messages.stamps import Arrival, StampOrder, fill_stamp, to_nanoseconds
+from camtrack_core.ros.messages.stamps import Arrival, SharedOrder, StampOrder, fill_stamp, to_nanoseconds
 from camtrack_core.ros.tf.transforms import quaternion, to_transform
 
 NAMES = ("car", "truck", "bus")
@@ -136,16 +136,38 @@ def test_stamps_are_exact(time_ns):
         ([1.0, 1.0, 1.1, 1.1], "NEW DUPLICATE NEW DUPLICATE"),
         ([1.0, 1.2, 1.1, 1.3], "NEW NEW LATE NEW"),
         ([1.0, 1.2, 1.1, 1.1, 1.3], "NEW NEW LATE DUPLICATE NEW"),
-        ([5.0, 9.0, 5.0, 5.1], "NEW NEW JUMP_BACK NEW"),
-        # A recording of 0.2 s that starts again: its second frame shows that the first was not merely late.
-        ([1.0, 1.1, 1.2, 1.0, 1.1, 1.2], "NEW NEW NEW DUPLICATE JUMP_BACK NEW"),
+        # Stragglers from long ago are no new start, however many, while new ones come between them.
+        ([5.0, 9.0, 5.0, 9.1, 5.1, 9.2, 5.2, 9.3], "NEW NEW LATE NEW LATE NEW LATE NEW"),
+        ([5.0, 9.0, 4.0, 3.0, 2.0, 1.0], "NEW NEW LATE LATE LATE LATE"),
+        ([5.0, 9.0, 5.0, 5.1, 5.2, 5.3], "NEW NEW LATE LATE JUMP_BACK NEW"),
+        # A recording of 0.3 s that starts again, twice.
+        ([1.0, 1.1, 1.2, 1.3] * 3, "NEW NEW NEW NEW" + 2 * " DUPLICATE DUPLICATE JUMP_BACK NEW"),
         ([1.0, 1.3, 1.1, 1.2, 1.4], "NEW NEW LATE LATE NEW"),
-        ([1.0, 1.7, 1.3, 1.1], "NEW NEW LATE JUMP_BACK"),
     ],
 )
 def test_order_of_stamps(seconds, expected):
     order = StampOrder()
     arrivals = [order.judge(round(s * 1e9)) for s in seconds]
+    assert arrivals == [Arrival[name] for name in expected.split()]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "expected"),
+    [
+        ("a1.0 b1.1 a1.2 b1.3", "NEW NEW NEW NEW"),
+        # One whose clock was set back, while the other goes on.
+        ("a9.0 b9.1 a1.0 b9.2 a1.1 b9.3 a1.2 b9.4 a1.3 b9.5 a1.4", "NEW NEW LATE NEW LATE NEW LATE NEW LATE NEW LATE"),
+        # A recording of both that starts again: what a has sent after the jump is no reason to hold b back.
+        ("a9.0 b9.1 a1.0 b1.1 a1.2 b1.3 a1.4 b1.5 a1.6", "NEW NEW LATE LATE LATE LATE JUMP_BACK NEW NEW"),
+        # One that has died does not hold the other back.
+        ("a9.0 b9.1 a1.0 a1.1 a1.2 a1.3", "NEW NEW LATE LATE JUMP_BACK NEW"),
+        # Late by no more than is allowed.
+        ("a9.0 a8.9 a8.8 a8.6", "NEW NEW NEW LATE"),
+    ],
+)
+def test_order_of_sources_that_share_a_time(stamps, expected):
+    order = SharedOrder()
+    arrivals = [order.judge(stamp[0], round(float(stamp[1:]) * 1e9), max_lag=300_000_000) for stamp in stamps.split()]
     assert arrivals == [Arrival[name] for name in expected.split()]
 
 

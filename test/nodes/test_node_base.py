@@ -6,6 +6,7 @@ import signal
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from pydantic import Field
 from rclpy.duration import Duration
@@ -13,6 +14,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_helpers import PATIENCE, Diagnostics, collect, image_message, opened_graph, read_until, start_process
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
 
@@ -21,7 +23,7 @@ from camtrack_core.errors import ModelError
 from camtrack_core.monitor import Level
 from camtrack_core.ros.lifecycle.image_input import ImageInput
 from camtrack_core.ros.lifecycle.node import CamtrackNode
-from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
+from camtrack_core.ros.lifecycle.qos import CLOCK, RESULTS, SENSOR_DATA
 from camtrack_core.ros.messages.image import fill_compressed
 from camtrack_core.ros.messages.stamps import fill_stamp, to_nanoseconds
 
@@ -240,12 +242,34 @@ def test_duplicates_and_late_images_are_drops(graph):
 def test_time_going_backwards_resets_and_is_said(graph, capfd):
     node = graph.start(EchoNode)
     camera = Camera(graph, node)
-    camera.send(*(image_message(t * SECOND) for t in (8, 9, 3, 4)))
-    assert node.stamps == [8 * SECOND, 9 * SECOND, 3 * SECOND, 4 * SECOND]
-    assert node.history.count("reset") == 1
-    sentence = "time on /image went backwards to 3.000 s: starting afresh"
+    camera.send(*(image_message(t * SECOND) for t in (8, 9, 3, 4, 5, 6)))
+    assert node.stamps == [8 * SECOND, 9 * SECOND, 5 * SECOND, 6 * SECOND]
+    assert node.history.count("reset") == 1 and node.monitor.drops == {"late stamp": 2}
+    sentence = "time on /image went backwards to 5.000 s: starting afresh"
     assert sentence in capfd.readouterr().err
     camera.hears(sentence)
+
+
+def test_a_straggler_and_a_stamp_from_the_future_are_drops(graph):
+    node = graph.start(EchoNode)
+    ahead = node.get_clock().now().nanoseconds + 100 * SECOND
+    Camera(graph, node).send(*(image_message(t) for t in (8 * SECOND, SECOND, ahead, 9 * SECOND)))
+    assert node.stamps == [8 * SECOND, 9 * SECOND] and "reset" not in node.history
+    assert node.monitor.drops == {"late stamp": 1, "stamp from the future": 1}
+
+
+def test_a_clock_that_goes_backwards_resets_at_once(graph, capfd):
+    node = graph.start(EchoNode, use_sim_time=True)
+    camera = Camera(graph, node)
+    clock = camera.peer.create_publisher(Clock, "/clock", CLOCK)
+    graph.spin_until(lambda: clock.get_subscription_count())
+    for second in (8, 9, 3, 4):
+        clock.publish(Clock(clock=fill_stamp(Time(), second * SECOND)))
+        graph.spin_until(lambda t=second: node.get_clock().now().nanoseconds == t * SECOND)
+        camera.send(image_message(second * SECOND))
+    assert node.stamps == [8 * SECOND, 9 * SECOND, 3 * SECOND, 4 * SECOND]
+    assert node.history.count("reset") == 1 and not node.monitor.drops
+    assert "/clock went backwards: starting afresh" in capfd.readouterr().err
 
 
 def test_simulated_time_that_nobody_publishes_does_not_stop_the_node(graph):
@@ -505,7 +529,7 @@ def test_signals_end_the_process_cleanly(number):
 def test_a_failed_autostart_ends_the_process_with_a_sentence():
     process = start_process(NODE, "-p", "threshold:=high")
     output, _ = process.communicate(timeout=30)
-    assert process.returncode == 1 and "Traceback" not in output
+    assert process.returncode == 2 and "Traceback" not in output
     assert "cannot configure: parameter 'threshold': expected a valid number" in output and "'high'" in output
 
 

@@ -297,8 +297,9 @@ def test_time_going_backwards_starts_afresh(monkeypatch: pytest.MonkeyPatch) -> 
     with opened_graph() as graph:
         bench = Bench(graph, monkeypatch, fixed_frame="")
         bench.calibrate()
-        for index, second in enumerate((5, 6, 1)):
-            bench.show(second)
+        for index, second in enumerate((5, 6, 3)):
+            for stamp in (1, 2, 3) if second == 3 else (second,):
+                bench.show(stamp)
             graph.spin_until(lambda n=index: len(bench.heard) > n)
         assert [m.detections[0].id for m in bench.heard] == ["1", "1", "2"]
 

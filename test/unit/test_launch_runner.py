@@ -150,12 +150,12 @@ def test_environment_and_package_substitutions(launch_file, package, monkeypatch
 def test_respawn_and_on_exit(launch_file):
     path = launch_file(
         """
-        <node pkg="pack" exec="prog" respawn="true" respawn_delay="1.5"/>
+        <node pkg="pack" exec="prog" respawn="true" respawn_delay="1.5" respawn_max_retries="4"/>
         <node pkg="pack" exec="prog" on_exit="shutdown"/>"""
     )
     first, second = read_launch_file(path, {})
-    assert (first.respawn_delay, first.required) == (1.5, False)
-    assert (second.respawn_delay, second.required) == (None, True)
+    assert (first.respawn_delay, first.respawn_max_retries, first.required) == (1.5, 4, False)
+    assert (second.respawn_delay, second.respawn_max_retries, second.required) == (None, -1, True)
 
 
 @pytest.mark.parametrize(
@@ -263,6 +263,39 @@ def test_a_process_respawns_until_the_runner_is_stopped(launch_file, tmp_path):
     assert process.returncode == 0
 
 
+def test_pauses_grow_and_in_the_end_all_end(launch_file, tmp_path):
+    attributes = 'respawn="true" respawn_delay="0.1" respawn_max_retries="3"'
+    body = element("raise SystemExit(7)", tmp_path, "bad", attributes) + element(SLEEP, tmp_path, "sleeper")
+    process = run(launch_file(body))
+    output, _ = process.communicate(timeout=60)
+    pauses = [line.split()[-2] for line in output.splitlines() if "is started again in" in line]
+    assert pauses == ["0.1", "0.2", "0.4"] and output.count("failed with exit code 7") == 4
+    assert process.returncode == 7 and "[sleeper] ended" in output
+
+
+def test_what_cannot_start_is_not_tried_again(launch_file, tmp_path):
+    body = element("raise SystemExit(2)", tmp_path, "hopeless", 'respawn="true"') + element(SLEEP, tmp_path, "sleeper")
+    process = run(launch_file(body))
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2 and output.count("[hopeless]") == 1 and "[sleeper] ended" in output
+
+
+def test_a_crash_that_is_over_does_not_end_the_others_and_is_no_failure(launch_file, tmp_path):
+    """Killed once, as by a kernel that is out of memory, it is started again while the other goes on."""
+    once = (
+        "import os, pathlib, signal, time\n"
+        f"mark = pathlib.Path({str(tmp_path / 'mark')!r})\n"
+        "if not mark.exists():\n    mark.touch(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "print('up', flush=True); time.sleep(60)"
+    )
+    body = element(once, tmp_path, "victim", 'respawn="true"') + element(SLEEP, tmp_path, "sleeper")
+    process = run(launch_file(body))
+    wait_for_lines(process, "[victim] up", 1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "[sleeper] ended" in output
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_every_process_and_what_it_started(launch_file, tmp_path, number):
     family = (
@@ -315,8 +348,10 @@ def test_tracking_launch_file(package, arguments, expected):
         executable.touch()
     path = Path(__file__).parents[2] / "launch/tracking.launch.xml"
     processes = read_launch_file(path, {"image": "/front/image", "namespace": "front", **arguments})
-    assert names(processes) == expected and all(process.required for process in processes)
+    assert names(processes) == expected
     for process in processes:
+        # A recording is played and kept once; who works on it is started again after a crash.
+        assert process.required == (process.name in ("recorder", "replay")) == (process.respawn_delay is None)
         assert Path(process.environment["FASTRTPS_DEFAULT_PROFILES_FILE"]).is_file()
         assert {"__ns:=/front", "image:=/front/image"} < set(process.command)
     if "record" in arguments:
@@ -366,7 +401,7 @@ def test_several_cameras_are_one_process_without_a_namespace_of_its_own(package)
         read_launch_file(path, {})
     given = {"cameras": "front left", "image": "image_rect", "rectified": "true", "batch_timeout": "0.02"}
     (process,) = read_launch_file(path, given)
-    assert process.required and process.command[1:3] == ("front", "left")
+    assert process.respawn_max_retries == 10 and process.command[1:3] == ("front", "left")
     assert not [part for part in process.command if part.startswith("__ns:=")]
     topics = {"image:=image_rect", "camera_info:=camera_info"}
     assert topics | {"rectified:=true", "batch_timeout:=0.02"} < set(process.command)

@@ -45,6 +45,7 @@ class ImageInput:
         self._node = node
         self._on_image = on_image
         self._timeout, self._age_limit = parameters.image_timeout, parameters.age_limit
+        self._future_tolerance = parameters.future_tolerance
         kind, self._convert, suffix = _TRANSPORTS[parameters.image_transport]
         # The suffix comes after remapping, as image_transport has it: a remapped `image` takes it along.
         self._topic = node.resolve_topic_name(topic) + suffix
@@ -71,7 +72,7 @@ class ImageInput:
         self._arrived = time.monotonic()
         self._sent.take(information.get("publication_sequence_number"), self._images.get_publisher_count())
         time_ns = images.measurement_time(message)
-        if not self._node.accept(self._topic, time_ns):
+        if not self._node.accept(self._topic, time_ns, self._future_tolerance):
             return
         monitor = self._node.monitor
         self._note_age(time_ns, information)

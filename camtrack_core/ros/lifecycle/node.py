@@ -32,7 +32,7 @@ For use inside the hooks and callbacks:
     advertise(type, topic, qos)            a lifecycle publisher
     repeat(seconds, callback)              a timer on the machine's clock, silent unless the node is active
     alarm(callback)                        a timer that rings once when it is set, and costs nothing until then
-    accept(source, time_ns)                whether a stamp is usable; counts duplicates, resets on a jump back
+    accept(source, time_ns, tolerance)     whether a stamp is usable; counts duplicates, resets on a jump back
     drop(cause, sentence)                  count and report a measurement that cannot be used
     age(time_ns)                           seconds since a stamp; None where the stamps are not of the node's clock
     warn(subject, sentence or None, level) set or end a standing warning
@@ -55,7 +55,8 @@ from typing import Any, Generic
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.duration import Duration
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
@@ -68,13 +69,14 @@ from camtrack_core.errors import CamtrackError
 from camtrack_core.monitor import RISING, Level, Monitor
 from camtrack_core.ros.lifecycle.parameters import declare, read, strangers
 from camtrack_core.ros.lifecycle.qos import DIAGNOSTICS, deaf_to, unheard_by
-from camtrack_core.ros.messages.stamps import NANOSECONDS, REORDERING, Arrival, StampOrder
+from camtrack_core.ros.messages.stamps import NANOSECONDS, Arrival, SharedOrder
 from camtrack_core.stopping import STOP_SIGNALS
 
 DIAGNOSTIC_PERIOD = 1.0  # seconds
 LOST = "lost in transport"  # the cause of drops
 SUBSCRIBERS = "subscribers."  # what the diagnostics say of a topic that the node publishes
 LOG_PERIOD = 10.0  # seconds between two log lines about one cause of drops
+CANNOT_START = 2  # exit code: who started the process need not try again
 WAKE_UP = 0.5  # seconds after which a waiting node looks whether a signal came
 OLDEST = 10.0  # seconds; a stamp so far in the past, or in the future, is of another clock
 
@@ -99,7 +101,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         self._model = model
         self._phase = "unconfigured"
         self._failure: str | None = None  # why the last transition failed
-        self._orders: dict[str, StampOrder] = {}
+        self._order = SharedOrder()
         self._logged: dict[str, float] = {}
         self._heard: list[Any] = []
         self._told: list[Any] = []
@@ -109,6 +111,8 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         self.add_on_set_parameters_callback(self._refuse_late_parameters)
         # Not the ROS clock: with use_sim_time and nobody publishing /clock that one stands still.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        backwards = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
+        self._clock_jumps = self.get_clock().create_jump_callback(backwards, post_callback=self._on_clock_jump)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         self._health = self.create_timer(DIAGNOSTIC_PERIOD, self._diagnose, clock=self._steady)
 
@@ -200,26 +204,31 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         age = (self.get_clock().now().nanoseconds - time_ns) / NANOSECONDS
         return age if 0 <= age <= OLDEST else None
 
-    def accept(self, source: str, time_ns: int, max_lag: float = 0.0) -> bool:
-        """Whether a stamp of this source is new, or overtaken by at most `max_lag` seconds.
+    def accept(self, source: str, time_ns: int, future_tolerance: float, max_lag: float = 0.0) -> bool:
+        """Whether a stamp of this source is new, or overtaken by at most `max_lag` seconds, and not from the future.
 
-        A duplicate or later one is counted as a drop. One far back in time, as when a recording starts again,
-        resets the node and is accepted.
+        `future_tolerance` is by how many seconds it may be ahead of the clock. Others are counted as drops. Where a
+        recording starts again, as several stamps from long ago tell, the node is reset and goes on with the last of
+        them.
         """
-        lag_ns = round(max_lag * NANOSECONDS)
-        order = self._orders.setdefault(source, StampOrder(max(lag_ns, REORDERING)))
-        arrival = order.judge(time_ns)
+        now = self.get_clock().now().nanoseconds
+        ahead = (time_ns - now) / NANOSECONDS
+        if now and ahead > future_tolerance:  # 0: simulated time that has not begun
+            sentence = f"{source} is {ahead:.3f} s ahead of the clock: are the clocks synchronised?"
+            self.drop("stamp from the future", sentence)
+            return False
+        arrival = self._order.judge(source, time_ns, round(max_lag * NANOSECONDS))
         if arrival is Arrival.JUMP_BACK:
-            # The other sources will start again as well: that is the same jump, not another one.
-            self._orders = {source: order}
-            sentence = f"time on {source} went backwards to {time_ns / 1e9:.3f} s: starting afresh"
-            self.get_logger().warning(sentence)
-            self.monitor.event(sentence)
-            self.reset()
-        elif arrival is Arrival.DUPLICATE or (arrival is Arrival.LATE and order.newest - time_ns > lag_ns):
+            self._start_afresh(f"time on {source} went backwards to {time_ns / 1e9:.3f} s: starting afresh")
+        elif arrival is not Arrival.NEW:
             self.drop(arrival.value, f"expected a newer stamp on {source}, got {time_ns / 1e9:.3f} s")
             return False
         return True
+
+    def _start_afresh(self, sentence: str) -> None:
+        self.get_logger().warning(sentence)
+        self.monitor.event(sentence)
+        self.reset()
 
     def drop(self, cause: str, sentence: str, count: int = 1) -> None:
         """Count a measurement that cannot be used; logged now and then, shown in the diagnostics."""
@@ -312,7 +321,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         for timer in self._repeated:
             self.destroy_timer(timer)
         self._heard, self._told, self._repeated = [], [], []
-        self._orders.clear()
+        self._order.reset()
         self.monitor.warnings.clear()
         self.cleanup()
 
@@ -338,6 +347,12 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         return SetParametersResult(successful=True)
 
     # --- Callbacks and diagnostics
+
+    def _on_clock_jump(self, jump: Any) -> None:
+        """Simulated time that starts again: of what comes now nothing is late."""
+        self._order.reset()
+        if self.active:
+            self._start_afresh("/clock went backwards: starting afresh")
 
     def _guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
         """The callback, silent unless the node is active; what it raises is counted and the node stays up."""
@@ -383,7 +398,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
 def run(*make_nodes: Callable[[], CamtrackNode[Any]]) -> int:
     """Run nodes in one process until a signal or finish() of one ends them; returns the process's exit code.
 
-    0 after SIGINT, SIGTERM, SIGHUP or finish(); 1 if a node could not start by itself.
+    0 after SIGINT, SIGTERM, SIGHUP or finish(); CANNOT_START if a node could not start by itself.
     """
     # rclpy's own handlers shut the context down under a running callback, which sometimes raises or hangs.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
@@ -394,7 +409,7 @@ def run(*make_nodes: Callable[[], CamtrackNode[Any]]) -> int:
         executor.add_node(node)
     try:
         if not all([node.start() for node in nodes]):
-            return 1
+            return CANNOT_START
         for node in nodes:
             node.in_step()
         while not stop.received and all(node.exit_code is None for node in nodes):

@@ -10,8 +10,7 @@ from tf2_ros import BufferCore, TransformException
 
 from camtrack_core.geometry.camera import Pose
 from camtrack_core.ros.messages.frames import frame_name
-from camtrack_core.ros.messages.stamps import to_nanoseconds
-from camtrack_core.ros.tf.transforms import HISTORY, RESTART, TooEarly, TransformError, checked, to_pose
+from camtrack_core.ros.tf.transforms import HISTORY, Restarts, TooEarly, TransformError, checked, to_pose
 
 AUTHORITY = "camtrack"  # what tf2 calls the source of a transform in its own messages
 
@@ -24,26 +23,18 @@ class Tf2Buffer:
 
     def __init__(self) -> None:
         self._core = BufferCore(Duration(nanoseconds=HISTORY))
-        self._newest: dict[str, int] = {}  # stamps by child
+        self._restarts = Restarts()
 
     def add(self, message: Any, static: bool = False) -> None:
         """Take in a TFMessage. Raises TransformError where some of its transforms are broken, after the others."""
         transforms, broken = checked(message)
+        if not static and self._restarts.seen_in(transforms):
+            self._core.clear()  # static transforms stay
+        put = self._core.set_transform_static if static else self._core.set_transform
         for transform, _ in transforms:
-            if static:
-                self._core.set_transform_static(transform, AUTHORITY)
-            else:
-                self._forget_if_restarted(transform)
-                self._core.set_transform(transform, AUTHORITY)
+            put(transform, AUTHORITY)
         if broken:
             raise TransformError("; ".join(broken))
-
-    def _forget_if_restarted(self, transform: Any) -> None:
-        child, time_ns = transform.child_frame_id, to_nanoseconds(transform.header.stamp)
-        if time_ns < self._newest.get(child, 0) - RESTART:
-            self._core.clear()  # static transforms stay
-            self._newest.clear()
-        self._newest[child] = max(time_ns, self._newest.get(child, 0))
 
     def lookup(self, target: str, source: str, time_ns: int) -> Pose:
         """The pose of `source` in `target` at a time: maps points of source to target.

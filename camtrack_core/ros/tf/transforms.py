@@ -6,6 +6,7 @@ The buffer does what tf2 does for lookups at a stamp, on machines that have tf2_
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,11 @@ from camtrack_core.errors import CamtrackError
 from camtrack_core.geometry.boxes import Floats
 from camtrack_core.geometry.camera import Pose
 from camtrack_core.ros.messages.frames import frame_name
-from camtrack_core.ros.messages.stamps import NANOSECONDS, to_nanoseconds
+from camtrack_core.ros.messages.stamps import NANOSECONDS, Arrival, StampOrder, to_nanoseconds
 
 HISTORY = 10 * NANOSECONDS  # how long transforms are remembered
 MAX_POSES = 5000  # of one frame
-RESTART = NANOSECONDS  # a stamp so far below the newest is a recording that starts again
+REORDERING = NANOSECONDS  # a stamp further below the newest may be a recording's that starts again
 SMALL_TURN = 1e-6  # rad; below it interpolation is linear
 
 
@@ -117,6 +118,25 @@ def checked(message: Any) -> tuple[list[tuple[Any, Pose]], list[str]]:
     return usable, broken
 
 
+class Restarts:
+    """Tells where a recording of transforms starts again: see StampOrder. A straggler does not make one forget."""
+
+    def __init__(self) -> None:
+        self._orders: dict[str, StampOrder] = {}  # by child
+
+    def seen_in(self, transforms: Iterable[tuple[Any, Pose]]) -> bool:
+        """Whether these transforms show that the recording has started again."""
+        jumped = {}
+        for transform, _ in transforms:
+            child = transform.child_frame_id
+            order = self._orders.setdefault(child, StampOrder(REORDERING))
+            if order.judge(to_nanoseconds(transform.header.stamp)) is Arrival.JUMP_BACK:
+                jumped[child] = order
+        if jumped:
+            self._orders = jumped
+        return bool(jumped)
+
+
 class TransformBuffer:
     """The transforms of the last seconds, looked up at a time.
 
@@ -125,10 +145,13 @@ class TransformBuffer:
 
     def __init__(self) -> None:
         self._edges: dict[str, _Edge] = {}  # by child
+        self._restarts = Restarts()
 
     def add(self, message: Any, static: bool = False) -> None:
         """Take in a TFMessage. Raises TransformError where some of its transforms are broken, after the others."""
         transforms, broken = checked(message)
+        if not static and self._restarts.seen_in(transforms):
+            self._edges = {child: edge for child, edge in self._edges.items() if edge.static}
         for transform, pose in transforms:
             child, parent = frame_name(transform.child_frame_id), frame_name(transform.header.frame_id)
             edge = self._edges.get(child)
@@ -179,7 +202,7 @@ class _Edge:
         self._poses: list[Pose] = []
 
     def add(self, time_ns: int, pose: Pose) -> None:
-        if self.static or (self._times and time_ns < self._times[-1] - RESTART):
+        if self.static:
             self._times, self._poses = [], []
         place = bisect_left(self._times, time_ns)
         if place < len(self._times) and self._times[place] == time_ns:
