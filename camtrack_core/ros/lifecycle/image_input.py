@@ -14,7 +14,8 @@ from std_msgs.msg import Header
 from camtrack_core.config import ImageNodeParameters
 from camtrack_core.monitor import Level
 from camtrack_core.ros.lifecycle.node import LOST, CamtrackNode
-from camtrack_core.ros.lifecycle.qos import SENSOR_DATA
+from camtrack_core.ros.lifecycle.picture_watch import PictureWatch
+from camtrack_core.ros.lifecycle.qos import SENSOR_DATA, node_name
 from camtrack_core.ros.messages import image as images
 from camtrack_core.ros.messages.stamps import NANOSECONDS
 
@@ -51,6 +52,7 @@ class ImageInput:
         self._topic = node.resolve_topic_name(topic) + suffix
         self._topics = {name: node.resolve_topic_name(topic) + end for name, (_, _, end) in _TRANSPORTS.items()}
         self._arrived = self._watched = 0.0
+        self._pictures = PictureWatch()
         self._sent = _Sent()
         self._taken: dict[int, float] = {}  # by stamp: when the image was taken, monotonic seconds
         self._results = 0
@@ -79,6 +81,7 @@ class ImageInput:
         with monitor.stage("total"):
             with monitor.stage("convert"):
                 image = self._convert(message)
+            self._pictures.look(image, time_ns)
             self._on_image(image, time_ns, message.header)
 
     def _note_age(self, time_ns: int, information: dict[str, Any]) -> None:
@@ -112,6 +115,8 @@ class ImageInput:
             self._node.drop(OVERWRITTEN, f"newer images on {self._topic} came before the node had time", overwritten)
         self._judge_share(now)
         self._judge_age(now)
+        self._node.warn("pictures", self._pictures.complaint())
+        self._node.warn("cameras", self._crowd(), Level.ERROR)
 
     def _judge_share(self, now: float) -> None:
         self._counts.append((now, self._sent.total, self._results))
@@ -129,6 +134,14 @@ class ImageInput:
         age = float(np.median([age for _, age in self._ages])) if self._ages else 0.0
         sentence = f"results come {age:.2f} s after their images (half of the last {HORIZON:.0f} s)"
         self._node.warn("age", sentence if age > self._age_limit else None)
+
+    def _crowd(self) -> str | None:
+        """Whether several publish images: whose, in which order, would be left to chance."""
+        publishers = self._node.get_publishers_info_by_topic(self._topic)
+        if len(publishers) < 2:
+            return None
+        names = ", ".join(sorted(node_name(each) for each in publishers))
+        return f"expected one publisher on {self._topic}, found {len(publishers)}: {names}"
 
     def _publishers(self) -> str:
         """Who publishes images, for someone who wonders where they are."""
