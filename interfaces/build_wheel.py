@@ -20,6 +20,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -280,12 +281,24 @@ def provide_wheels(cache: Path) -> list[Path]:
     return wheels
 
 
+def check(cache: Path) -> None:
+    """Fail with a sentence if the wheels must be built and what that needs is missing."""
+    if not (cache / cache_key()).is_dir():
+        require_compiler()
+        require_headers()
+
+
 def main() -> None:
     """Print the paths of the interface wheels, one a line."""
     parser = argparse.ArgumentParser(description="Build the ROS 2 interface wheels, or find them in the cache.")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="folder of the wheels (%(default)s)")
+    parser.add_argument("--check", action="store_true", help="only say whether what a build needs is missing")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # an exception, so that nothing is left
     try:
+        if arguments.check:
+            check(arguments.cache)
+            return
         for wheel in provide_wheels(arguments.cache):
             print(wheel)
     except BuildError as error:

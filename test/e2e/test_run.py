@@ -212,6 +212,28 @@ def test_package_is_linked_where_ament_looks(clone: Path, path: Path, calls: Pat
     assert os.readlink(venv / "lib/camtrack/camtrack") == str(venv / "bin/camtrack")
 
 
+def test_what_nothing_here_loads_is_removed_and_copies_become_links(clone: Path, path: Path, calls: Path) -> None:
+    """The environment holds what its wheels bring; installing into it again leaves what the nodes need."""
+    start(clone, path, "demo")
+    site = clone / ".venv/lib/python3.12/site-packages"
+    needed = ["openvino/libs/libopenvino_intel_cpu_plugin.so", "openvino/libs/libopenvino_onnx_frontend.so.2641",
+              "numba/core/types.py", "hypothesis/tests/kept.py", "scipy/optimize/__init__.py"]  # fmt: skip
+    removed = ["openvino/libs/libopenvino_intel_gpu_plugin.so", "openvino/libs/libopenvino_jax_frontend.so.2641",
+               "numba/tests/test_dicts.py", "numpy/lib/tests/test_io.py", "scipy/io/tests/test_arff.py"]  # fmt: skip
+    copies = [clone / f".venv/lib/libfastrtps.so{end}" for end in ("", ".2", ".2.14")]
+    for file in [*(site / name for name in needed + removed), *copies, copies[0].with_name("libother.so")]:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes((b"library" if file in copies else bytes(file)) * 20_000)
+    with (clone / "setup.cfg").open("a") as file:
+        file.write("# changed\n")
+    done = start(clone, path, "demo")
+    assert done.returncode == 0, done.stderr
+    assert [name for name in needed if not (site / name).is_file()] == []
+    assert [name for name in removed if (site / name).exists()] == []
+    assert len({file.stat().st_ino for file in copies}) == 1 and copies[2].read_bytes() == b"library" * 20_000
+    assert copies[0].with_name("libother.so").stat().st_nlink == 1
+
+
 @pytest.fixture
 def ros_host(path: Path, calls: Path) -> dict[str, str]:
     """Make the machine look as if ROS 2 were installed and sourced; return its variables."""
