@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = """bash cat chmod cp cut dirname env find flock ln mkdir printf rm sed sha256sum sort tail tee uname
+TOOLS = """bash cat chmod cp cut dirname env find flock ln mkdir mktemp printf rm sed sha256sum sort tail tee uname
 xargs""".split()
 PYTHON = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
 
@@ -232,6 +232,24 @@ def test_what_nothing_here_loads_is_removed_and_copies_become_links(clone: Path,
     assert [name for name in removed if (site / name).exists()] == []
     assert len({file.stat().st_ino for file in copies}) == 1 and copies[2].read_bytes() == b"library" * 20_000
     assert copies[0].with_name("libother.so").stat().st_nlink == 1
+
+
+def test_every_installed_python_is_tried_in_a_clone(clone: Path, path: Path, calls: Path) -> None:
+    (path / "git").write_text('#!/usr/bin/env bash\ncp -r "$3" "$4"\n')  # git clone --quiet FROM TO
+    (path / "git").chmod(0o755)
+    (path / "python3").rename(path / "python3.12")
+    temporary = clone.parent / "temporary"
+    temporary.mkdir()
+    done = start(clone, path, "test", "--pythons", TMPDIR=str(temporary))
+    assert done.returncode == 0, done.stderr
+    assert "Python 3.11: not installed, not tried" in done.stderr
+    assert "Python 3.12: the demo and the fast tests pass" in done.stderr
+    made, *_, last = calls.read_text().splitlines()
+    assert made.startswith(f"-m venv {temporary}") and last.endswith("/camtrack[fast]")
+    assert not (clone / ".venv").exists() and not [*temporary.iterdir()]
+
+    failed = start(clone, path, "test", "--pythons", TMPDIR=str(temporary), PIP_STATUS="1")
+    assert failed.returncode == 1 and "Python 3.12: failed" in failed.stderr
 
 
 @pytest.fixture
