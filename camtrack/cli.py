@@ -39,6 +39,7 @@ def common(
 
 SOURCE = "video, VIDEO:LABELS, folder of images, bag, data set (ROOT?sequence=NAME) or drive:SEED"
 Source = Annotated[str, typer.Argument(help=SOURCE, show_default=False)]
+Verbose = Annotated[bool, typer.Option("--verbose", help="all that the nodes say, not a line each; wants 150 columns")]
 
 
 @app.command()
@@ -56,6 +57,7 @@ def demo(
     model_3d: Annotated[Path | None, typer.Option(help="exported Time3D; without: the demo weights")] = None,
     device: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, cuda or tensorrt")] = "auto",
     view: Annotated[bool, typer.Option("--view", help="open a window that shows the tracks")] = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Replay camera frames through the ROS 2 nodes and write an annotated video.
@@ -64,7 +66,7 @@ def demo(
     """
     from camtrack.demo.run import Demo, run_demo
 
-    settings = Demo(input, out, seed, seconds, rate, model, model_3d, device, view)
+    settings = Demo(input, out, seed, seconds, rate, model, model_3d, device, view, verbose)
     outcome = run_demo(settings, make_console(stderr=as_json))
     if as_json:
         print_json(asdict(outcome))
@@ -91,17 +93,17 @@ def launch(
 
 
 @app.command()
-def top(as_json: AsJson = False) -> None:
-    """Show what every running node reports: rates, tracks, latencies, drops. Ctrl-C ends it.
+def top(verbose: Verbose = False, as_json: AsJson = False) -> None:
+    """Show what every running node reports: its level, rate, age of images, time of its network, drops. Ctrl-C ends it.
 
     Example: camtrack top
     """
-    from camtrack.live import show, snapshot
+    from camtrack.live import DiagnosticsTable, show, snapshot
 
     if as_json:
         print_json(snapshot())
     else:
-        show(make_console())
+        show(make_console(), DiagnosticsTable.details if verbose else DiagnosticsTable.summary)
 
 
 @app.command()

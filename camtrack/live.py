@@ -1,9 +1,9 @@
-"""The live table: the latest diagnostics of every node of a running system."""
+"""The live table: the latest diagnostics of every node of a running system, a line a node or all that they say."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,13 +16,14 @@ from camtrack_core.monitor import Level
 
 STAGES = ("age", "convert", "resize", "inference", "inference and track", "track", "predict", "associate", "update",
           "publish", "write", "total", "end to end")  # fmt: skip
+GRAPH = ("inference", "inference and track", "track")  # the first of these stages that a node has runs its network
 STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.ERROR: "red", Level.STALE: "dim"}
 SNAPSHOT = 3.0  # seconds in which every node reports at least twice
 FOREVER = float("inf")
 
 
 class DiagnosticsTable:
-    """The latest diagnostics of each node, as a table.
+    """The latest diagnostics of each node, as tables.
 
     Attributes:
         latest: level, message and values of each node, by its full name.
@@ -36,7 +37,25 @@ class DiagnosticsTable:
             values = {value.key: value.value for value in status.values}
             self.latest[status.name] = (Level(status.level[0]), status.message, values)
 
-    def table(self) -> Table:
+    def summary(self) -> Table:
+        """A line a node, at most 60 columns wide."""
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        table.add_column("node", no_wrap=True, overflow="ellipsis", max_width=22)
+        table.add_column("level", no_wrap=True)
+        for name in ("rate Hz", "age ms", "graph ms", "drops"):
+            table.add_column(name, justify="right", no_wrap=True)
+        names = short_names(list(self.latest))
+        for name, (level, _, values) in sorted(self.latest.items()):
+            graph = next((stage for stage in GRAPH if f"latency.{stage}.p50_ms" in values), "")
+            drops = sum(int(count) for key, count in values.items() if key.startswith("drops."))
+            table.add_row(
+                names[name], Text(level.name, STYLES[level]), values.get("rate_hz", ""), _median(values, "age"),
+                _median(values, graph), str(drops),
+            )  # fmt: skip
+        return table
+
+    def details(self) -> Table:
+        """All that the nodes say, for a wide window."""
         table = Table("node", "rate (Hz)", "frames", "tracks", "latency p50 / p99 (ms)", "remarks")
         names = short_names(list(self.latest))
         for name, (level, message, values) in sorted(self.latest.items()):
@@ -50,6 +69,11 @@ class DiagnosticsTable:
             row = (values.get("rate_hz", ""), values.get("processed", ""), values.get("tracks", ""))
             table.add_row(Text(names[name], STYLES[level]), *row, "\n".join(latencies), Text(remarks))
         return table
+
+
+def _median(values: dict[str, str], stage: str) -> str:
+    text = values.get(f"latency.{stage}.p50_ms", "")
+    return f"{float(text):.0f}" if text else ""
 
 
 def short_names(names: list[str]) -> dict[str, str]:
@@ -98,14 +122,14 @@ def listening(name: str) -> Iterator[Listener]:
         rclpy.try_shutdown()
 
 
-def show(console: Console, seconds: float = FOREVER) -> None:
-    """The table of all nodes on the console until Ctrl-C, or for so long."""
+def show(console: Console, draw: Callable[[DiagnosticsTable], Table], seconds: float = FOREVER) -> None:
+    """A table of all nodes on the console until Ctrl-C, or for so long."""
     end = time.monotonic() + seconds
     try:
         with listening("camtrack_top") as heard, Live(console=console, refresh_per_second=4) as live:
             while time.monotonic() < end:
                 heard.wait(0.25)
-                live.update(heard.table() if heard.latest else Text("no diagnostics of any node so far"))
+                live.update(draw(heard) if heard.latest else Text("no diagnostics of any node so far"))
     except KeyboardInterrupt:
         pass
 

@@ -52,6 +52,7 @@ class Demo:
     model_3d: Path | None
     device: str
     view: bool
+    verbose: bool
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _run_nodes(demo: Demo, source: str, in_space: bool, window: Window | None, c
                     _show_images(monitor.node, image, window)
                 while process.poll() is None and not caught:
                     monitor.wait(0.25)
-                    live.update(monitor.table())
+                    live.update(monitor.details() if demo.verbose else monitor.summary())
         except KeyboardInterrupt:
             pass  # `caught` tells of it
         finally:

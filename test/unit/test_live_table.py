@@ -21,11 +21,32 @@ def test_the_table_shows_the_latest_of_each_node() -> None:
     table.take(status("/front/gcnet_tracker", Level.WARN, "dropped 2", state="active", processed="24", drops__late="2"))
     table.take(status("/rear/gcnet_tracker", Level.STALE, "no image on /rear/image for 3 s [x/]", state="active"))
     console = Console(width=160, record=True)
-    console.print(table.table())
+    console.print(table.details())
     text = console.export_text()
     assert "front/gcnet_tracker" in text and "24" in text and "late: 2" in text
     assert "no image on /rear/image for 3 s [x/]" in text  # a node's words are no markup
     assert table.latest["/rear/gcnet_tracker"][0] is Level.STALE
+
+
+def test_the_summary_is_a_line_a_node_in_sixty_columns() -> None:
+    table = DiagnosticsTable()
+    stages = {"latency__age__p50_ms": "12.34", "latency__inference__p50_ms": "31.60", "latency__resize__p50_ms": "0.9"}
+    drops = {"drops__late stamp": "2", "drops__overwritten unseen": "1200"}
+    table.take(status("/front/gcnet_tracker", Level.WARN, "dropped 2 " * 9, rate_hz="19.9", **stages, **drops))
+    table.take(status("/a_long_namespace/of_a_camera/time3d_tracker", Level.STALE, "", latency__track__p50_ms="1560.2"))
+    table.take(status("/pkf_filter", Level.ERROR, "", rate_hz="10.0"))
+    console = Console(width=60, record=True, no_color=True)
+    console.print(table.summary())
+    header, *lines = console.export_text().splitlines()
+    assert header.split() == ["node", "level", "rate", "Hz", "age", "ms", "graph", "ms", "drops"]
+    assert [line.split() for line in lines] == [
+        ["a_long_namespace/of_a…", "STALE", "1560", "0"],
+        ["front/gcnet_tracker", "WARN", "19.9", "12", "32", "1202"],
+        ["pkf_filter", "ERROR", "10.0", "0"],
+    ]
+    wide = Console(width=200, record=True)
+    wide.print(table.summary())
+    assert max(len(line.rstrip()) for line in wide.export_text().splitlines()) <= 60
 
 
 def test_names_lose_the_namespace_that_all_share() -> None:
