@@ -301,7 +301,10 @@ def _is_unlabelled(path: Path, spec: str) -> bool:
 
 
 def _split(text: str, spec: str) -> tuple[str, Options]:
-    before, _, query = text.partition("?")
+    """What stands before the last question mark, and the options behind it, which hold none: there it is %3F."""
+    before, separator, query = text.rpartition("?")
+    if not separator:
+        return text, {}
     try:
         return before, dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     except ValueError as error:

@@ -306,3 +306,20 @@ def test_a_definition_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     words = r"odd, /tracks: its file defines vision_msgs/msg/Detection2D in another way than ROS Jazzy does"
     with pytest.raises(DataError, match=words):
         write_results(tmp_path / "odd", str(tmp_path / "trip"), tmp_path / "out")
+
+
+@pytest.mark.parametrize("profile", ["", "ros2"])
+@pytest.mark.parametrize("encoding", ["protobuf", "json"])
+def test_messages_that_are_not_of_ros_are_named(tmp_path: Path, encoding: str, profile: str) -> None:
+    word = lambda text: len(text).to_bytes(4, "little") + text.encode()  # noqa: E731
+    record = lambda code, content: bytes([code]) + len(content).to_bytes(8, "little") + content  # noqa: E731
+    schema = record(3, b"\x01\x00" + word("foxglove.CompressedImage") + word(encoding) + word("abcd"))
+    channel = record(4, b"\x07\x00\x01\x00" + word("/image") + word(encoding) + word(""))
+    message = record(5, b"\x07\x00" + bytes(4) + 2 * (5).to_bytes(8, "little") + b"\x08\x01")
+    magic = b"\x89MCAP0\r\n"
+    end = record(15, bytes(4)) + record(2, bytes(20)) + magic
+    (tmp_path / "other.mcap").write_bytes(
+        magic + record(1, word(profile) + word("x")) + schema + channel + message + end
+    )
+    with pytest.raises(DataError, match=rf"other\.mcap: expected messages of ROS 2 \(cdr\), got {encoding}"):
+        open_source(str(tmp_path / "other.mcap"))

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from camtrack.bags.write import BagOptions, write_bag
 from camtrack.cli import app
+from camtrack_core.datasets.sources import list_sources, open_source
 from camtrack_core.errors import DataError
 
 
@@ -95,6 +96,21 @@ def test_names_of_users_are_printed_as_they_are(name: str, tmp_path: Path) -> No
     Path(broken).write_bytes(b"no image")
     done = run("track", tmp_path / "broken", "--method", "gcnet", "--device", "onnxruntime", "--out", tmp_path / "o2")
     assert done.exit_code == 2 and f"{name}.jpg: expected a JPEG or PNG image" in done.output
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_data_set_may_lie_below_any_name(name: str, tmp_path: Path) -> None:
+    for sequence in (f"a {name}", "b"):
+        folder = tmp_path / name / sequence
+        (folder / "gt").mkdir(parents=True)
+        (folder / "gt/gt.txt").write_text("1,1,10,10,20,30,1,1,1\n")
+    sources = list_sources(str(tmp_path / name))
+    assert [open_source(source).name for source in sources] == [f"a {name}", "b"]
+    (tmp_path / "out").mkdir()
+    for sequence in (f"a {name}", "b"):
+        (tmp_path / "out" / f"{sequence}.txt").write_text("1,1,10,10,20,30,1,-1,-1,-1\n")
+    done = run("evaluate", tmp_path / "out", "--truth", tmp_path / name)
+    assert done.exit_code == 0 and f"a {name}" in done.output, done.output
 
 
 def test_a_video_whose_name_holds_brackets_reads_the_same_from_a_bag(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from camtrack_core.datasets.frames import Attempted, Frame, Labels, attempt
 from camtrack_core.datasets.rosbag import types
-from camtrack_core.datasets.rosbag.files import definition, is_storage, open_files
+from camtrack_core.datasets.rosbag.files import definition, is_storage, open_files, other_encodings
 from camtrack_core.datasets.rosbag.tf import TransformTree
 from camtrack_core.encoded import Image
 from camtrack_core.errors import ConfigurationError, DataError, ImageError
@@ -282,6 +282,9 @@ def _open(path: Path) -> Any:
     except EOFError as error:
         raise DataError(f"bag {path} cannot be read: {error}") from error
     except Exception as error:  # the reader raises whatever the broken bytes make of it
+        others = other_encodings(path)
+        if others:
+            raise DataError(f"bag {path}: expected messages of ROS 2 (cdr), got {others}") from error
         raise DataError(f"bag {path} cannot be read: it is damaged, or no bag") from error
 
 

@@ -100,6 +100,21 @@ def is_cut_off(path: Path) -> bool:
         return begin == MAGIC and file.read() != MAGIC
 
 
+def encodings(path: Path) -> set[str]:
+    """How an mcap says that its messages are written: cdr in ROS 2, elsewhere protobuf, json and others."""
+    found: set[str] = set()
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            return found
+        for opcode, content in _whole_records(file):
+            records = _whole_records(BytesIO(_unpacked(content))) if opcode == CHUNK else [(opcode, content)]
+            for inner, part in records:
+                if inner == CHANNEL:
+                    _, place = _text(part, 4)
+                    found.add(_text(part, place)[0])
+    return found
+
+
 class _Records:
     """The messages of records; schemas and channels hold for all records after them."""
 

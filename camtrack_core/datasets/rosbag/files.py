@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from camtrack_core.datasets.rosbag.cut import Connection, CutOffMcap, is_cut_off
+from camtrack_core.datasets.rosbag.cut import Connection, CutOffMcap, encodings, is_cut_off
 from camtrack_core.datasets.video import natural_key
 from camtrack_core.errors import DataError
 
@@ -60,6 +61,16 @@ def open_files(path: Path) -> Any:
     if not files:
         raise DataError(f"bag {path}: expected {' or '.join(SUFFIXES)} files, found none")
     return FilesInARow(files)
+
+
+def other_encodings(path: Path) -> str:
+    """How the messages of a bag's mcap files are written, where it is not as ROS 2 does; empty where it is."""
+    found: set[str] = set()
+    for file in path.iterdir() if path.is_dir() else [path]:
+        if file.suffix == ".mcap":
+            with suppress(Exception):  # of broken files: what can be told is told
+                found |= encodings(file)
+    return ", ".join(sorted(found - {"cdr"}))
 
 
 def _is_described(metadata: Path) -> bool:
