@@ -137,7 +137,7 @@ def policy(
 
     Example: camtrack policy policy.xml
     """
-    from camtrack.policy import write_policy
+    from camtrack.nodes.policy import write_policy
 
     rights = write_policy(out, seconds)
     nodes = [f"{node.namespace.rstrip('/')}/{node.name}" for node in rights]

@@ -9,9 +9,9 @@ import pytest
 from data_helpers import write_images
 from ros_helpers import opened_graph
 
+from camtrack.nodes.policy import policy, rights_of, write_policy
 from camtrack.nodes.recorder import RecorderNode
 from camtrack.nodes.replay import ReplayNode
-from camtrack.policy import policy, rights_of, write_policy
 from camtrack_core.errors import DataError
 
 
