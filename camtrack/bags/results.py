@@ -94,6 +94,8 @@ def write_results(bag: Path, source: str, out: Path, topic: str = "") -> Written
         raise DataError(f"{topic} of {bag} has no result for a frame of {source}: it begins at {first}")
     submission = spatial and isinstance(sequence, NuScenesSequence)
     file = named(out, f"{sequence.name}{'.json' if submission else '.txt'}")
+    if file.exists():
+        raise DataError(f"{file} is there already; expected a folder without it")
     messages = [found.get(time_ns) for time_ns in stamps]
     numbers = IdNumbers()
     try:

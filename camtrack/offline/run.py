@@ -49,6 +49,8 @@ def track_sources(
     single = out.suffix in (".txt", ".json")
     if single and len(sources) > 1:
         raise DataError(f"{len(sources)} sequences need a folder for their tracks, got the file {out}")
+    if single and out.exists():
+        raise DataError(f"{out} is there already; expected the name of a file to be made")
     settings = run.settings()
     folder = out.parent if single else out
     try:

@@ -54,6 +54,8 @@ def test_the_trackers_fed_the_same_frames_agree(data_root: Path, tmp_path: Path,
     assert (result.name, result.frames, result.error) == ("MVI_20011", 9, "")
     assert sum(map(len, expected)) > 20
     equal(read_mot(tmp_path / "tracks.txt", 9), expected, 2e-3)  # the text's digits, width and height added
+    with pytest.raises(DataError, match=r"tracks\.txt is there already"):
+        track_sources([source], tmp_path / "tracks.txt", run, 1, silent)
 
 
 def test_every_sequence_begins_anew(data_root: Path) -> None:
