@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,9 +49,10 @@ class GCNetModel:
     """
 
     def __init__(
-        self, path: Path = DEMO_MODEL, device: Device = "auto", threads: int = 0, precision: Precision = "auto"
-    ) -> None:
-        self.session: Session = open_session(path, device, threads, precision, RESIDENT)
+        self, path: Path = DEMO_MODEL, device: Device = "auto", threads: int = 0, precision: Precision = "auto",
+        device_id: int = 0, opened: Callable[..., Session] = open_session,
+    ) -> None:  # fmt: skip
+        self.session: Session = opened(path, device, threads, precision, device_id, RESIDENT)
         metadata = self.session.metadata
         if metadata.get("camtrack_model") != "gcnet":
             raise ModelError(f"{path}: expected a graph exported by gcnet_tracker, got {dict(metadata) or 'another'}")

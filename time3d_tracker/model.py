@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,11 @@ class Time3DModel:
     Raises ModelError for a file that is missing or no exported Time3D.
     """
 
-    def __init__(self, path: Path, device: Device = "auto", threads: int = 0, precision: Precision = "auto") -> None:
-        self.session: Session = open_session(path, device, threads, precision, RESIDENT)
+    def __init__(
+        self, path: Path, device: Device = "auto", threads: int = 0, precision: Precision = "auto", device_id: int = 0,
+        opened: Callable[..., Session] = open_session,
+    ) -> None:  # fmt: skip
+        self.session: Session = opened(path, device, threads, precision, device_id, RESIDENT)
         metadata = self.session.metadata
         if metadata.get("camtrack_model") != "time3d":
             raise ModelError(f"{path}: expected a graph exported by time3d_tracker, got {dict(metadata) or 'another'}")

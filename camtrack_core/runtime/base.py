@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from camtrack_core.errors import ModelError
 
-Device = Literal["auto", "openvino", "onnxruntime", "cuda", "tensorrt"]
-Precision = Literal["auto", "f32", "bf16"]
+Device = Literal["auto", "tensorrt", "cuda", "onnxruntime_tensorrt", "openvino", "onnxruntime"]
+AUTO: tuple[Device, ...] = ("tensorrt", "cuda", "openvino", "onnxruntime")
+Precision = Literal["auto", "f32", "bf16", "f16"]
 
 
 class Stored(Protocol):
@@ -42,6 +43,7 @@ class Session(Protocol):
 
     Attributes:
         engine: what runs it, for diagnostics.
+        notice: what a user should know of it now, a sentence, or None.
         metadata: the graph's string metadata.
         input_shapes: by input name; -1 for the number of frames where the graph takes any.
         output_names: in the graph's order.
@@ -49,6 +51,9 @@ class Session(Protocol):
 
     @property
     def engine(self) -> str: ...
+
+    @property
+    def notice(self) -> str | None: ...
 
     @property
     def metadata(self) -> Mapping[str, str]: ...

@@ -15,6 +15,8 @@ from camtrack_core.runtime.base import Input, Precision, joined
 class OpenVinoSession:
     """OpenVINO on the CPU: bfloat16 where the processor computes in it unless f32 is asked for, float32 elsewhere."""
 
+    notice = None
+
     def __init__(self, path: Path, threads: int, precision: Precision) -> None:
         import openvino
 
