@@ -64,8 +64,33 @@ def in_precision(graph: Graph, precision: Precision) -> bytes:
     """The graph, serialised, with its convolutions in the type that `computed_in` names."""
     stated = graph.metadata.get("precision", "float32")
     same = computed_in(graph, precision) == stated
-    model = graph.model if same else to_half(graph.model)
-    return bytes(model.SerializeToString())
+    model = cast_first(graph.model)
+    return bytes((model if same else to_half(model)).SerializeToString())
+
+
+def cast_first(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with its image made to float before it is transposed: TensorRT transposes no bytes."""
+    from onnx import ModelProto, TensorProto
+
+    changed = ModelProto()
+    changed.CopyFrom(model)
+    graph = changed.graph
+    images = {value.name for value in graph.input if value.type.tensor_type.elem_type == TensorProto.UINT8}
+    for turn in graph.node:
+        if turn.op_type != "Transpose" or turn.input[0] not in images:
+            continue
+        users = [node for node in graph.node if turn.output[0] in node.input]
+        if len(users) == 1 and users[0].op_type == "Cast":  # the two change their work, not their names
+            turn_copy, cast = type(turn).FromString(turn.SerializeToString()), users[0]
+            for node, other in ((turn, cast), (cast, turn_copy)):
+                node.op_type = other.op_type
+                attributes = [type(a).FromString(a.SerializeToString()) for a in other.attribute]
+                del node.attribute[:]
+                node.attribute.extend(attributes)
+            kept = [value for value in graph.value_info if value.name != turn.output[0]]
+            del graph.value_info[:]
+            graph.value_info.extend(kept)
+    return changed
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ indices, which are float32 on purpose, to ten bits.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Collection
 from hashlib import sha256
 from pathlib import Path
@@ -158,17 +159,21 @@ def _library() -> ModuleType:
 
 
 def _logger() -> Any:
-    """A logger for TensorRT that hands warnings and errors on and remembers the last error."""
+    """A logger for TensorRT that hands warnings and errors on and remembers the last errors."""
     library = _library()
 
     class Logger(library.ILogger):  # type: ignore[name-defined]
         def __init__(self) -> None:
-            library.ILogger.__init__(self)
-            self.last = "no reason"
+            library.ILogger.__init__(self)  # as TensorRT demands
+            self.errors: deque[str] = deque(maxlen=2)
+
+        @property
+        def last(self) -> str:
+            return "; ".join(self.errors) or "no reason"
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (library.ILogger.INTERNAL_ERROR, library.ILogger.ERROR):
-                self.last = message
+                self.errors.append(message)
                 log.error("TensorRT: %s", message)
             elif severity == library.ILogger.WARNING:
                 log.debug("TensorRT: %s", message)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from gpu_helpers import FakeContext, FakeCuda, FakeTensorRt, install
 from hypothesis import given
@@ -28,8 +29,6 @@ from time3d_tracker.level import camera_height
 from time3d_tracker.model import DEMO_MODEL as TIME3D
 from time3d_tracker.model import Time3DModel
 from time3d_tracker.tracker import Tracker as SpaceTracker
-
-onnx = pytest.importorskip("onnx")
 
 
 @pytest.fixture
