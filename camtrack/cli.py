@@ -13,12 +13,14 @@ import typer
 
 from camtrack_core.commands import AsJson, complain, conclude, make_console, print_json
 from camtrack_core.errors import CamtrackError
+from camtrack_core.runtime.commands import app as engine
 from camtrack_core.stopping import unwind_on_signals
 from gcnet_tracker.cli import app as gcnet
 from pkf_filter.calibration.cli import app as pkf
 from time3d_tracker.cli import app as time3d
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Camera-only detection and tracking.")
+app.add_typer(engine, name="engine")
 app.add_typer(gcnet, name="gcnet")
 app.add_typer(time3d, name="time3d")
 app.add_typer(pkf, name="pkf")
@@ -39,6 +41,9 @@ def common(
 
 SOURCE = "video, VIDEO:LABELS, folder of images, bag, data set (ROOT?sequence=NAME) or drive:SEED"
 Source = Annotated[str, typer.Argument(help=SOURCE, show_default=False)]
+Device = Annotated[str, typer.Option(help="what runs the model: auto, tensorrt, cuda, openvino or onnxruntime")]
+DeviceId = Annotated[int, typer.Option(min=0, help="number of the GPU that runs the model")]
+Precision = Annotated[str, typer.Option(help="what the model is computed in: auto, f32, bf16 or f16")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="all that the nodes say, not a line each; wants 150 columns")]
 
 
@@ -55,7 +60,9 @@ def demo(
     rate: Annotated[float, typer.Option(min=0, help="factor on the recorded speed; 0: as fast as results come")] = 0.0,
     model: Annotated[Path | None, typer.Option(help="exported GCNet; without: the demo weights")] = None,
     model_3d: Annotated[Path | None, typer.Option(help="exported Time3D; without: the demo weights")] = None,
-    device: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, cuda or tensorrt")] = "auto",
+    device: Device = "auto",
+    device_id: DeviceId = 0,
+    precision: Precision = "auto",
     view: Annotated[bool, typer.Option("--view", help="open a window that shows the tracks")] = False,
     verbose: Verbose = False,
     as_json: AsJson = False,
@@ -66,7 +73,7 @@ def demo(
     """
     from camtrack.demo.run import Demo, run_demo
 
-    settings = Demo(input, out, seed, seconds, rate, model, model_3d, device, view, verbose)
+    settings = Demo(input, out, seed, seconds, rate, model, model_3d, device, device_id, precision, view, verbose)
     outcome = run_demo(settings, make_console(stderr=as_json))
     if as_json:
         print_json(asdict(outcome))
@@ -248,7 +255,9 @@ def track(
         ),
     ] = "stack",
     model: Annotated[Path | None, typer.Option(help="exported GCNet or Time3D; without: the demo weights")] = None,
-    device: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, cuda or tensorrt")] = "auto",
+    device: Device = "auto",
+    device_id: DeviceId = 0,
+    precision: Precision = "auto",
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="leave out frames that cannot be read, and count them")
     ] = False,
@@ -266,7 +275,7 @@ def track(
     """
     from camtrack.offline.command import make_run, run_track
 
-    run = make_run(method, model, device, skip_broken)
+    run = make_run(method, model, device, device_id, precision, skip_broken)
     raise typer.Exit(run_track(source, out, run, jobs, ray, as_json))
 
 

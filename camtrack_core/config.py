@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from camtrack_core.errors import ConfigurationError
-from camtrack_core.runtime.base import Device, Precision
+from camtrack_core.runtime.base import AUTO, Device, Precision
 
 
 class Parameters(BaseModel):
@@ -53,10 +53,13 @@ class InferenceParameters(Parameters):
     """What every node with a network can be told of what runs it."""
 
     device: Device = Field(
-        "auto", description="what runs the model; auto: OpenVINO where installed, else ONNX Runtime on the CPU"
+        "auto", description=f"what runs the model; auto: the first of {', '.join(AUTO)} that this machine has"
     )
+    device_id: int = Field(0, ge=0, description="number of the GPU that runs the model")
     precision: Precision = Field(
-        "auto", description="f32: float32; bf16, auto: bfloat16 where OpenVINO runs on a processor that computes in it"
+        "auto",
+        description="f32: float32; f16: float16 convolutions on a GPU; bf16: OpenVINO's bfloat16 on a processor that "
+        "computes in it; auto: f16 or bf16, whichever there is",
     )
     threads: int = Field(0, ge=0, description="CPU threads of the model; 0 leaves it to the engine")
 

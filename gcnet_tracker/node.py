@@ -18,6 +18,7 @@ from camtrack_core.ros.lifecycle.node import CamtrackNode, run
 from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
 from camtrack_core.ros.messages import detections2d as messages
 from camtrack_core.ros.messages import image as images
+from camtrack_core.runtime import open_serving_session
 from gcnet_tracker.config import TrackerConfig
 from gcnet_tracker.tracker import DEMO_MODEL, GCNetModel, Tracker
 
@@ -36,11 +37,15 @@ class GCNetNode(CamtrackNode[GCNetParameters]):
 
     def configure(self, parameters: GCNetParameters) -> None:
         path = Path(parameters.model) if parameters.model else DEMO_MODEL
-        model = GCNetModel(path, parameters.device, parameters.threads, parameters.precision)
+        model = GCNetModel(
+            path, parameters.device, parameters.threads, parameters.precision, parameters.device_id,
+            open_serving_session,
+        )  # fmt: skip
         values = {name: getattr(parameters, name) for name in TrackerConfig.model_fields}
         self._tracker = Tracker(model, TrackerConfig(**values))
         self._names = model.class_names
-        self.monitor.facts |= {"model": path.name, "engine": model.session.engine}
+        self.monitor.facts["model"] = path.name
+        self.show_engine(model.session)
         self._tracks = self.advertise(Detection2DArray, "~/tracks", RESULTS)
         self._drawn = self.advertise(Image, "~/image", SENSOR_DATA)
         self._tracker.step(np.zeros((model.height, model.width, 3), np.uint8))  # the first run is slow: not on a frame

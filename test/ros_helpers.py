@@ -162,7 +162,7 @@ class OneCar:
     height, width, slots, channels = 96, 160, 2, 4
 
     def __init__(self, cameras: int = 1) -> None:
-        self.session = SimpleNamespace(engine="none")
+        self.session = SimpleNamespace(engine="none", notice=None)
         self.cameras = cameras
         self.heights: list[float] = []
         self.projections: list[np.ndarray] = []

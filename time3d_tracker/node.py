@@ -33,7 +33,7 @@ from camtrack_core.ros.messages.camera_info import distortion, is_rectified, oth
 from camtrack_core.ros.messages.frames import frame_name
 from camtrack_core.ros.tf.transform_listener import TransformListener
 from camtrack_core.ros.tf.transforms import TooEarly, TransformError
-from camtrack_core.runtime import Device, Precision
+from camtrack_core.runtime import Device, Precision, open_serving_session
 from time3d_tracker.batch import Batch
 from time3d_tracker.config import TrackerConfig
 from time3d_tracker.level import height_over_ground
@@ -90,8 +90,9 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
     def configure(self, parameters: Time3DParameters) -> None:
         path = Path(parameters.model) if parameters.model else DEMO_MODEL
         self._batch = shared_batch(
-            path, parameters.device, parameters.threads, parameters.precision, parameters.batch_timeout
-        )
+            path, parameters.device, parameters.threads, parameters.precision, parameters.device_id,
+            parameters.batch_timeout,
+        )  # fmt: skip
         model = self._batch.model
         values = {name: getattr(parameters, name) for name in TrackerConfig.model_fields}
         self._tracker = Tracker(model, TrackerConfig(**values))
@@ -100,7 +101,8 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
         self._waiting: deque[_Waiting] = deque()
         self._most_waiting = MOST_OVERDUE + math.ceil(parameters.transform_timeout * FASTEST)
         self._busy_until = 0.0  # monotonic seconds
-        self.monitor.facts |= {"model": path.name, "engine": model.session.engine}
+        self.monitor.facts["model"] = path.name
+        self.show_engine(model.session)
         self._tracks = self.advertise(Detection3DArray, "~/tracks", RESULTS)
         self._velocities = self.advertise(MultiDOFJointTrajectory, "~/velocities", RESULTS)
         self._drawn = self.advertise(Image, "~/image", SENSOR_DATA)
@@ -238,15 +240,17 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
 
 
 @cache
-def shared_model(path: Path, device: Device, threads: int, precision: Precision) -> Time3DModel:
+def shared_model(path: Path, device: Device, threads: int, precision: Precision, device_id: int) -> Time3DModel:
     """One session for all nodes of a process. They run one after the other, so that they can share its input, too."""
-    return Time3DModel(path, device, threads, precision)
+    return Time3DModel(path, device, threads, precision, device_id, open_serving_session)
 
 
 @cache
-def shared_batch(path: Path, device: Device, threads: int, precision: Precision, patience: float) -> Batch:
+def shared_batch(
+    path: Path, device: Device, threads: int, precision: Precision, device_id: int, patience: float
+) -> Batch:
     """One batch for all nodes of a process that use the same session."""
-    return Batch(shared_model(path, device, threads, precision), patience)
+    return Batch(shared_model(path, device, threads, precision, device_id), patience)
 
 
 def main() -> int:

@@ -51,6 +51,8 @@ class Demo:
     model: Path | None
     model_3d: Path | None
     device: str
+    device_id: int
+    precision: str
     view: bool
     verbose: bool
 
@@ -133,7 +135,8 @@ def _run_nodes(demo: Demo, source: str, in_space: bool, window: Window | None, c
     file, image = ("fusion.launch.xml", "recorder") if in_space else ("tracking.launch.xml", "gcnet_tracker")
     models = {"model_2d": demo.model, "model_3d": demo.model_3d} if in_space else {"model": demo.model}
     arguments = {
-        "source": source, "record": demo.out, "rate": demo.rate, "device": demo.device, "namespace": NAMESPACE,
+        "source": source, "record": demo.out, "rate": demo.rate, "device": demo.device,
+        "device_id": demo.device_id, "precision": demo.precision, "namespace": NAMESPACE,
         **{name: path.resolve() if path else "" for name, path in models.items()},
     }  # fmt: skip
     launcher = ["ros2", "launch"] if shutil.which("ros2") else [sys.executable, "-m", "camtrack.launch.runner"]

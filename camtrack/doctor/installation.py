@@ -55,13 +55,13 @@ def kernels() -> Finding:
 
 def engines() -> Iterator[Finding]:
     """Whether the shipped networks open, and what runs them."""
-    from camtrack_core.runtime import open_session
+    from camtrack_core.runtime import open_serving_session
     from gcnet_tracker.tracker import DEMO_MODEL as GCNET
     from time3d_tracker.model import DEMO_MODEL as TIME3D
 
     def engine(path: Path) -> Finding:
         try:
-            return ok("engines", f"{path.name} runs on {open_session(path).engine}")
+            return ok("engines", f"{path.name} runs on {open_serving_session(path).engine}")
         except (CamtrackError, ImportError) as error:
             return wrong("engines", str(error), "./run installs the engines; set `device` to one that is there")
 
@@ -69,14 +69,16 @@ def engines() -> Iterator[Finding]:
 
 
 def gpu() -> Finding:
+    from camtrack_core.runtime.session import why_not
+
+    why = {device: why_not(device) for device in ("tensorrt", "cuda")}  # type: ignore[arg-type]
+    usable = [device for device, reason in why.items() if reason is None]
+    if usable:
+        return ok("engines", f"an NVIDIA GPU, usable as device:={' and device:='.join(usable)}")
     if shutil.which("nvidia-smi") is None:
         return ok("engines", "no NVIDIA GPU here (there is no nvidia-smi): the networks run on the CPU")
-    import onnxruntime
-
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        return ok("engines", "an NVIDIA GPU, and an ONNX Runtime that uses it (device:=cuda, device:=tensorrt)")
-    remedy = "pip install onnxruntime-gpu in place of onnxruntime, then device:=cuda"
-    return note("engines", "an NVIDIA GPU, and an ONNX Runtime that cannot use it", remedy)
+    reasons = "; ".join(reason for reason in why.values() if reason is not None)
+    return note("engines", f"an NVIDIA GPU that is not used: {reasons}", "pip install 'camtrack[gpu]'; see docs/gpu.md")
 
 
 def transport(environment: Mapping[str, str]) -> Iterator[Finding]:

@@ -16,16 +16,17 @@ from camtrack.offline.task import Result
 from camtrack_core.commands import complain, make_console, print_json
 from camtrack_core.datasets.sources import list_sources
 from camtrack_core.errors import ConfigurationError
-from camtrack_core.runtime import Device
+from camtrack_core.runtime import Device, Precision
 
 
-def make_run(method: Method, model: Path | None, device: str, skip_broken: bool) -> Run:
+def make_run(method: Method, model: Path | None, device: str, device_id: int, precision: str, skip_broken: bool) -> Run:
     """A run with the weights that come with the method unless others are named. Raises ConfigurationError."""
-    if device not in get_args(Device):
-        raise ConfigurationError(f"--device: expected one of {', '.join(get_args(Device))}, got {device}")
+    for option, given, known in (("device", device, get_args(Device)), ("precision", precision, get_args(Precision))):
+        if given not in known:
+            raise ConfigurationError(f"--{option}: expected one of {', '.join(known)}, got {given}")
     if model is None and method != "pkf" and not demo_model(method).is_file():
         raise ConfigurationError(f"no weights come with --method {method} here; name an exported model with --model")
-    return Run(method, model or demo_model(method), device, skip_broken)  # type: ignore[arg-type]
+    return Run(method, model or demo_model(method), device, device_id, precision, skip_broken)  # type: ignore[arg-type]
 
 
 def run_track(sources: list[str], out: Path, run: Run, jobs: int, cluster: str, as_json: bool) -> int:

@@ -23,7 +23,7 @@ from camtrack_core.evaluation.nuscenes.submission import SubmittedBoxes, write_s
 from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D
 from camtrack_core.geometry.camera import Pose
 from camtrack_core.geometry.tracks import Tracks2D, Tracks3D
-from camtrack_core.runtime import Device
+from camtrack_core.runtime import Device, Precision
 
 if TYPE_CHECKING:
     from time3d_tracker.tracker import Result as SpatialTracks
@@ -47,13 +47,16 @@ class Run:
         method: gcnet, GCNet's own tracks; stack, those through PKF, as the nodes do; pkf, PKF on the public
             detections that come with a recording; time3d, Time3D's tracks in space; ground, GCNet's on flat ground.
         model: exported GCNet or Time3D.
-        device: what runs it.
+        device, device_id: what runs it.
+        precision: what it is computed in.
         skip_broken: frames that cannot be read are left out, as the nodes do, and counted; else they end a sequence.
     """
 
     method: Method
     model: Path
     device: Device = "auto"
+    device_id: int = 0
+    precision: Precision = "auto"
     skip_broken: bool = False
 
     def suffix(self, sequence: Sequence) -> str:
@@ -68,7 +71,8 @@ class Run:
             digest = hashlib.sha256(self.model.read_bytes()).hexdigest()[:16]
         except OSError as error:
             raise DataError(f"cannot read the model {self.model}: {error.strerror}") from error
-        return {"method": self.method, "model": self.model.name, "model_sha256": digest, "device": self.device}
+        computed = {"device": self.device, "precision": self.precision}
+        return {"method": self.method, "model": self.model.name, "model_sha256": digest, **computed}
 
 
 def demo_model(method: Method) -> Path:
@@ -101,11 +105,11 @@ class Engine:
         if run.method == "time3d":
             from time3d_tracker.model import Time3DModel
 
-            self._model = Time3DModel(run.model, run.device, threads)
+            self._model = Time3DModel(run.model, run.device, threads, run.precision, run.device_id)
         elif run.method != "pkf":
             from gcnet_tracker.tracker import GCNetModel
 
-            self._model = GCNetModel(run.model, run.device, threads)
+            self._model = GCNetModel(run.model, run.device, threads, run.precision, run.device_id)
         if run.method in ("pkf", "stack"):
             from pkf_filter.ros.precompile import warm_up_in_image
 

@@ -1,6 +1,6 @@
-"""Inference sessions: one small Protocol over ONNX Runtime and OpenVINO."""
+"""Inference sessions: one small Protocol over TensorRT, ONNX Runtime and OpenVINO."""
 
 from camtrack_core.runtime.base import Device, Input, Precision, Session, Stored, expect_names
-from camtrack_core.runtime.session import open_session
+from camtrack_core.runtime.session import open_serving_session, open_session
 
-__all__ = ["Device", "Input", "Precision", "Session", "Stored", "expect_names", "open_session"]
+__all__ = ["Device", "Input", "Precision", "Session", "Stored", "expect_names", "open_serving_session", "open_session"]

@@ -79,7 +79,7 @@ def test_what_is_in_the_output_folder_stays(tmp_path: Path) -> None:
         (out / name).write_text("mine")
     (tmp_path / "broken.mp4").write_text("no video")
     for _ in range(2):
-        demo = Demo(str(tmp_path / "broken.mp4"), out, 7, 1.0, 1.0, None, None, "auto", False, False)
+        demo = Demo(str(tmp_path / "broken.mp4"), out, 7, 1.0, 1.0, None, None, "auto", 0, "auto", False, False)
         with pytest.raises(DataError, match="not a readable video"):
             run_demo(demo, Console())
     assert all(path.read_text() == "mine" for path in out.rglob("*") if path.is_file())

@@ -406,3 +406,19 @@ def test_several_cameras_are_one_process_without_a_namespace_of_its_own(package)
     topics = {"image:=image_rect", "camera_info:=camera_info"}
     assert topics | {"rectified:=true", "batch_timeout:=0.02"} < set(process.command)
     assert Path(process.environment["FASTRTPS_DEFAULT_PROFILES_FILE"]).is_file()
+
+
+@pytest.mark.parametrize("file", ["tracking", "fusion", "time3d_cameras"])
+def test_what_runs_the_models_reaches_every_node_that_has_one(package, file):
+    networks = ("gcnet_tracker_node", "time3d_tracker_node", "time3d_cameras_node")
+    for name in (*networks, "pkf_filter_node"):
+        executable = package.parents[1] / "camtrack" / name
+        executable.parent.mkdir(exist_ok=True)
+        executable.touch()
+    given = {"device": "cuda", "device_id": "1", "precision": "f32"}
+    path = Path(__file__).parents[2] / f"launch/{file}.launch.xml"
+    processes = read_launch_file(path, given | ({"cameras": "front"} if file == "time3d_cameras" else {}))
+    with_network = [process for process in processes if Path(process.command[0]).name in networks]
+    assert with_network
+    for process in with_network:
+        assert {f"{name}:={value}" for name, value in given.items()} < set(process.command)

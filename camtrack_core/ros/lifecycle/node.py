@@ -36,6 +36,7 @@ For use inside the hooks and callbacks:
     drop(cause, sentence)                  count and report a measurement that cannot be used
     age(time_ns)                           seconds since a stamp; None where the stamps are not of the node's clock
     warn(subject, sentence or None, level) set or end a standing warning
+    show_engine(session)                   what runs a model, in the diagnostics
     finish(exit_code)                      end the process after this callback
     monitor.stage(name), monitor.facts, monitor.processed   see camtrack_core.monitor
 
@@ -46,6 +47,7 @@ refused.
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 import traceback
@@ -64,12 +66,14 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
+from camtrack_core import runtime
 from camtrack_core.config import P, parameter_names
 from camtrack_core.errors import CamtrackError
 from camtrack_core.monitor import RISING, Level, Monitor
 from camtrack_core.ros.lifecycle.parameters import declare, read, strangers
 from camtrack_core.ros.lifecycle.qos import DIAGNOSTICS, deaf_to, unheard_by
 from camtrack_core.ros.messages.stamps import NANOSECONDS, Arrival, SharedOrder
+from camtrack_core.runtime import Session
 from camtrack_core.stopping import STOP_SIGNALS
 
 DIAGNOSTIC_PERIOD = 1.0  # seconds
@@ -103,6 +107,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         self._failure: str | None = None  # why the last transition failed
         self._order = SharedOrder()
         self._logged: dict[str, float] = {}
+        self._session: Session | None = None
         self._heard: list[Any] = []
         self._told: list[Any] = []
         self._repeated: list[Any] = []
@@ -249,6 +254,12 @@ class CamtrackNode(LifecycleNode, Generic[P]):
             self.get_logger().warning(sentence)
         self.monitor.warnings[subject] = sentence
 
+    def show_engine(self, session: Session) -> None:
+        """Tell in the diagnostics what runs a model, and what the user should know of it, now and from now on."""
+        self._session = session
+        self.monitor.facts["engine"] = session.engine
+        self.warn("engine", session.notice)
+
     def finish(self, exit_code: int = 0) -> None:
         """Let run() end the process with this code."""
         self.exit_code = exit_code
@@ -375,6 +386,8 @@ class CamtrackNode(LifecycleNode, Generic[P]):
 
     def _diagnose(self) -> None:
         self._check_endpoints()
+        if self._session is not None:
+            self.show_engine(self._session)
         report = self.monitor.report()
         status = DiagnosticStatus(name=self.get_fully_qualified_name(), hardware_id="camtrack")
         own = Level.ERROR if self._failure else Level.OK if self.active else Level.STALE
@@ -405,6 +418,7 @@ def run(*make_nodes: Callable[[], CamtrackNode[Any]]) -> int:
     stop = _StopSignals()
     executor = SingleThreadedExecutor()
     nodes = [make_node() for make_node in make_nodes]
+    _hand_on(logging.getLogger(runtime.__name__), nodes[0].get_logger())
     for node in nodes:
         executor.add_node(node)
     try:
@@ -451,6 +465,19 @@ class Alarm:
     def _ring(self) -> None:
         self._timer.cancel()
         self._callback()
+
+
+def _hand_on(source: logging.Logger, target: Any) -> None:
+    """Lets what a part without ROS logs go the way of a node's own words."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said = {logging.INFO: target.info, logging.WARNING: target.warning, logging.ERROR: target.error}
+            said.get(record.levelno, target.debug)(record.getMessage())
+
+    source.setLevel(logging.INFO)
+    source.propagate = False
+    source.addHandler(Handler())
 
 
 class _StopSignals:
