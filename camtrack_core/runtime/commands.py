@@ -36,7 +36,7 @@ def build(
     """
     if precision not in get_args(Precision):
         raise ConfigurationError(f"--precision: expected one of {', '.join(get_args(Precision))}, got {precision}")
-    opened = {path: open_session(path, "tensorrt", 0, precision, device_id, (), frames).engine for path in models}  # type: ignore[arg-type]
+    opened = {str(path): open_session(path, "tensorrt", 0, precision, device_id, (), frames).engine for path in models}  # type: ignore[arg-type]
     conclude({"engines": opened}, "\n".join(f"{path}: {engine}" for path, engine in opened.items()), as_json)
 
 

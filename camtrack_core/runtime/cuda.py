@@ -241,20 +241,22 @@ class _Lines:
 
 
 def _lines(
-    shape: tuple[int, ...], width: int, strides: tuple[tuple[int, ...], ...], addresses: tuple[int, ...]
+    shape: tuple[int, ...], itemsize: int, strides: tuple[tuple[int, ...], ...], addresses: tuple[int, ...]
 ) -> Iterator[_Lines]:
-    """Arrays of one shape as lines that are contiguous in each of them; `width` is that of an element."""
-    rank = len(shape)
+    """Arrays of one shape as lines that are contiguous in each of them."""
+    rank, width = len(shape), itemsize
     while rank and (shape[rank - 1] == 1 or all(s[rank - 1] == width for s in strides)):
         width *= shape[rank - 1]
         rank -= 1
+    if 0 in shape:
+        return
     if rank > 1:
         for row in range(shape[0]):
             moved = tuple(a + row * s[0] for a, s in zip(addresses, strides, strict=True))
-            yield from _lines(shape[1:], width // int(np.prod(shape[rank:])), tuple(s[1:] for s in strides), moved)
+            yield from _lines(shape[1:], itemsize, tuple(s[1:] for s in strides), moved)
     elif rank == 1:
         yield _Lines(addresses, tuple(s[0] for s in strides), width, shape[0])
-    elif width:
+    else:
         yield _Lines(addresses, (width,) * len(addresses), width, 1)
 
 

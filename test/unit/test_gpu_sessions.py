@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -13,14 +14,16 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from gpu_helpers import FakeContext, FakeCuda, FakeTensorRt, install
-from hypothesis import given
+from gpu_helpers import FakeContext, FakeCuda, FakeOnnxRuntime, FakeTensorRt, install, install_onnxruntime
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from camtrack_core.datasets.sources import open_source
 from camtrack_core.errors import ConfigurationError, ModelError
 from camtrack_core.runtime import engines, open_session
 from camtrack_core.runtime.building import BuildingSession
+from camtrack_core.runtime.commands import app
 from camtrack_core.runtime.cuda import DeviceArray, DeviceError, Stream
 from gcnet_tracker.tracker import DEMO_MODEL as GCNET
 from gcnet_tracker.tracker import GCNetModel
@@ -147,6 +150,7 @@ def test_inputs_of_a_wrong_shape_are_refused(library: FakeTensorRt, tmp_path: Pa
 indices = st.one_of(st.integers(-3, 2), st.builds(slice, st.integers(0, 2), st.integers(0, 3) | st.none()))
 
 
+@settings(max_examples=100, deadline=None)
 @given(index=st.lists(indices, max_size=3), other=st.lists(indices, max_size=3))
 def test_arrays_on_the_device_are_indexed_as_numpys_are(index: list[Any], other: list[Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -393,3 +397,85 @@ def test_auto_says_why_it_takes_a_device(
     assert open_session(path, precision="bf16").engine.startswith("OpenVINO")
     with pytest.raises(ConfigurationError, match="got f16"):
         open_session(path, precision="f16", device="openvino")
+
+
+# --- ONNX Runtime on a GPU
+
+
+@pytest.fixture
+def ort(library: FakeTensorRt, monkeypatch: pytest.MonkeyPatch) -> FakeOnnxRuntime:
+    return install_onnxruntime(monkeypatch, library.cuda)
+
+
+@pytest.mark.parametrize("device", ["cuda", "onnxruntime_tensorrt"])
+def test_onnx_runtime_computes_on_bound_memory(ort: FakeOnnxRuntime, tmp_path: Path, device: Any) -> None:
+    session = open_session(a_graph(tmp_path / "g.onnx", "frames"), device, resident=("next",), frames=2)
+    state, expected = session.store((2, 3)), np.zeros((2, 3), np.float32)
+    for number in range(4):
+        x = np.random.default_rng(number).normal(size=(1, 2, 3)).astype(np.float32)
+        out = session.run({"x": x, "state": [state]})
+        np.testing.assert_allclose(out["sum"], 2 * x + expected, rtol=1e-6)
+        state[:] = out["next"][0]
+        expected = x[0] - expected
+    both = np.ones((2, 2, 3), np.float32)
+    np.testing.assert_array_equal(session.run({"x": both, "state": both})["sum"], 3 * both)
+    assert not {"next", "state"} & read_back(ort.cuda, session) and ort.bound == 2
+    assert "float16" in session.engine and ort.given["disable_cpu_ep_fallback"] == "1"
+
+
+def test_onnx_runtime_keeps_tensorrts_engines_in_our_folder(ort: FakeOnnxRuntime, tmp_path: Path) -> None:
+    open_session(a_graph(tmp_path / "g.onnx"), "onnxruntime_tensorrt")
+    first, second = ort.providers
+    assert (first[0], second[0]) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+    assert first[1]["trt_engine_cache_enable"] == "1" and Path(first[1]["trt_engine_cache_path"]).is_dir()
+    assert first[1]["user_compute_stream"] == second[1]["user_compute_stream"] and second[1]["use_tf32"] == "0"
+
+
+def test_onnx_runtime_that_would_compute_on_the_cpu_is_refused(ort: FakeOnnxRuntime, tmp_path: Path) -> None:
+    path = a_graph(tmp_path / "g.onnx")
+    ort.loads = ("CPUExecutionProvider",)  # what it does where a library of CUDA is missing: it goes on without a word
+    with pytest.raises(ConfigurationError, match="to load CUDAExecutionProvider, it runs CPUExecutionProvider"):
+        open_session(path, "cuda")
+    ort.on_cpu = "Fallback to the CPU EP has been disabled"
+    with pytest.raises(ModelError, match=r"g\.onnx: .*Fallback to the CPU EP has been disabled"):
+        open_session(path, "cuda")
+    ort.on_cpu = ""
+    assert open_session(path, "onnxruntime").engine.startswith("ONNX Runtime")
+
+
+# --- Commands
+
+
+def test_engines_are_built_listed_and_cleaned_by_command(library: FakeTensorRt, tmp_path: Path) -> None:
+    first, second = a_graph(tmp_path / "a.onnx"), a_graph(tmp_path / "b.onnx", factor=3.0)
+    run = CliRunner().invoke
+    built = run(app, ["build", str(first), str(second), "--json"])
+    assert (
+        built.exit_code == 0
+        and list(json.loads(built.stdout)["engines"].values()) == ["TensorRT 10.3.0 (float16) on Stand-in GPU"] * 2
+    )
+    assert run(app, ["build", str(first)]).exit_code == 0 and library.builds == 2
+    listed = run(app, ["list"]).stdout
+    assert "2 engines" in listed and "a-" in listed and "float16, TensorRT 10.3.0, Stand-in GPU" in listed
+    broken = next(each.path for each in engines.stored() if each.path.name.startswith("a-"))
+    broken.write_bytes(b"x")
+    assert "broken" in run(app, ["list"]).stdout
+    assert json.loads(run(app, ["clean", "--json"]).stdout)["removed"] == [str(broken)]
+    library.cuda.gpus = ("Another GPU",)
+    assert len(json.loads(run(app, ["clean", "--json"]).stdout)["removed"]) == 1 and engines.stored() == []
+    open_session(first, "tensorrt")
+    assert len(json.loads(run(app, ["clean", "--all", "--json"]).stdout)["removed"]) == 1
+
+
+def test_commands_refuse_in_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CAMTRACK_ENGINES", str(tmp_path / "none"))
+    install(monkeypatch, FakeCuda(gpus=()))
+    path = a_graph(tmp_path / "g.onnx")
+    for arguments, said in (
+        (["build", str(path)], "expected a GPU for TensorRT"),
+        (["build", str(path), "--precision", "half"], "--precision: expected one of auto, f32, bf16, f16, got half"),
+        (["clean"], "with --all every engine is removed"),
+    ):
+        refused = CliRunner().invoke(app, arguments)
+        assert isinstance(refused.exception, ConfigurationError) and said in str(refused.exception)
+    assert "0 engines" in CliRunner().invoke(app, ["list"]).stdout
