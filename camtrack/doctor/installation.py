@@ -71,7 +71,7 @@ def engines() -> Iterator[Finding]:
 def gpu() -> Finding:
     from camtrack_core.runtime.session import why_not
 
-    why = {device: why_not(device) for device in ("tensorrt", "cuda")}  # type: ignore[arg-type]
+    why = {device: why_not(device) for device in ("tensorrt", "cuda")}
     usable = [device for device, reason in why.items() if reason is None]
     if usable:
         return ok("engines", f"an NVIDIA GPU, usable as device:={' and device:='.join(usable)}")
