@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -479,3 +480,49 @@ def test_commands_refuse_in_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path
         refused = CliRunner().invoke(app, arguments)
         assert isinstance(refused.exception, ConfigurationError) and said in str(refused.exception)
     assert "0 engines" in CliRunner().invoke(app, ["list"]).stdout
+
+
+# --- The benchmark
+
+
+def test_the_benchmark_finds_equal_boxes_and_times(library: FakeTensorRt, benchmark: Any) -> None:
+    frames = list(open_source("drive:9001?frames=2&frame_rate=1"))
+    in_image = benchmark.parity_in_image("tensorrt", "f32", 0, frames)
+    in_space = benchmark.parity_in_space("tensorrt", "f32", 0, frames)
+    for figures in (in_image, in_space):
+        assert figures["boxes"] > 4 and figures["matched"] == 1.0 and figures["place_p99"] < 0.02
+        assert 0 < figures["p50_ms"] <= figures["p99_ms"] and "TensorRT" in figures["engine"]
+
+
+def test_the_benchmark_leaves_out_what_time_or_the_machine_does_not_allow(
+    library: FakeTensorRt, benchmark: Any
+) -> None:
+    def fails() -> dict[str, Any]:
+        raise ModelError("expected more")
+
+    todo = [
+        benchmark.Step("first", 1, lambda: {"a": 1.0}),
+        benchmark.Step("long", 1e9, fails),
+        benchmark.Step("last", 1, fails),
+    ]
+    results = benchmark.measure_all(todo, 100.0)
+    assert results["first"] == {"a": 1.0} and results["last"] == {"failed": "expected more"}
+    assert "s are left, it may take 1000000000" in results["long"]["left out"]
+
+
+def test_the_benchmark_says_in_one_sentence_that_there_is_no_gpu(benchmark: Any, capsys: Any, monkeypatch: Any) -> None:
+    install(monkeypatch, FakeCuda(gpus=()))
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    assert benchmark.main() == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("nothing is measured: no NVIDIA GPU answers")
+    assert said.err.count("\n") == 1
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+    module = importlib.import_module("gpu")
+    monkeypatch.setattr(module, "RUNS", 2)
+    monkeypatch.setattr(module, "WARM_UP", 1)
+    return module
