@@ -1,23 +1,25 @@
 """Time3D on real streets, by what the evaluated camera can see (`camtrack_core/evaluation/view.py`).
 
     python benchmarks/time3d_view.py [--model TIME3D.onnx] [--data FOLDER] [--pitch DEGREES] [--height METRES]
-        [--only nuScenes] [--device openvino] [--json]
+        [--only nuScenes] [--device openvino] [--plot reliability.png] [--json]
 
-Sets: nuScenes' scene-0103 and PandaSet's back_camera, on which nothing is trained, and front_camera 50-59, on which
-checkpoints are chosen. `--pitch` and `--height` falsify what the tracker is told of the camera. Besides,
+Sets: nuScenes' scene-0103 and PandaSet's back_camera, on which nothing is trained, front_camera 50-59, on which
+checkpoints are chosen, and drives. `--pitch` and `--height` falsify what the tracker is told of the camera. Besides,
 `ground_boxes`: Time3D's own 2D boxes set on flat ground by their lower edges. Standard errors are a jackknife over
 eight stretches of frames. "within" is the share of found objects whose true depth lies within 1 and 2 stated standard
-deviations.
+deviations; `--plot` draws it for every number of them, beside that of a normal distribution.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -25,7 +27,7 @@ from rich.table import Table
 
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.nuscenes import NuScenesSequence
-from camtrack_core.datasets.sources import open_source
+from camtrack_core.datasets.sources import list_sources, open_source
 from camtrack_core.evaluation.view import OVERLAP, Seen, score_view, standard_errors, true_objects
 from camtrack_core.geometry.boxes import Boxes3D, Floats, iou
 from camtrack_core.geometry.camera import Pose
@@ -36,10 +38,12 @@ from time3d_tracker.tracker import Result, Tracker
 
 DATA = Path(os.environ.get("CAMTRACK_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 SOURCES = {
-    "nuScenes scene-0103": "nuscenes?scene=scene-0103&camera=CAM_FRONT",
-    "PandaSet back_camera": "pandaset?camera=back_camera",
-    "PandaSet front_camera 50-59": "pandaset?camera=front_camera&frames=50-59",
+    "nuScenes scene-0103": "{data}/nuscenes?scene=scene-0103&camera=CAM_FRONT",
+    "PandaSet back_camera": "{data}/pandaset?camera=back_camera",
+    "PandaSet front_camera 50-59": "{data}/pandaset?camera=front_camera&frames=50-59",
+    "drives 9000-9007": "drive:9000-9007?frames=10&frame_rate=5",
 }
+DEVIATIONS = np.linspace(0, 3, 61)  # at which reliability is looked at
 LIDAR_SCORE = 0.3  # of a lidar detector's find that nobody annotated, which is let pass
 ANNOTATED = 2.0  # metres; a find that is closer to an annotation is of the same object
 GROUPS = ("vehicle", "pedestrian")
@@ -91,16 +95,35 @@ def grounded(said: Seen, frame: Frame, pose: Pose, height: float) -> Seen:
     return Seen(place, place[:, 1], said.xyxy, said.class_names, said.score)[known]
 
 
-def within(truth: list[Seen], found: list[Seen], deviations: list[Floats]) -> Floats:
-    """Shares of asked vehicles, found in 2D by a detection of score .15, within 1 and 2 standard deviations."""
-    inside = []
+def in_deviations(truth: list[Seen], found: list[Seen], deviations: list[Floats]) -> Floats:
+    """Errors of depth in stated standard deviations, of asked vehicles found in 2D by a detection of score .15."""
+    errors = []
     for t, f, deviation in zip(truth, found, deviations, strict=True):
         overlap = iou(f.xyxy, t.xyxy) * (f.score > 0.15)[:, None]
         for column in np.flatnonzero((t.score > 0) & (overlap.max(0, initial=0) >= OVERLAP)):
             row = overlap[:, column].argmax()
-            inside.append(abs(f.depth[row] - t.depth[column]) / deviation[row])
-    errors = np.array(inside)
-    return np.array([(errors < 1).mean(), (errors < 2).mean()]) if len(errors) else np.full(2, np.nan)
+            errors.append(abs(f.depth[row] - t.depth[column]) / deviation[row])
+    return np.array(errors)
+
+
+def within(errors: Floats, deviations: Floats) -> Floats:
+    """Share of the errors below so many standard deviations each; NaN without any."""
+    return np.array([(errors < limit).mean() if len(errors) else np.nan for limit in deviations])
+
+
+def plot_reliability(errors: dict[str, Floats], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4.5))
+    axes.plot(DEVIATIONS, [math.erf(x / math.sqrt(2)) for x in DEVIATIONS], "k--", label="normal distribution")
+    for name, one in errors.items():
+        axes.plot(DEVIATIONS, within(one, DEVIATIONS), label=f"{name} ({len(one)} vehicles)")
+    axes.set(xlabel="stated standard deviations", ylabel="share of true depths within", xlim=(0, 3), ylim=(0, 1))
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=100, bbox_inches="tight")
 
 
 def main() -> None:
@@ -111,32 +134,38 @@ def main() -> None:
     parser.add_argument("--height", type=float, default=0.0, help="metres by which the stated height is off")
     parser.add_argument("--only", default="", help="part of the name of the sets to run")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--plot", type=Path, help="PNG of the reliability of the stated deviations")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     model = Time3DModel(options.model, options.device)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    reliability: dict[str, Floats] = {}
     for name, spec in SOURCES.items():
         if options.only not in name:
             continue
-        tracker = Tracker(model)
         truth: list[Seen] = []
         found: dict[str, list[Seen]] = {"Time3D": [], "ground_boxes": []}
         deviations: list[Floats] = []
-        for frame, true in frames_of(str(options.data / spec)):
-            pose, height = told(frame, options.pitch, options.height)
-            assert frame.camera is not None
-            result = tracker.step(frame.image, frame.time_ns, frame.camera.intrinsics, pose, height)
-            said = seen(result, frame, model)
-            truth.append(true)
-            found["Time3D"].append(said)
-            found["ground_boxes"].append(grounded(said, frame, pose, height))
-            deviations.append(result.detected_deviation)
+        for source in list_sources(spec.format(data=options.data)):
+            tracker = Tracker(model)
+            for frame, true in frames_of(source):
+                pose, height = told(frame, options.pitch, options.height)
+                assert frame.camera is not None
+                result = tracker.step(frame.image, frame.time_ns, frame.camera.intrinsics, pose, height)
+                said = seen(result, frame, model)
+                truth.append(true)
+                found["Time3D"].append(said)
+                found["ground_boxes"].append(grounded(said, frame, pose, height))
+                deviations.append(result.detected_deviation)
         for method, said_all in found.items():
             for group in GROUPS:
                 scores, errors = score_view(truth, said_all, group), standard_errors(truth, said_all, group)
                 rows.append({"set": name, "method": method, "group": group, **asdict(scores),
                              "standard_error": asdict(errors)})  # fmt: skip
-        rows[-4]["within"] = within(truth, found["Time3D"], deviations)
+        reliability[name] = in_deviations(truth, found["Time3D"], deviations)
+        rows[-4]["within"] = within(reliability[name], np.array([1.0, 2.0]))
+    if options.plot:
+        plot_reliability(reliability, options.plot)
     if options.json:
         print(json.dumps(rows, default=lambda x: x.tolist()))
         return
