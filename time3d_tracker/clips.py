@@ -17,6 +17,7 @@ from camtrack_core.files import whole
 from camtrack_core.geometry.boxes import Boxes3D, Floats, Integers
 from camtrack_core.geometry.camera import Pose
 from camtrack_core.training.stored import ALIASES, decoded, encoded, shrunk
+from time3d_tracker import level
 from time3d_tracker.config import ATTRIBUTES
 from time3d_tracker.level import camera_height
 
@@ -38,10 +39,11 @@ class Clip:
         frames: JPEG data of each.
         times: (N,) int64 stamps, nanoseconds.
         intrinsics: (N, 3, 3) pixels of the stored images.
-        poses: of the camera's optical frame in the fixed frame.
+        poses: of the camera's optical frame in the fixed frame; level where nothing is known of it.
         heights: (N,) of the camera over the ground, metres; 0 where unknown.
         labels: of each frame; class_ids index the class names that the clip was made for, -1 for any other class.
-        boxes: in the fixed frame, same rows as labels; velocity NaN where unknown.
+        boxes: in the fixed frame, same rows as labels; velocity NaN where unknown, all of it where the image has labels
+            in the image alone.
         attributes: of each label, index into ATTRIBUTES, as the data set states it or else from the velocities; says
             nothing where the velocity is unknown.
         ignored: (M, 4) regions of each frame, pixels.
@@ -67,7 +69,7 @@ class Clip:
 def from_sequence(
     sequence: Sequence, class_names: tuple[str, ...], progress: Callable[[int], None] = lambda _: None
 ) -> Clip:
-    """Reads every frame of a sequence that has labels, a camera, its pose and boxes in space.
+    """Reads every frame of a sequence that has labels and a camera, and boxes in space with its pose or none at all.
 
     Raises DataError if there is none.
     """
@@ -77,26 +79,32 @@ def from_sequence(
     for number, frame in enumerate(sequence):
         progress(number)
         known, camera, pose, boxes = frame.labels, frame.camera, frame.camera_pose, frame.boxes3d
-        if known is None or camera is None or pose is None or boxes is None:
+        if known is None or camera is None or (boxes is not None and pose is None):
             continue
         image, shrink = shrunk(frame.image)
         clip.frames.append(encoded(image))
         times.append(frame.time_ns)
         intrinsics.append(camera.intrinsics * [[shrink], [shrink], [1.0]])
-        clip.poses.append(pose)
+        clip.poses.append(level.UPRIGHT if pose is None else pose)
         heights.append(camera_height(frame))
         clip.labels.append(Labels(known.ids, known.xyxy * shrink, class_map[known.class_ids], known.visible))
-        clip.boxes.append(boxes)
+        clip.boxes.append(unknown_boxes(len(known)) if boxes is None else boxes)
         clip.ignored.append(frame.ignored * shrink)
         stated.append(stated_motions([""] * len(known) if frame.attributes is None else frame.attributes.tolist()))
     if not times:
-        raise DataError(f"{sequence.name}: expected frames with camera, pose and boxes in space, found none")
+        raise DataError(f"{sequence.name}: expected labelled frames with camera, pose and boxes, found none")
     stamps = np.array(times, np.int64)
     moving = with_velocities(stamps, clip.labels, clip.boxes)
     derived = motion_attributes(clip.labels, moving, class_names)
     attributes = [np.where(said >= 0, said, own) for said, own in zip(stated, derived, strict=True)]
     return Clip(clip.frames, stamps, np.array(intrinsics), clip.poses, np.array(heights), clip.labels, moving,
                 attributes, clip.ignored)  # fmt: skip
+
+
+def unknown_boxes(count: int) -> Boxes3D:
+    """Boxes of which nothing is known."""
+    nothing = np.full((count, 3), np.nan)
+    return Boxes3D(nothing, nothing, np.full(count, np.nan), nothing)
 
 
 def class_index(name: str, class_names: tuple[str, ...]) -> int:

@@ -14,6 +14,7 @@ from time3d_tracker import level
 from time3d_tracker.config import KEYPOINTS, NetworkConfig
 
 MAX_OBJECTS = 64  # a frame; the rest, the farthest, is left out of the losses
+SOMEWHERE = (0.0, 0.0, 30.0)  # metres; the place of objects that have none, which no loss asks for
 NEAREST = 1.0  # metres from the camera to an object's centre along the view; closer ones are not asked for
 KEYPOINT_NEAREST = 0.5  # metres; key points closer have no stable image
 KEYPOINT_REACH = 2.0  # box sizes; key points farther from the middle of the 2D box are not asked for
@@ -99,18 +100,21 @@ def build(
 
     Args:
         labels: as the view shows them (`camtrack_core.training.augmentation.see`).
-        boxes: (N) in the fixed frame, same rows.
+        boxes: (N) in the fixed frame, same rows; NaN where the label is in the image alone.
         attributes: (N,) motion.
         ignored: (M, 4) regions, pixels of the view.
         intrinsics, pose: of the camera that took the source.
 
     Returns:
         heatmap, counted, projection (3, 3), pose_rotation (3, 3) and pose_translation (3,) of the level frame, and,
-        padded to MAX_OBJECTS rows: ids (-1 for none), class_ids, cells (column, row), box2d, keypoints,
-        keypoints_asked, size, yaw, translation, motion_known, velocity, attributes.
+        padded to MAX_OBJECTS rows: ids (-1 for none), class_ids, cells (column, row), box2d, in_space (whether the rest
+        is known), keypoints, keypoints_asked, size, yaw, translation, motion_known, velocity, attributes.
     """
     projection = view_projection(view, intrinsics, pose)
     centre, yaw, velocity, level_pose = view_boxes(view, boxes, level.level_pose(pose))
+    in_space = np.isfinite(centre).all(1)
+    centre, yaw = np.where(in_space[:, None], centre, SOMEWHERE), np.where(in_space, yaw, 0.0)
+    size = np.where(in_space[:, None], boxes.size, 1.0)
     ahead = centre @ projection[2] > NEAREST
     ignored = np.concatenate([ignored, labels.xyxy[~ahead]])
     rows = np.flatnonzero(ahead)
@@ -118,7 +122,7 @@ def build(
     hidden, rows = rows[MAX_OBJECTS:], rows[:MAX_OBJECTS]
     ignored = np.concatenate([ignored, labels.xyxy[hidden]])
     xyxy, class_ids = labels.xyxy[rows], labels.class_ids[rows]
-    pixels, asked = keypoints(centre[rows], boxes.size[rows], yaw[rows], projection, xyxy)
+    pixels, asked = keypoints(centre[rows], size[rows], yaw[rows], projection, xyxy)
     target, counted = heatmap(xyxy, class_ids, ignored, config)
     motion_known = np.isfinite(velocity[rows].sum(1))
     objects: Target = {
@@ -126,9 +130,10 @@ def build(
         "class_ids": class_ids.astype(np.int64),
         "cells": centre_cells(xyxy, config),
         "box2d": xyxy,
+        "in_space": in_space[rows],
         "keypoints": pixels,
         "keypoints_asked": asked,
-        "size": boxes.size[rows],
+        "size": size[rows],
         "yaw": yaw[rows],
         "translation": centre[rows],
         "motion_known": motion_known,

@@ -48,18 +48,19 @@ class TrainingStep(nn.Module):
         )  # fmt: skip
         truth = pick(flat, slots.owner)
         labelled = slots.owner >= 0
+        placed = labelled & truth["in_space"]  # a label in the image alone teaches what the image shows
         count = (flat["ids"] >= 0).sum().clamp(min=1)
 
         corner = torch.stack([slots.cells % heatmap.shape[-1], slots.cells // heatmap.shape[-1]], -1)
         parts = {
             "heatmap": focal_loss(heatmap.float(), flat["heatmap"], flat["counted"][:, None]) / count,
             "box2d": losses.box2d_loss(raw, truth, corner, network.config.stride, labelled),
-            "keypoints": losses.keypoint_loss(objects, truth, labelled),
-            "dimensions": losses.dimension_loss(objects, truth, labelled),
-            "orientation": losses.orientation_loss(raw, truth, labelled),
-            "position": losses.position_loss(objects, truth, labelled),
-            "depth": losses.depth_loss(objects, truth, labelled),
-            "deviation": losses.deviation_loss(objects, truth, labelled),
+            "keypoints": losses.keypoint_loss(objects, truth, placed),
+            "dimensions": losses.dimension_loss(objects, truth, placed),
+            "orientation": losses.orientation_loss(raw, truth, placed),
+            "position": losses.position_loss(objects, truth, placed),
+            "depth": losses.depth_loss(objects, truth, placed),
+            "deviation": losses.deviation_loss(objects, truth, placed),
         }  # Eq. 5
         ids = truth["ids"].unflatten(0, (-1, frames))
         parts["reid"] = losses.reid_loss(objects.reid.unflatten(0, (-1, frames)), ids)
@@ -88,12 +89,13 @@ class TrainingStep(nn.Module):
         exists = exists.repeat(len(batch["time"]), 1)
         associated = association(flow.affinity, now, past)
         has_past = labelled & (torch.arange(len(labelled), device=now.device) % frames > 0)[:, None]
-        moves = has_past & truth["motion_known"]
+        moves = has_past & truth["motion_known"] & truth["in_space"]
+        placed = truth | {"ids": torch.where(truth["in_space"], truth["ids"], torch.full_like(truth["ids"], -1))}
         corners = losses.corners(objects.translation, objects.size, objects.sin, objects.cos)
         true_corners = losses.corners(truth["translation"], truth["size"], truth["yaw"].sin(), truth["yaw"].cos())
         return {
             "tracking": losses.tracking_loss(associated, now_ids, past_ids, exists),  # Eq. 6
-            "consistency": consistency(corners, true_corners, truth, flat, frames),  # Eq. 7
+            "consistency": consistency(corners, true_corners, placed, flat, frames),  # Eq. 7
             "velocity": losses.velocity_loss(flow.velocity, truth, moves),
             "attributes": losses.attribute_loss(flow.attributes, truth, moves),
         }  # fmt: skip
@@ -115,8 +117,8 @@ class TrainingStep(nn.Module):
         }  # fmt: skip
 
 
-PICKED = ("ids", "class_ids", "box2d", "keypoints", "keypoints_asked", "size", "yaw", "translation", "motion_known",
-          "velocity", "attributes")  # fmt: skip
+PICKED = ("ids", "class_ids", "box2d", "in_space", "keypoints", "keypoints_asked", "size", "yaw", "translation",
+          "motion_known", "velocity", "attributes")  # fmt: skip
 
 
 def pick(flat: dict[str, Tensor], owner: Tensor) -> dict[str, Tensor]:

@@ -86,6 +86,47 @@ def test_motion_that_is_not_known_is_not_asked_for(clip: clips.Clip) -> None:
     torch.testing.assert_close(unknown["position"], known["position"])
 
 
+SHOWN_BY_THE_IMAGE = {"heatmap", "box2d", "reid", "tracking"}
+
+
+class Flat(Street):
+    """The same street, labelled in the image alone by somebody who knows no poses."""
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return (replace(frame, boxes3d=None, camera_pose=None) for frame in super().__iter__())
+
+
+def test_labels_in_the_image_alone_teach_what_the_image_shows(tmp_path: Path) -> None:
+    flat = clips.from_sequence(Flat(), CONFIG.class_names)
+    clips.save(flat, tmp_path / "flat.npz")
+    batch = batch_of(clips.load(tmp_path / "flat.npz"), 2)
+    assert (batch["ids"] >= 0).any() and not batch["in_space"].any()
+    assert all(torch.isfinite(value).all() for value in batch.values() if value.is_floating_point())
+    torch.manual_seed(0)
+    step = TrainingStep(Time3D(CONFIG), TrainingConfig())
+    parts = step(batch)
+    assert {name for name in PARTS[1:] if parts[name] > 0} == SHOWN_BY_THE_IMAGE
+    parts["loss"].backward()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in step.parameters())
+
+
+def test_what_each_image_knows_counts_in_a_mixed_batch(clip: clips.Clip) -> None:
+    """Objects in space without their places in one image cost there what the image shows, elsewhere all."""
+    torch.manual_seed(0)
+    step, batch = TrainingStep(Time3D(CONFIG), TrainingConfig()).eval(), batch_of(clip, 2)
+    half = batch["in_space"].clone()
+    half[0] = False
+    moved = batch["translation"].clone()
+    moved[0] += 7.0
+    losses = []
+    for translation in (batch["translation"], moved):
+        torch.manual_seed(1)
+        losses.append(step(batch | {"in_space": half, "translation": translation}))
+    for name in PARTS:
+        torch.testing.assert_close(losses[0][name], losses[1][name])
+    assert losses[0]["position"] > 0
+
+
 def test_the_loss_is_the_weighted_sum_of_its_parts_equation_8(clip: clips.Clip) -> None:
     torch.manual_seed(0)
     weights = {"reid_weight": 0.3, "tracking_weight": 2.5, "consistency_weight": 0.7, "motion_weight": 1.7}
