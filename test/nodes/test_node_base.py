@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -500,12 +501,16 @@ from camtrack_core.ros.lifecycle.node import CamtrackNode, run
 class Parameters(ImageNodeParameters):
     threshold: float = 0.5
     finish: bool = False
+    hangs: bool = False
 
 class Plain(CamtrackNode):
     def __init__(self):
         super().__init__("plain", Parameters)
     def configure(self, parameters):
         ImageInput(self, "image", lambda *_: None, parameters)
+        if parameters.hangs:
+            print("it is being configured")
+            time.sleep(60)
     def activate(self):
         self.get_logger().info("it is up")
         if self.parameters.finish:
@@ -524,6 +529,16 @@ def test_signals_end_the_process_cleanly(number):
     process.send_signal(number)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 0 and "it is cleaned up" in output and "Traceback" not in output
+
+
+def test_a_second_signal_ends_a_process_that_is_being_configured():
+    process = start_process(NODE, "-p", "hangs:=true")
+    read_until(process, "it is being configured")
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0 and "Traceback" not in output
 
 
 def test_a_failed_autostart_ends_the_process_with_a_sentence():

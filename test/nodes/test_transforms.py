@@ -21,9 +21,11 @@ from camtrack_core.ros.messages.stamps import fill_stamp
 from camtrack_core.ros.tf.transform_listener import Buffer, new_buffer
 from camtrack_core.ros.tf.transforms import (
     MAX_POSES,
+    Jumps,
     TooEarly,
     TransformBuffer,
     TransformError,
+    checked,
     interpolated,
     quaternion,
     rotation_matrix,
@@ -207,6 +209,23 @@ def test_old_transforms_are_forgotten_and_late_ones_sorted_in(empty: Buffer) -> 
     with pytest.raises(TransformError) as forgotten:
         empty.lookup("map", "base", 10 * SECOND + SECOND)
     assert not isinstance(forgotten.value, TooEarly)
+
+
+@pytest.mark.parametrize(
+    ("places", "sentences"),
+    [
+        ([0, 3, 6, 9], 0),  # at 30 m/s
+        ([0, 1.5, 3.0, 1.5], 0),
+        ([0, 40, 43], 1),
+        ([0, -30, 3, -27, 6], 4),  # of two publishers
+    ],
+)
+def test_frames_that_move_faster_than_anything_drives_are_told(places: list[float], sentences: int) -> None:
+    jumps, told = Jumps(), []
+    for index, x in enumerate(places):
+        moved = message("map", "base", SECOND + index * SECOND // 10, Pose(np.eye(3), np.array([x, 0, 0])))
+        told += jumps.seen_in(checked(moved)[0])
+    assert len(told) == sentences and all("'base' to 'map' jumps by" in sentence for sentence in told)
 
 
 def test_the_number_of_poses_is_bounded() -> None:

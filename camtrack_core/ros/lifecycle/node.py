@@ -276,7 +276,10 @@ class CamtrackNode(LifecycleNode, Generic[P]):
     def close(self) -> None:
         """Run the hooks that end the node, then destroy it."""
         if self._phase != "finalized":
-            self.trigger_shutdown()
+            try:
+                self.trigger_shutdown()
+            except RuntimeError:  # rclpy's RCLError: a signal has interrupted a transition, from which none leads on
+                self.on_shutdown(None)
         self.destroy_node()
 
     # --- Lifecycle

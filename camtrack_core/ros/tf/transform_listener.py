@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -11,7 +12,9 @@ from tf2_msgs.msg import TFMessage
 from camtrack_core.geometry.camera import Pose
 from camtrack_core.ros.lifecycle.node import CamtrackNode
 from camtrack_core.ros.lifecycle.qos import STATIC_TRANSFORMS, TRANSFORMS
-from camtrack_core.ros.tf.transforms import TransformBuffer, TransformError
+from camtrack_core.ros.tf.transforms import Jumps, TransformBuffer, TransformError, checked
+
+TELLING = 1.0  # seconds at least between two sentences about transforms that jump
 
 
 class Buffer(Protocol):
@@ -42,6 +45,7 @@ class TransformListener:
     def __init__(self, node: CamtrackNode[Any], changed: Callable[[], None]) -> None:
         self._node, self._changed = node, changed
         self._buffer = new_buffer()
+        self._jumps, self._told = Jumps(), 0.0
         # Static transforms come once, perhaps while the node is inactive: no guarded subscription for them.
         self._static = node.create_subscription(TFMessage, "/tf_static", self._on_static, STATIC_TRANSFORMS)
         node.subscribe(TFMessage, "/tf", self._on_transforms, TRANSFORMS)
@@ -57,8 +61,17 @@ class TransformListener:
         self._remember(message, static=True)
 
     def _on_transforms(self, message: Any) -> None:
+        self._tell_jumps(message)
         self._remember(message, static=False)
         self._changed()
+
+    def _tell_jumps(self, message: Any) -> None:
+        jumps = self._jumps.seen_in(checked(message)[0])
+        now = time.monotonic()
+        if jumps and now - self._told > TELLING:
+            self._told = now
+            self._node.get_logger().warning(jumps[0])
+            self._node.monitor.event(jumps[0])
 
     def _remember(self, message: Any, static: bool) -> None:
         try:

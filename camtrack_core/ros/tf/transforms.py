@@ -24,6 +24,8 @@ from camtrack_core.ros.messages.stamps import NANOSECONDS, Arrival, StampOrder, 
 HISTORY = 10 * NANOSECONDS  # how long transforms are remembered
 MAX_POSES = 5000  # of one frame
 REORDERING = NANOSECONDS  # a stamp further below the newest may be a recording's that starts again
+FASTEST = 100.0  # m/s of anything that drives
+CORRECTION = 2.0  # metres that a localisation may correct itself by at once
 SMALL_TURN = 1e-6  # rad; below it interpolation is linear
 
 
@@ -135,6 +137,27 @@ class Restarts:
         if jumped:
             self._orders = jumped
         return bool(jumped)
+
+
+class Jumps:
+    """Tells of frames that are moved faster than anything drives, as by two publishers that disagree."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[int, Floats]] = {}  # stamp and place by child
+
+    def seen_in(self, transforms: Iterable[tuple[Any, Pose]]) -> list[str]:
+        """A sentence for each of these transforms that lies too far from the one before."""
+        sentences = []
+        for transform, pose in transforms:
+            child, time_ns = transform.child_frame_id, to_nanoseconds(transform.header.stamp)
+            before_ns, place = self._last.get(child, (time_ns, pose.translation))
+            self._last[child] = time_ns, pose.translation
+            seconds = abs(time_ns - before_ns) / NANOSECONDS
+            distance = float(np.linalg.norm(pose.translation - place))
+            if distance > CORRECTION + FASTEST * seconds:
+                what = f"the transform from '{child}' to '{transform.header.frame_id}' jumps by {distance:.1f} m"
+                sentences.append(f"{what} within {seconds:.2f} s: do two publishers send it?")
+        return sentences
 
 
 class TransformBuffer:
