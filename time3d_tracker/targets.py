@@ -112,7 +112,7 @@ def build(
     """
     projection = view_projection(view, intrinsics, pose)
     centre, yaw, velocity, level_pose = view_boxes(view, boxes, level.level_pose(pose))
-    in_space = np.isfinite(centre).all(1)
+    in_space = np.isfinite(centre).all(1).reshape(-1)
     centre, yaw = np.where(in_space[:, None], centre, SOMEWHERE), np.where(in_space, yaw, 0.0)
     size = np.where(in_space[:, None], boxes.size, 1.0)
     ahead = centre @ projection[2] > NEAREST
@@ -124,7 +124,7 @@ def build(
     xyxy, class_ids = labels.xyxy[rows], labels.class_ids[rows]
     pixels, asked = keypoints(centre[rows], size[rows], yaw[rows], projection, xyxy)
     target, counted = heatmap(xyxy, class_ids, ignored, config)
-    motion_known = np.isfinite(velocity[rows].sum(1))
+    motion_known = np.isfinite(velocity[rows].sum(1)).reshape(-1)
     objects: Target = {
         "ids": labels.ids[rows].astype(np.int64),
         "class_ids": class_ids.astype(np.int64),

@@ -87,7 +87,7 @@ class Tracks3D(ArraySet):
     def __post_init__(self) -> None:
         fill_motions(self, len(self.ids))
         if self.states is None:
-            object.__setattr__(self, "states", TrackStates.unknown(self.scores))
+            object.__setattr__(self, "states", TrackStates.unknown(self.scores))  # type: ignore[unreachable]
         super().__post_init__()
 
     @classmethod

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
@@ -30,7 +31,7 @@ def to_point_cloud(header: Header, columns: Mapping[str, Floats]) -> PointCloud2
     return cloud
 
 
-def states(tracks: Tracks3D, names: list[str]) -> dict[str, Floats]:
+def states(tracks: Tracks3D, names: list[str]) -> dict[str, NDArray]:
     """What a filter knows of tracks beside their boxes, as columns; `names` are the class names."""
     known, boxes = tracks.states, tracks.boxes
     return {
@@ -52,7 +53,7 @@ def states(tracks: Tracks3D, names: list[str]) -> dict[str, Floats]:
     }
 
 
-def predictions(tracks: list[Tracks3D], offsets: Integers) -> dict[str, Floats]:
+def predictions(tracks: list[Tracks3D], offsets: Integers) -> dict[str, NDArray]:
     """Columns of one row a track and time: tracks as expected at offsets (T,), in nanoseconds from the stamp."""
     rows = [
         {"id": at.ids, "after": np.full(len(at), offset * 1e-9), **_placed(at), "existence": at.states.existence}
