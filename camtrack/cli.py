@@ -63,6 +63,7 @@ def demo(
     device: Device = "auto",
     device_id: DeviceId = 0,
     precision: Precision = "auto",
+    cameras: Annotated[int, typer.Option(help="1, or 6 that see all around the vehicle of a generated drive")] = 1,
     view: Annotated[bool, typer.Option("--view", help="open a window that shows the tracks")] = False,
     verbose: Verbose = False,
     as_json: AsJson = False,
@@ -73,7 +74,9 @@ def demo(
     """
     from camtrack.demo.run import Demo, run_demo
 
-    settings = Demo(input, out, seed, seconds, rate, model, model_3d, device, device_id, precision, view, verbose)
+    settings = Demo(
+        input, out, seed, seconds, rate, model, model_3d, device, device_id, precision, view, verbose, cameras
+    )
     outcome = run_demo(settings, make_console(stderr=as_json))
     if as_json:
         print_json(asdict(outcome))
@@ -84,14 +87,21 @@ def demo(
 def launch(
     context: typer.Context,
     file: Annotated[str, typer.Argument(help="launch file (XML)", show_default=False)],
+    show_args: Annotated[
+        bool, typer.Option("--show-args", "-s", help="tell the file's arguments, start nothing")
+    ] = False,
+    show: Annotated[bool, typer.Option("--print", "-p", help="tell the processes, start nothing")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a launch file on a machine without `ros2 launch`; arguments as NAME:=VALUE.
 
     Example: camtrack launch launch/tracking.launch.xml source:=clip.mp4 record:=result
     """
-    from camtrack.launch.runner import run_launch_file
+    from camtrack.launch.runner import run_launch_file, show_arguments, show_processes
 
+    if show_args or show:
+        typer.echo(show_arguments(file) if show_args else show_processes(file, context.args))
+        return
     done = run_launch_file(file, context.args, sys.stderr if as_json else sys.stdout)
     if as_json:
         ended = [{"process": name, "exit_code": code} for name, code in done.ended]
@@ -161,7 +171,10 @@ def replay(
     compressed: Annotated[bool, typer.Option("--compressed", help="JPEG on image/compressed, not image")] = False,
     clock: Annotated[bool, typer.Option("--clock", help="publish the stamps on /clock")] = False,
     tf: Annotated[bool, typer.Option("--tf", help="publish the poses of vehicle and camera, where known")] = False,
-    namespace: Annotated[str, typer.Option(help="of the topics image and camera_info")] = "camera",
+    cameras: Annotated[
+        str, typer.Option(help="names of cameras to play together, each in the namespace of its name, or all")
+    ] = "",
+    namespace: Annotated[str, typer.Option(help="of the topics image and camera_info of a single camera")] = "camera",
     wait: Annotated[int, typer.Option(min=0, help="start when so many listen to the images")] = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -172,12 +185,12 @@ def replay(
     from camtrack.nodes.replay import replay as run
     from camtrack.replay import check_source
 
-    check_source(source)
+    check_source(source, cameras.split())
     parameters = {
         "source": source, "rate": rate, "loop": loop, "start": start, "duration": duration, "compressed": compressed,
-        "publish_clock": clock, "publish_tf": tf, "wait_for_subscribers": wait,
+        "publish_clock": clock, "publish_tf": tf, "wait_for_subscribers": wait, "cameras": cameras,
     }  # fmt: skip
-    played = run(namespace, parameters)
+    played = run("" if cameras else namespace, parameters)
     conclude({"source": source, **asdict(played)}, f"{source}: {played.frames} frames played", as_json)
     raise typer.Exit(played.exit_code)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import heapq
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
-from camtrack_core.datasets.frames import Frame
-from camtrack_core.datasets.sources import open_source
+from camtrack_core.datasets.frames import Frame, Sequence
+from camtrack_core.datasets.sources import open_cameras, open_source
 from camtrack_core.errors import DataError
 
 T = TypeVar("T")
@@ -46,7 +48,45 @@ class Pacer:
         return max(0.0, due - now)
 
 
-def excerpt(frames: Iterable[Frame], start: float, duration: float) -> Iterator[Frame]:
+@dataclass(frozen=True)
+class CameraFrame:
+    """A frame, and the name of the camera that took it."""
+
+    camera: str
+    frame: Frame
+
+    @property
+    def time_ns(self) -> int:
+        return self.frame.time_ns
+
+
+def together(cameras: Mapping[str, Sequence]) -> Iterator[CameraFrame]:
+    """The frames of all cameras in the order of their stamps; where those are equal, in the order of the cameras."""
+    return heapq.merge(*(_named(name, s) for name, s in cameras.items()), key=lambda taken: taken.time_ns)
+
+
+def _named(name: str, sequence: Sequence) -> Iterator[CameraFrame]:
+    for frame in sequence:
+        yield CameraFrame(name, frame)
+
+
+def rounds(frames: Iterable[CameraFrame]) -> Iterator[list[CameraFrame]]:
+    """The frames in groups that hold each camera at most once: what the cameras saw at about the same time."""
+    group: dict[str, CameraFrame] = {}
+    try:
+        for taken in frames:
+            if taken.camera in group:
+                yield list(group.values())
+                group = {}
+            group[taken.camera] = taken
+    except DataError:  # what came before the fault is played
+        yield list(group.values())
+        raise
+    if group:
+        yield list(group.values())
+
+
+def excerpt(frames: Iterable[CameraFrame], start: float, duration: float) -> Iterator[CameraFrame]:
     """The frames from `start` seconds after the first one on, for `duration` seconds."""
     first_ns: int | None = None
     for frame in frames:
@@ -58,9 +98,21 @@ def excerpt(frames: Iterable[Frame], start: float, duration: float) -> Iterator[
             yield frame
 
 
-def check_source(spec: str) -> None:
+def chosen_cameras(spec: str, names: Collection[str]) -> dict[str, Sequence]:
+    """The cameras of these names of a recording, or of "all". Raises DataError where it has no such camera."""
+    cameras = open_cameras(spec)
+    if list(names) == ["all"]:
+        return cameras
+    unknown = [name for name in names if name not in cameras]
+    if unknown:
+        raise DataError(f"{spec}: expected the names of cameras, {', '.join(cameras)}, got {', '.join(unknown)}")
+    return {name: cameras[name] for name in names}
+
+
+def check_source(spec: str, cameras: Collection[str]) -> None:
     """Reads the first frame of a recording. Raises DataError where it cannot be played at all."""
-    if next(iter(open_source(spec)), None) is None:
+    sequences = chosen_cameras(spec, cameras).values() if cameras else [open_source(spec)]
+    if any(next(iter(sequence), None) is None for sequence in sequences):
         raise DataError(f"{spec}: expected at least one frame, found none")
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.runtime.base import AUTO, Device, Precision
@@ -47,6 +47,14 @@ class ImageNodeParameters(NodeParameters, StampParameters):
     )
     image_timeout: float = Field(2.0, gt=0, description="warn after so long without an image, seconds")
     age_limit: float = Field(0.5, gt=0, description="warn of results that come so long after their images, seconds")
+
+
+def _split(value: object) -> object:
+    return tuple(value.split()) if isinstance(value, str) else value
+
+
+# A list, or a text with spaces between the names, as launch files give it.
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
 class InferenceParameters(Parameters):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ from vision_msgs.msg import Detection2DArray
 from camtrack_core.config import ImageNodeParameters, InferenceParameters
 from camtrack_core.drawing.image import draw_tracks
 from camtrack_core.ros.lifecycle.image_input import ImageInput
-from camtrack_core.ros.lifecycle.node import CamtrackNode, run
+from camtrack_core.ros.lifecycle.node import CamtrackNode, run_cameras
 from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
 from camtrack_core.ros.messages import detections2d as messages
 from camtrack_core.ros.messages import image as images
-from camtrack_core.runtime import open_serving_session
+from camtrack_core.runtime import Device, Precision, open_serving_session
 from gcnet_tracker.config import TrackerConfig
 from gcnet_tracker.tracker import DEMO_MODEL, GCNetModel, Tracker
 
@@ -37,10 +38,7 @@ class GCNetNode(CamtrackNode[GCNetParameters]):
 
     def configure(self, parameters: GCNetParameters) -> None:
         path = Path(parameters.model) if parameters.model else DEMO_MODEL
-        model = GCNetModel(
-            path, parameters.device, parameters.threads, parameters.precision, parameters.device_id,
-            open_serving_session,
-        )  # fmt: skip
+        model = shared_model(path, parameters.device, parameters.threads, parameters.precision, parameters.device_id)
         values = {name: getattr(parameters, name) for name in TrackerConfig.model_fields}
         self._tracker = Tracker(model, TrackerConfig(**values))
         self._names = model.class_names
@@ -75,8 +73,15 @@ class GCNetNode(CamtrackNode[GCNetParameters]):
             self._drawn.publish(images.fill_image(Image(header=header), picture))
 
 
+@cache
+def shared_model(path: Path, device: Device, threads: int, precision: Precision, device_id: int) -> GCNetModel:
+    """One session for all nodes of a process. They run one after the other, so that they can share its input, too."""
+    return GCNetModel(path, device, threads, precision, device_id, open_serving_session)
+
+
 def main() -> int:
-    return run(GCNetNode)
+    """A node for each camera that is named, all with one session; without names one node."""
+    return run_cameras(GCNetNode)
 
 
 if __name__ == "__main__":

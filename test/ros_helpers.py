@@ -59,9 +59,9 @@ class Graph:
         assert node.start()
         return node
 
-    def spin_until(self, condition: Callable[[], Any]) -> Any:
+    def spin_until(self, condition: Callable[[], Any], patience: float = PATIENCE) -> Any:
         """Spin until the condition holds and return its value; fail if it never does."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while not (value := condition()):
             assert time.monotonic() < deadline, "expected a condition to come true, it never did"
             self._executor.spin_once(timeout_sec=0.05)

@@ -29,10 +29,19 @@ class Batch:
 
     def __init__(self, model: Time3DModel, patience: float) -> None:
         self.model, self.patience = model, patience
+        self._members: list[Tracker] = []
         self._jobs: list[_Job] = []
 
+    def join(self, tracker: Tracker) -> None:
+        """Lets frames of others wait for this tracker's."""
+        self._members.append(tracker)
+
+    def leave(self, tracker: Tracker) -> None:
+        self.forget(tracker)
+        self._members = [member for member in self._members if member is not tracker]
+
     def add(self, tracker: Tracker, view: View, done: Callable[[Result], None]) -> None:
-        """Has `done` called with the tracks after a frame: at once if the batch is full with it, else later.
+        """Has `done` called with the tracks after a frame: at once if nobody is left to wait for, else later.
 
         Raises what `Tracker.query` does, and what `run` does after the frame has been taken in.
         """
@@ -42,7 +51,7 @@ class Batch:
         finally:  # a failure in there is of earlier frames
             query = tracker.query(view)
             self._jobs.append(_Job(tracker, view, query, done, time.monotonic() + self.patience))
-            if len(self._jobs) == self.model.cameras:
+            if len(self._jobs) >= min(self.model.cameras, len(self._members)):
                 self.run()
 
     @property

@@ -77,7 +77,7 @@ def train(
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="weights.pt or checkpoint.pt of a run")],
     out: Annotated[Path, typer.Argument(help="ONNX file to write")],
-    cameras: Annotated[int, typer.Option(min=1, help="of how many cameras it takes frames at a time")] = 1,
+    cameras: Annotated[int, typer.Option(min=0, help="of how many it takes frames at a time; 0: any number")] = 1,
     height: Annotated[int | None, typer.Option(min=1, help="of its input, pixels; as trained if not given")] = None,
     width: Annotated[int | None, typer.Option(min=1, help="of its input, pixels; as trained if not given")] = None,
     precision: Annotated[

@@ -21,6 +21,7 @@ from time3d_tracker.flow import Memory, association
 from time3d_tracker.network import LEAST_SCORE, Time3D
 
 OPSET = 20
+EXAMPLES = 3  # cameras of the example inputs of a graph for any number; 1 would be taken as fixed
 
 
 class FrameGraph(nn.Module):
@@ -98,16 +99,18 @@ def resized(network: Time3D, height: int, width: int) -> Time3D:
 
 
 def export(network: Time3D, path: Path, cameras: int = 1, precision: Literal["float32", "float16"] = "float32") -> None:
-    """Writes the graph of a network in evaluation mode, for frames of this many cameras at a time.
+    """Writes the graph of a network in evaluation mode, for frames of this many cameras at a time; 0 for any number.
 
     float16 is of the convolutions alone (`half.to_half`).
     """
     import onnx
 
-    config = network.config
+    config, inputs = network.config, example_inputs(network, cameras or EXAMPLES)
+    any_number = torch.export.Dim("cameras", min=1, max=64)
     torch.onnx.export(
-        FrameGraph(network).eval(), example_inputs(network, cameras), str(path), input_names=INPUTS,
-        output_names=OUTPUTS, opset_version=OPSET, dynamo=True, external_data=False, verbose=False,
+        FrameGraph(network).eval(), inputs, str(path), input_names=INPUTS, output_names=OUTPUTS, opset_version=OPSET,
+        dynamo=True, external_data=False, verbose=False,
+        dynamic_shapes=None if cameras else tuple({0: any_number} for _ in inputs),
     )  # fmt: skip
     model = onnx.load(str(path))
     if precision == "float16":

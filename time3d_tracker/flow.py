@@ -139,8 +139,8 @@ class TemporalFlow(nn.Module):
         told = torch.cat([memory.elapsed[..., None], memory.motion], -1) * now.new_tensor([1, 0.2, 0.2, 0.2, 5, 1])
         told = told[:, :, None].expand(-1, -1, slots, -1)
         aware = memory.features + self.motion(torch.cat([memory.features, told], -1))  # motion modelling
-        x = torch.cat([now, self.nobody_now.expand(len(now), 1, -1)], 1)
-        source = torch.cat([aware.flatten(1, 2), self.nobody_past.expand(len(now), 1, -1)], 1)
+        x = torch.cat([now, self.nobody_now.expand(now.shape[0], 1, -1)], 1)
+        source = torch.cat([aware.flatten(1, 2), self.nobody_past.expand(now.shape[0], 1, -1)], 1)
         valid = functional.pad(memory.valid.flatten(1), (0, 1), value=True)
         if self.attends:
             weights = torch.zeros(())

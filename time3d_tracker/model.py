@@ -21,6 +21,7 @@ from time3d_tracker.config import INPUTS, MEMORY, OUTPUTS, RESIDENT
 
 DEMO_MODEL = Path(__file__).parent / "weights" / "time3d_demo.onnx"
 PADDING = 114  # grey level below and right of the picture, as in training
+MOST_CAMERAS = 8  # at a time, of a graph that takes any number
 STILL = np.array([0.0, 0, 0, 0, 1], np.float32)
 
 Outputs = dict[str, Any]  # as OUTPUTS names them, of one camera: arrays, those of RESIDENT where the session is
@@ -76,7 +77,7 @@ class Time3DModel:
     """An exported graph with its resize.
 
     Attributes:
-        cameras: frames that it takes at a time.
+        cameras: frames that it takes at a time, at most.
 
     Raises ModelError for a file that is missing or no exported Time3D.
     """
@@ -93,7 +94,9 @@ class Time3DModel:
         self.class_names: tuple[str, ...] = tuple(json.loads(metadata["class_names"]))
         self.attributes: tuple[str, ...] = tuple(json.loads(metadata["attributes"]))
         shapes = self.session.input_shapes
-        self.cameras, self.height, self.width, _ = shapes["image"]
+        frames, self.height, self.width, _ = shapes["image"]
+        self._any_number = frames < 0
+        self.cameras = MOST_CAMERAS if self._any_number else frames
         _, _, self.slots, self.channels = shapes["past_features"]
         self._nothing = self.session.store((self.slots, self.channels))
         self._input = np.full((self.cameras, self.height, self.width, 3), PADDING, np.uint8)
@@ -115,15 +118,15 @@ class Time3DModel:
     def infer(self, queries: Sequence[Query]) -> list[Outputs]:
         """Runs the graph once on at most `cameras` frames; boxes2d come in pixels of the image that was asked about."""
         scales = [self.prepare(query.image, camera) for camera, query in enumerate(queries)]
-        out = self.session.run({"image": self._input} | self._told(queries, scales))
+        rows = len(queries) if self._any_number else self.cameras
+        out = self.session.run({"image": self._input[:rows]} | self._told(queries, scales, rows))
         answers = [{name: values[camera] for name, values in out.items()} for camera in range(len(queries))]
         for answer, scale in zip(answers, scales, strict=True):
             answer["boxes2d"] = answer["boxes2d"] / scale
         return answers
 
-    def _told(self, queries: Sequence[Query], scales: Sequence[float]) -> dict[str, Input]:
+    def _told(self, queries: Sequence[Query], scales: Sequence[float], cameras: int) -> dict[str, Input]:
         """All inputs but the image; cameras that are not asked see a level road and remember nothing."""
-        cameras = self.cameras
         level_camera = np.array([[self.width, 0, self.width / 2], [0, self.width, self.height / 2], [0, 0, 1]])
         projection = np.tile(level_camera.astype(np.float32), (cameras, 1, 1))
         height, pitch_deviation = np.zeros(cameras, np.float32), np.zeros(cameras, np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections import deque
 from dataclasses import dataclass, replace
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from trajectory_msgs.msg import MultiDOFJointTrajectory
@@ -25,7 +23,7 @@ from camtrack_core.drawing.space import draw_tracks_3d
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.geometry.camera import Camera, Pose
 from camtrack_core.ros.lifecycle.image_input import ImageInput
-from camtrack_core.ros.lifecycle.node import CamtrackNode, run
+from camtrack_core.ros.lifecycle.node import CamtrackNode, run_cameras
 from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
 from camtrack_core.ros.messages import detections3d as messages3d
 from camtrack_core.ros.messages import image as images
@@ -115,8 +113,12 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
             self._transforms = TransformListener(self, self._retry)
         self._input = ImageInput(self, "image", self._on_image, parameters)
 
+    def activate(self) -> None:
+        self._batch.join(self._tracker)
+
     def deactivate(self) -> None:
         self._forget()
+        self._batch.leave(self._tracker)
 
     def cleanup(self) -> None:
         if self._transforms is not None:
@@ -254,18 +256,8 @@ def shared_batch(
 
 
 def main() -> int:
-    return run(Time3DNode)
-
-
-def main_cameras() -> int:
-    """A node for each camera, in the namespace of its name, all with one session: arguments are the names."""
-    # ROS's launch passes several names from one argument on as one
-    cameras = [name for argument in remove_ros_args(sys.argv)[1:] for name in argument.split()]
-    if not cameras or len(set(cameras)) < len(cameras):
-        got = " ".join(cameras) or "none"
-        print(f"expected the names of different cameras, like front left right, got {got}", file=sys.stderr)
-        return 2
-    return run(*(partial(Time3DNode, namespace=camera) for camera in cameras))
+    """A node for each camera that is named, all with one session; without names one node."""
+    return run_cameras(Time3DNode)
 
 
 if __name__ == "__main__":

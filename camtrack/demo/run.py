@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,13 +19,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from camtrack.demo import space
+from camtrack.demo import cameras, space
 from camtrack.demo.window import Window
-from camtrack.launch.file import LaunchError, find_share
+from camtrack.launch.packages import LaunchError, find_share
 from camtrack.live import listening
 from camtrack.recording.files import Recorded, read_tracks
+from camtrack_core.datasets.drive import RIG
 from camtrack_core.datasets.frames import Sequence
-from camtrack_core.datasets.sources import open_source
+from camtrack_core.datasets.sources import open_cameras, open_source
 from camtrack_core.errors import DataError
 from camtrack_core.evaluation.space import MATCH_DISTANCE
 from camtrack_core.files import new_folder
@@ -35,6 +36,7 @@ from camtrack_core.stopping import STOP_SIGNALS
 PATIENCE = 20.0  # seconds between two signals of growing weight; a launcher needs 10 itself to end its processes
 IMAGE_NODES = "replay, gcnet_tracker, pkf_filter and recorder"
 SPACE_NODES = "replay, gcnet_tracker, time3d_tracker, pkf_filter and recorder"
+RIG_NODES = "replay, gcnet_tracker and time3d_tracker for all cameras, pkf_filter and recorder"
 NAMESPACE = "camera"
 MIN_HEIGHT = 20.0  # pixels; smaller objects are neither hits nor misses
 
@@ -55,6 +57,7 @@ class Demo:
     precision: str
     view: bool
     verbose: bool
+    cameras: int = 1
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ def run_demo(demo: Demo, console: Console) -> Outcome:
 
     A recording that tells where its camera is, as a generated drive does, is tracked in space, others in the image.
     """
+    if demo.cameras > 1:
+        return _run_rig(demo, console)
     window = Window("camtrack") if demo.view else None
     demo = replace(demo, out=new_folder(demo.out))
     source = demo.input or str(space.generate_drive(demo.out, NAMESPACE, demo.seed, demo.seconds, console))
@@ -91,17 +96,13 @@ def run_demo(demo: Demo, console: Console) -> Outcome:
         raise DataError(f"{source}: expected at least one frame, found none")
     in_space = space.has_space(first)
     console.print(f"replaying {source} through {SPACE_NODES if in_space else IMAGE_NODES}; files go to {demo.out}")
-    code, log = _run_nodes(demo, source, in_space, window, console), demo.out / "log.txt"
-    if code:
-        console.print(f"a node failed with exit code {code}; its words are in {log}", style="red")
-        for line in _errors(log):
-            console.print(line)
+    file, image = ("fusion.launch.xml", "recorder") if in_space else ("tracking.launch.xml", "gcnet_tracker")
+    models = {"model_2d": demo.model, "model_3d": demo.model_3d} if in_space else {"model": demo.model}
+    arguments = {"source": source, "namespace": NAMESPACE, **_common_arguments(demo, models)}
+    if code := _run_nodes(demo, file, arguments, f"/{NAMESPACE}/{image}/image", window, console):
         return Outcome(code, source)
     tracks = demo.out / ("tracks3d.jsonl" if in_space else "tracks.jsonl")
-    recorded: Recorded = read_tracks(tracks) if tracks.exists() else {}
-    if not recorded:
-        said = "\n".join(["", *_errors(log)])
-        raise DataError(f"expected the tracks of at least one frame in {tracks}, got none; {log} may say why{said}")
+    recorded = _recorded(tracks, demo.out / "log.txt")
     scores, title = {}, ""
     if in_space and first.boxes3d is not None:
         judged = space.judge(sequence) if demo.input else space.read_judged(demo.out / "judged.json")
@@ -119,6 +120,45 @@ def run_demo(demo: Demo, console: Console) -> Outcome:
     return Outcome(0, source, len(recorded), len(ids), scores, (video, tracks))
 
 
+def _run_rig(demo: Demo, console: Console) -> Outcome:
+    """The demo with a generated drive that six cameras see."""
+    if demo.input is not None or demo.cameras != len(RIG):
+        raise DataError(f"expected --cameras 1, or --cameras {len(RIG)} without --input, got {demo.cameras}")
+    window = Window("camtrack") if demo.view else None
+    demo = replace(demo, out=new_folder(demo.out))
+    source = str(cameras.generate_rig(demo.out, demo.seed, demo.seconds, console))
+    console.print(f"replaying {source} through {RIG_NODES}; files go to {demo.out}")
+    models = {"model_2d": demo.model, "model_3d": demo.model_3d}
+    arguments = {"source": source, "cameras": " ".join(RIG), **_common_arguments(demo, models)}
+    if code := _run_nodes(demo, "cameras.launch.xml", arguments, "/recorder/image", window, console):
+        return Outcome(code, source)
+    tracks, video = demo.out / "tracks3d.jsonl", demo.out / "cameras.mp4"
+    recorded, sequences = _recorded(tracks, demo.out / "log.txt"), open_cameras(source)
+    scores = cameras.scores(sequences, recorded)
+    ids = {row["id"] for rows in recorded.values() for row in rows}
+    console.print(f"{len(recorded)} rounds of {len(RIG)} frames tracked, {len(ids)} tracks")
+    console.print(score_table(scores, f"in space, against the truth (matches within {MATCH_DISTANCE:g} m)"))
+    cameras.write_video(sequences, recorded, video)
+    console.print(f"annotated video: {video}", style="bold")
+    return Outcome(0, source, len(recorded), len(ids), scores, (video, tracks))
+
+
+def _recorded(tracks: Path, log: Path) -> Recorded:
+    """What the recorder has written. Raises DataError where that is nothing."""
+    recorded: Recorded = read_tracks(tracks) if tracks.exists() else {}
+    if not recorded:
+        said = "\n".join(["", *_errors(log)])
+        raise DataError(f"expected the tracks of at least one frame in {tracks}, got none; {log} may say why{said}")
+    return recorded
+
+
+def _common_arguments(demo: Demo, models: Mapping[str, Path | None]) -> dict[str, Any]:
+    """Arguments that the launch files share."""
+    paths = {name: path.resolve() if path else "" for name, path in models.items()}
+    engine = {"device": demo.device, "device_id": demo.device_id, "precision": demo.precision}
+    return {"record": demo.out, "rate": demo.rate, **engine, **paths}
+
+
 # ------------------------------------------------------------------------------------------- the processes
 
 
@@ -131,18 +171,15 @@ def launch_folder() -> Path:
     return Path(__file__).resolve().parents[2] / "launch"
 
 
-def _run_nodes(demo: Demo, source: str, in_space: bool, window: Window | None, console: Console) -> int:
-    file, image = ("fusion.launch.xml", "recorder") if in_space else ("tracking.launch.xml", "gcnet_tracker")
-    models = {"model_2d": demo.model, "model_3d": demo.model_3d} if in_space else {"model": demo.model}
-    arguments = {
-        "source": source, "record": demo.out, "rate": demo.rate, "device": demo.device,
-        "device_id": demo.device_id, "precision": demo.precision, "namespace": NAMESPACE,
-        **{name: path.resolve() if path else "" for name, path in models.items()},
-    }  # fmt: skip
+def _run_nodes(
+    demo: Demo, file: str, arguments: Mapping[str, Any], image: str, window: Window | None, console: Console
+) -> int:
+    """Runs a launch file with a live table and, in the window, the images on a topic; returns its exit code."""
+    log_file = demo.out / "log.txt"
     launcher = ["ros2", "launch"] if shutil.which("ros2") else [sys.executable, "-m", "camtrack.launch.runner"]
     given = [f"{name}:={value}" for name, value in arguments.items() if value != ""]
     command = [*launcher, str(launch_folder() / file), *given]
-    with open(demo.out / "log.txt", "w") as log, _signals() as caught:
+    with open(log_file, "w") as log, _signals() as caught:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             with Live(console=console, refresh_per_second=4) as live, listening("demo") as monitor:
@@ -161,6 +198,10 @@ def _run_nodes(demo: Demo, source: str, in_space: bool, window: Window | None, c
     if caught:
         console.print("stopping")
         return 0  # however the nodes take it
+    if process.returncode:
+        console.print(f"a node failed with exit code {process.returncode}; its words are in {log_file}", style="red")
+        for line in _errors(log_file):
+            console.print(line)
     return process.returncode
 
 
@@ -202,8 +243,8 @@ def end_processes(launcher: subprocess.Popen[Any], patience: float = PATIENCE) -
             process.kill()
 
 
-def _show_images(node: Any, shown: str, window: Window) -> None:
-    """Shows a node's annotated images."""
+def _show_images(node: Any, topic: str, window: Window) -> None:
+    """Shows the images on a topic."""
     from sensor_msgs.msg import Image
 
     from camtrack_core.ros.lifecycle.qos import SENSOR_DATA
@@ -212,7 +253,7 @@ def _show_images(node: Any, shown: str, window: Window) -> None:
     def show(message: Image) -> None:
         window.show(to_bgr(message))
 
-    node.create_subscription(Image, f"/{NAMESPACE}/{shown}/image", show, SENSOR_DATA)
+    node.create_subscription(Image, topic, show, SENSOR_DATA)
 
 
 def _errors(log: Path) -> list[str]:

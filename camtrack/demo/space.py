@@ -89,6 +89,11 @@ def scores(truth: Sequence, judged: Judged, recorded: Recorded) -> dict[str, flo
         centres = np.array([row["centre"] for row in rows], float).reshape(-1, 3)
         scored = np.isin(frame.labels.ids, judged[frame.time_ns])
         frames.append(SpaceFrame(frame.labels.ids, frame.boxes3d.centre, scored, ids, centres))
+    return score_frames(frames)
+
+
+def score_frames(frames: list[SpaceFrame]) -> dict[str, float]:
+    """Scores by name."""
     found, distance = score_in_space(frames)
     return {
         "HOTA": found.hota, "recall": found.recall, "precision": found.precision, "MOTA": found.mota,

@@ -1,34 +1,76 @@
 """Reads *.launch.xml files as `ros2 launch` does, as far as this project's files need it.
 
-Elements: arg let set_env include group node executable log push_ros_namespace set_remap set_parameter, each
-with if and unless. Substitutions: var env dirname find-pkg-share equals not-equals eval (comparisons of literals
-joined by and, or, not). A <param> has the type that its text has in YAML, or with type="str" stays text. Anything else
-is an error, never ignored.
+ELEMENTS are the elements with their attributes; each may have if or unless. Substitutions are in `substitutions`. A
+<param> has the type that its text has in YAML, or that its attribute `type` names. What `ros2 launch` refuses is
+refused, and what it knows beyond this is said not to be supported here; nothing is ignored. docs/launch.md compares.
 """
 
 from __future__ import annotations
 
-import ast
-import operator
 import os
-import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from importlib.metadata import entry_points
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from camtrack_core.errors import ConfigurationError
+from camtrack.launch.packages import LaunchError, find_executable
+from camtrack.launch.substitutions import expand, split, truth
 
 
-class LaunchError(ConfigurationError):
-    """A launch file that cannot be carried out as it stands."""
+@dataclass(frozen=True)
+class Form:
+    """What an element may hold.
+
+    Attributes:
+        attributes: besides if and unless.
+        children: by tag; None for actions.
+        elsewhere: attributes that `ros2 launch` knows beyond them.
+    """
+
+    attributes: frozenset[str] = frozenset()
+    children: Mapping[str, Form] | None = field(default_factory=dict)
+    elsewhere: frozenset[str] = frozenset()
+
+
+def _form(attributes: str, elsewhere: str = "", **children: Form) -> Form:
+    return Form(frozenset(attributes.split()), children, frozenset(elsewhere.split()))
+
+
+_PAIR = _form("name value")
+_REMAP = _form("from to")
+_PARAMETER = Form(frozenset(("name", "value", "type")), {}, frozenset(("value-sep", "sep")))
+for _ in range(3):  # depth of parameters within parameters
+    _PARAMETER = replace(_PARAMETER, children={"param": _PARAMETER})
+_PARAMETERS = replace(_PARAMETER, attributes=_PARAMETER.attributes | {"from"})
+_OF_PROCESSES = "name cwd launch-prefix output on_exit respawn respawn_delay respawn_max_retries"
+_OF_PROCESSES_ELSEWHERE = "shell emulate_tty sigterm_timeout sigkill_timeout"
+ELEMENTS: dict[str, Form] = {
+    "arg": _form("name default description", choice=_form("value")),
+    "let": _PAIR,
+    "set_env": _PAIR,
+    "append_env": _form("name value prepend separator"),
+    "log": _form("message"),
+    "include": _form("file", arg=_PAIR),
+    "group": Form(frozenset(("scoped",)), None, frozenset(("forwarding",))),
+    "push_ros_namespace": _form("namespace"),
+    "set_remap": _REMAP,
+    "set_parameter": _form("name value", "type"),
+    "executable": _form(f"cmd {_OF_PROCESSES}", _OF_PROCESSES_ELSEWHERE, env=_PAIR),
+    "node": _form(
+        f"pkg exec namespace args ros_args {_OF_PROCESSES}",
+        f"exec_name {_OF_PROCESSES_ELSEWHERE}",
+        remap=_REMAP,
+        param=_PARAMETERS,
+        env=_PAIR,
+    ),
+}
+TYPES: dict[str, type | None] = {"yaml": None, "str": str, "int": int, "float": float, "bool": bool}  # of parameters
 
 
 @dataclass(frozen=True)
@@ -39,6 +81,7 @@ class Process:
         name: shown before its output.
         command: program and arguments.
         environment: variables besides the inherited ones.
+        folder: that it works in; None: this process's.
         required: whether its end is the end of everything.
         respawn_delay: seconds after which it is started again when it ends; None: never.
         respawn_max_retries: how often at the most; negative: without end.
@@ -47,6 +90,7 @@ class Process:
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    folder: str | None = None
     required: bool = False
     respawn_delay: float | None = None
     respawn_max_retries: int = -1
@@ -54,14 +98,12 @@ class Process:
 
 def read_launch_file(path: str | Path, arguments: Mapping[str, str]) -> list[Process]:
     """The processes of a launch file, given values for its arguments. Raises LaunchError."""
-    scope = _Scope(directory=Path(path).resolve().parent, arguments=dict(arguments))
+    scope = _Scope(file=Path(path).resolve(), arguments=dict(arguments))
     _carry_out(_parse(path), scope)
     unknown = set(arguments) - scope.declared
     if unknown:
         name = min(unknown)
-        close = get_close_matches(name, scope.declared, 1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(sorted(scope.declared))}"
-        raise LaunchError(f"{path} has no argument '{name}'; {hint}")
+        raise LaunchError(f"{path} has no argument '{name}'{_hint(name, scope.declared)}")
     return scope.processes
 
 
@@ -78,7 +120,7 @@ def declared_arguments(path: str | Path) -> list[tuple[str, str | None, str]]:
 class _Scope:
     """What a group inherits and may change for itself; declared and processes are common to all."""
 
-    directory: Path
+    file: Path
     arguments: dict[str, str]
     namespace: str = ""
     remaps: list[tuple[str, str]] = field(default_factory=list)
@@ -105,24 +147,42 @@ def _parse(path: str | Path) -> ET.Element:
 
 def _carry_out(parent: ET.Element, scope: _Scope) -> None:
     for element in parent:
-        action = _ACTIONS.get(element.tag.replace("-", "_"))
-        if action is None:
-            raise LaunchError(f"<{element.tag}> is not among the supported elements {', '.join(_ACTIONS)}")
+        tag = element.tag.replace("push-ros-namespace", "push_ros_namespace")
+        if tag not in _ACTIONS:
+            raise LaunchError(f"<{element.tag}> is not supported here; known are {', '.join(_ACTIONS)}")
+        _check(element, ELEMENTS[tag], conditional=True)
         if _wanted(element, scope):
-            action(element, scope)
+            _ACTIONS[tag](element, scope)
+
+
+def _check(element: ET.Element, form: Form, conditional: bool) -> None:
+    """Raises LaunchError for attributes and children that the element does not have."""
+    conditions = {"if", "unless"} if conditional else set()
+    if conditions <= element.attrib.keys() and conditions:
+        raise LaunchError(f"<{element.tag}>: expected if or unless, got both")
+    foreign = element.attrib.keys() & form.elsewhere
+    unknown = element.attrib.keys() - form.attributes - conditions - foreign
+    if unknown:
+        known = sorted(form.attributes | conditions)
+        raise LaunchError(f"<{element.tag}> has no attribute '{min(unknown)}'{_hint(min(unknown), known)}")
+    if foreign:
+        raise LaunchError(f"<{element.tag}>: the attribute '{min(foreign)}' is not supported here")
+    for child in element:
+        if form.children is not None and child.tag not in form.children:
+            raise LaunchError(f"<{element.tag}> has no children <{child.tag}>{_hint(child.tag, form.children)}")
+        if form.children is not None:
+            _check(child, form.children[child.tag], conditional=False)
 
 
 def _wanted(element: ET.Element, scope: _Scope) -> bool:
-    return ("if" not in element.attrib or _truth(_text(element, "if", scope))) and (
-        "unless" not in element.attrib or not _truth(_text(element, "unless", scope))
-    )
+    if "if" in element.attrib:
+        return truth(_text(element, "if", scope))
+    return "unless" not in element.attrib or not truth(_text(element, "unless", scope))
 
 
-def _truth(text: str) -> bool:
-    known = {"true": True, "1": True, "false": False, "0": False}
-    if text.strip().lower() not in known:
-        raise LaunchError(f"expected a condition to be true, false, 1 or 0, got '{text}'")
-    return known[text.strip().lower()]
+def _hint(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, known, 1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(sorted(known)) or 'none'}"
 
 
 def _text(element: ET.Element, attribute: str, scope: _Scope, default: str | None = None) -> str:
@@ -130,163 +190,47 @@ def _text(element: ET.Element, attribute: str, scope: _Scope, default: str | Non
     value = element.get(attribute, default)
     if value is None:
         raise LaunchError(f"<{element.tag}> needs the attribute '{attribute}'")
-    return _expand(value, scope)
+    return expand(value, scope)
 
 
-# --- Substitutions
-
-
-def _expand(text: str, scope: _Scope) -> str:
-    before, opening, rest = text.partition("$(")
-    if not opening:
-        return text
-    inside, after = _to_closing(rest)
-    name, _, argument = inside.partition(" ")
-    if name not in _SUBSTITUTIONS and name not in _COMPARING:
-        known = ", ".join([*_SUBSTITUTIONS, *_COMPARING])
-        raise LaunchError(f"$({name}) is not among the supported substitutions {known}")
-    if name in _COMPARING:  # argument by argument: a value may hold spaces and quotation marks
-        value = str(_COMPARING[name](*_two(name, argument, scope))).lower()
-    else:
-        value = _SUBSTITUTIONS[name](_expand(argument, scope).strip(), scope)
-    return before + value + _expand(after, scope)
-
-
-def _two(name: str, text: str, scope: _Scope) -> tuple[str, str]:
-    """The two arguments of a comparison, with their substitutions made."""
-    arguments, depth = [""], 0
-    for character in text.strip():
-        depth += (character == "(") - (character == ")")
-        if character == " " and not depth:
-            arguments.append("")
-        else:
-            arguments[-1] += character
-    if len(arguments) != 2 or any(mark in text for mark in "'\""):
-        raise LaunchError(f"$({name} {text}): expected two arguments without quotation marks")
-    return _expand(arguments[0], scope), _expand(arguments[1], scope)
-
-
-def _to_closing(text: str) -> tuple[str, str]:
-    """Text up to the parenthesis that closes one opened before it, and the text after that."""
-    depth = 1
-    for index, character in enumerate(text):
-        depth += (character == "(") - (character == ")")
-        if depth == 0:
-            return text[:index], text[index + 1 :]
-    raise LaunchError(f"the substitution '$({text}' is not closed")
-
-
-def _variable(name: str, scope: _Scope) -> str:
-    if name not in scope.arguments:
-        raise LaunchError(f"$(var {name}): there is no argument or variable of this name here")
-    return scope.arguments[name]
-
-
-def _environment(argument: str, scope: _Scope) -> str:
-    name, _, default = argument.partition(" ")
-    value = scope.environment.get(name, os.environ.get(name, default.strip("'\"") if default else None))
+def _parts(element: ET.Element, attribute: str, scope: _Scope, default: str | None = None) -> list[str]:
+    """The parts of an attribute between spaces; what a substitution brings is not split."""
+    value = element.get(attribute, default)
     if value is None:
-        raise LaunchError(f"$(env {name}): the variable is not set and no default is given")
-    return value
-
-
-def _evaluate(argument: str, _: _Scope) -> str:
-    try:
-        return str(_value(ast.parse(_unquoted(argument).strip(), mode="eval").body))
-    except (SyntaxError, ValueError, TypeError) as error:
-        raise LaunchError(f"$(eval {argument}): expected a comparison of literals; {error}") from error
-
-
-def _unquoted(text: str) -> str:
-    """Text without quotation marks around the whole of it; \\' within them stands for '."""
-    mark, inside = text[:1], text[1:-1]
-    quoted = mark and mark in "'\"" and text.endswith(mark) and mark not in inside.replace(f"\\{mark}", "")
-    return inside.replace(f"\\{mark}", mark) if quoted else text
-
-
-def _value(node: ast.expr) -> Any:
-    """Value of an expression of literals, comparisons, and, or, not: all that conditions need."""
-    if isinstance(node, ast.BoolOp):
-        values = [_value(value) for value in node.values]
-        return all(values) if isinstance(node.op, ast.And) else any(values)
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        return not _value(node.operand)
-    if isinstance(node, ast.Compare):
-        operands = [_value(operand) for operand in (node.left, *node.comparators)]
-        pairs = zip(node.ops, operands, operands[1:], strict=False)
-        return all(_COMPARISONS[type(comparison)](left, right) for comparison, left, right in pairs)
-    return ast.literal_eval(node)
-
-
-_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.In: lambda left, right: left in right,
-    ast.NotIn: lambda left, right: left not in right,
-    ast.Is: operator.is_,
-    ast.IsNot: operator.is_not,
-}
-_SUBSTITUTIONS: dict[str, Callable[[str, _Scope], str]] = {
-    "var": _variable,
-    "env": _environment,
-    "dirname": lambda _, scope: str(scope.directory),
-    "find-pkg-share": lambda package, _: str(find_share(package)),
-    "eval": _evaluate,
-}
-_COMPARING: dict[str, Callable[[str, str], bool]] = {"equals": operator.eq, "not-equals": operator.ne}
-
-
-# --- Packages
-
-
-def prefixes() -> list[Path]:
-    """Where packages may be installed: the ament prefixes, then this Python's own."""
-    return [Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(":") if p] + [Path(sys.prefix)]
-
-
-def find_share(package: str) -> Path:
-    """The share folder of a package. Raises LaunchError."""
-    for prefix in prefixes():
-        if (prefix / "share" / package).is_dir():
-            return prefix / "share" / package
-    raise LaunchError(f"package '{package}' has no share folder in {', '.join(map(str, prefixes()))}")
-
-
-def find_executable(package: str, name: str) -> tuple[str, ...]:
-    """The command for an executable: lib/<package>/<name>, else the console script. Raises LaunchError."""
-    for prefix in prefixes():
-        if (prefix / "lib" / package / name).is_file():
-            return (str(prefix / "lib" / package / name),)
-    for script in entry_points(group="console_scripts", name=name):
-        if script.dist is not None and script.dist.name.replace("-", "_") == package:
-            start = f"import sys; sys.argv[0] = {name!r}; from {script.module} import {script.attr} as main"
-            return sys.executable, "-c", f"{start}; sys.exit(main())"
-    raise LaunchError(f"package '{package}' has no executable '{name}' in lib/ or as console script")
+        raise LaunchError(f"<{element.tag}> needs the attribute '{attribute}'")
+    return [expand(part, scope) for part in split(value)]
 
 
 # --- Elements
 
 
 def _arg(element: ET.Element, scope: _Scope) -> None:
-    name = element.attrib["name"]
+    name = _text(element, "name", scope)
     scope.declared.add(name)
     if name not in scope.arguments:
         if "default" not in element.attrib:
             meaning = f" ({element.get('description')})" if element.get("description") else ""
             raise LaunchError(f"argument '{name}'{meaning} is missing: give {name}:=VALUE")
         scope.arguments[name] = _text(element, "default", scope)
+    choices = [choice.get("value", "") for choice in element]
+    if choices and scope.arguments[name] not in choices:
+        raise LaunchError(f"argument '{name}': expected one of {', '.join(choices)}, got '{scope.arguments[name]}'")
 
 
 def _let(element: ET.Element, scope: _Scope) -> None:
-    scope.arguments[element.attrib["name"]] = _text(element, "value", scope)
+    scope.arguments[_text(element, "name", scope)] = _text(element, "value", scope)
 
 
 def _set_env(element: ET.Element, scope: _Scope) -> None:
     scope.environment[_text(element, "name", scope)] = _text(element, "value", scope)
+
+
+def _append_env(element: ET.Element, scope: _Scope) -> None:
+    name, value = _text(element, "name", scope), _text(element, "value", scope)
+    before = scope.environment.get(name, os.environ.get(name))
+    ahead = truth(_text(element, "prepend", scope, "false"))
+    parts = [value] if before is None else [value, before] if ahead else [before, value]
+    scope.environment[name] = _text(element, "separator", scope, os.pathsep).join(parts)
 
 
 def _log(element: ET.Element, scope: _Scope) -> None:
@@ -295,15 +239,15 @@ def _log(element: ET.Element, scope: _Scope) -> None:
 
 def _include(element: ET.Element, scope: _Scope) -> None:
     path = Path(_text(element, "file", scope))
-    for argument in element.findall("arg") + element.findall("let"):
-        scope.arguments[argument.attrib["name"]] = _text(argument, "value", scope)
-    outer, scope.directory = scope.directory, path.resolve().parent
+    for argument in element:
+        scope.arguments[_text(argument, "name", scope)] = _text(argument, "value", scope)
+    outer, scope.file = scope.file, path.resolve()
     _carry_out(_parse(path), scope)
-    scope.directory = outer
+    scope.file = outer
 
 
 def _group(element: ET.Element, scope: _Scope) -> None:
-    _carry_out(element, scope.inner() if _truth(element.get("scoped", "true")) else scope)
+    _carry_out(element, scope.inner() if truth(_text(element, "scoped", scope, "true")) else scope)
 
 
 def _push_namespace(element: ET.Element, scope: _Scope) -> None:
@@ -319,8 +263,8 @@ def _set_parameter(element: ET.Element, scope: _Scope) -> None:
 
 
 def _executable(element: ET.Element, scope: _Scope) -> None:
-    command = tuple(_text(element, "cmd", scope).split())
-    scope.processes.append(_process(element, scope, element.get("name") or Path(command[0]).name, command))
+    command = _parts(element, "cmd", scope)
+    scope.processes.append(_process(element, scope, _text(element, "name", scope, Path(command[0]).name), command))
 
 
 def _node(element: ET.Element, scope: _Scope) -> None:
@@ -328,16 +272,16 @@ def _node(element: ET.Element, scope: _Scope) -> None:
     name = _text(element, "name", scope, "")
     namespace = _join(scope.namespace, _text(element, "namespace", scope, ""))
     command = [*find_executable(_text(element, "pkg", scope), executable)]
-    command += _text(element, "args", scope, "").split()
-    command += ["--ros-args", *_text(element, "ros_args", scope, "").split()]
+    command += _parts(element, "args", scope, "")
+    command += ["--ros-args", *_parts(element, "ros_args", scope, "")]
     remaps = [("__node", name)] if name else []
     remaps += [("__ns", namespace)] if namespace else []
     remaps += scope.remaps
-    remaps += [(_text(r, "from", scope), _text(r, "to", scope)) for r in _children(element, "remap", scope)]
+    remaps += [(_text(r, "from", scope), _text(r, "to", scope)) for r in element.findall("remap")]
     for source, target in remaps:
         command += ["-r", f"{source}:={target}"]
     command += _parameter_arguments(scope.parameters)
-    for parameter in _children(element, "param", scope):
+    for parameter in element.findall("param"):
         if "from" in parameter.attrib:
             command += ["--params-file", _text(parameter, "from", scope)]
         else:
@@ -346,26 +290,26 @@ def _node(element: ET.Element, scope: _Scope) -> None:
 
 
 def _process(element: ET.Element, scope: _Scope, name: str, command: Sequence[str]) -> Process:
-    own = {_text(e, "name", scope): _text(e, "value", scope) for e in _children(element, "env", scope)}
-    respawns = _truth(_text(element, "respawn", scope, "false"))
+    own = {_text(e, "name", scope): _text(e, "value", scope) for e in element.findall("env")}
+    respawns = truth(_text(element, "respawn", scope, "false"))
+    at_its_end = _text(element, "on_exit", scope, "shutdown")
+    if at_its_end != "shutdown":
+        raise LaunchError(f"<{element.tag}>: expected on_exit to be shutdown, got '{at_its_end}'")
     return Process(
         name=name,
-        command=tuple(command),
+        command=(*_parts(element, "launch-prefix", scope, ""), *command),
+        folder=_text(element, "cwd", scope, "") or None,
         environment={**scope.environment, **own},
-        required=_text(element, "on_exit", scope, "") == "shutdown",
+        required="on_exit" in element.attrib,
         respawn_delay=float(_text(element, "respawn_delay", scope, "0")) if respawns else None,
         respawn_max_retries=int(_text(element, "respawn_max_retries", scope, "-1")),
     )
 
 
-def _children(element: ET.Element, tag: str, scope: _Scope) -> list[ET.Element]:
-    return [child for child in element.findall(tag) if _wanted(child, scope)]
-
-
 def _parameters(element: ET.Element, scope: _Scope, prefix: str) -> dict[str, Any]:
     """A <param>, or the dotted names of the ones that it holds."""
     name = prefix + _text(element, "name", scope)
-    inner = _children(element, "param", scope)
+    inner = element.findall("param")
     if not inner:
         return {name: _parameter_value(element, scope)}
     return {key: value for child in inner for key, value in _parameters(child, scope, f"{name}.").items()}
@@ -373,15 +317,21 @@ def _parameters(element: ET.Element, scope: _Scope, prefix: str) -> dict[str, An
 
 def _parameter_value(element: ET.Element, scope: _Scope) -> Any:
     text, kind = _text(element, "value", scope), element.get("type", "yaml")
-    if kind not in ("yaml", "str"):
-        raise LaunchError(f"<{element.tag}>: expected the type yaml or str, got '{kind}'")
-    if kind == "str" or not text.strip():
+    if kind not in TYPES:
+        raise LaunchError(f"<{element.tag}>: expected one of the types {', '.join(TYPES)}, got '{kind}'")
+    if kind == "str" or (kind == "yaml" and not text.strip()):
         return text
     try:
-        return yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         sentence = f"<{element.tag}>: expected a value as YAML has it, or type=\"str\", got '{text}'"
         raise LaunchError(sentence) from error
+    wanted = TYPES[kind]
+    if wanted is float and type(value) is int:
+        return float(value)
+    if wanted is not None and type(value) is not wanted:
+        raise LaunchError(f"<{element.tag}>: expected a value of the type {kind}, got '{text}'")
+    return value
 
 
 def _parameter_arguments(parameters: Mapping[str, Any]) -> list[str]:
@@ -403,6 +353,7 @@ _ACTIONS: dict[str, Callable[[ET.Element, _Scope], None]] = {
     "arg": _arg,
     "let": _let,
     "set_env": _set_env,
+    "append_env": _append_env,
     "log": _log,
     "include": _include,
     "group": _group,

@@ -1,6 +1,8 @@
 """Runs a launch file's processes together, for machines without `ros2 launch`.
 
-    python -m camtrack.launch.runner FILE.launch.xml [ARGUMENT:=VALUE ...]
+    python -m camtrack.launch.runner FILE.launch.xml [--show-args | --print] [ARGUMENT:=VALUE ...]
+
+--show-args tells the arguments of the file, --print the processes that it asks for; neither starts anything.
 
 Exit code: that of the first process that failed for good, else 0. SIGINT, SIGTERM or the end of a required process
 ends all of them with everything they started: SIGINT first, SIGTERM after 5 s, SIGKILL after 5 s more.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 import time
@@ -22,7 +25,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TextIO
 
-from camtrack.launch.file import LaunchError, Process, declared_arguments, prefixes, read_launch_file
+from camtrack.launch.file import Process, declared_arguments, read_launch_file
+from camtrack.launch.packages import LaunchError, prefixes
 
 GRACE = 5.0  # seconds between two signals of growing weight
 LONG_LIFE = 60.0  # seconds after which an end has nothing to do with the one before
@@ -77,6 +81,7 @@ class Runner:
             child = await asyncio.create_subprocess_exec(
                 *process.command,
                 env={**search, **os.environ, **process.environment},
+                cwd=process.folder,
                 stdin=DEVNULL,
                 stdout=PIPE,
                 stderr=STDOUT,
@@ -143,10 +148,7 @@ def _signal_group(group: int, number: int) -> None:
 
 def run_launch_file(path: str, arguments: Sequence[str], output: TextIO) -> Runner:
     """Run a launch file with NAME:=VALUE arguments; what its processes print goes to `output`. Raises LaunchError."""
-    for argument in arguments:
-        if ":=" not in argument:
-            raise LaunchError(f"expected arguments as NAME:=VALUE, got '{argument}'")
-    processes = read_launch_file(path, dict(argument.split(":=", 1) for argument in arguments))
+    processes = read_launch_file(path, given_arguments(arguments))
 
     async def run() -> Runner:
         runner = Runner(output)
@@ -156,6 +158,32 @@ def run_launch_file(path: str, arguments: Sequence[str], output: TextIO) -> Runn
     return asyncio.run(run())
 
 
+def given_arguments(arguments: Sequence[str]) -> dict[str, str]:
+    """Values by name of NAME:=VALUE. Raises LaunchError."""
+    for argument in arguments:
+        if ":=" not in argument:
+            raise LaunchError(f"expected arguments as NAME:=VALUE, got '{argument}'")
+    return dict(argument.split(":=", 1) for argument in arguments)
+
+
+def show_arguments(path: str) -> str:
+    """What a launch file can be told."""
+    return "\n".join(
+        f"{name:16} {description} (default: {'none' if default is None else repr(default)})"
+        for name, default, description in declared_arguments(path)
+    )
+
+
+def show_processes(path: str, arguments: Sequence[str]) -> str:
+    """The processes of a launch file as commands of a shell."""
+    processes = read_launch_file(path, given_arguments(arguments))
+    return "\n".join(f"[{process.name}] {_as_command(process)}" for process in processes)
+
+
+def _as_command(process: Process) -> str:
+    return shlex.join([*(f"{name}={value}" for name, value in process.environment.items()), *process.command])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -163,8 +191,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if arguments else 2
     try:
         if arguments[1:] in (["-s"], ["--show-args"]):
-            for name, default, description in declared_arguments(arguments[0]):
-                print(f"{name:16} {description} (default: {'none' if default is None else repr(default)})")
+            print(show_arguments(arguments[0]))
+            return 0
+        if arguments[1:2] in (["-p"], ["--print"]):
+            print(show_processes(arguments[0], arguments[2:]))
             return 0
         return run_launch_file(arguments[0], arguments[1:], sys.stdout).exit_code
     except LaunchError as error:

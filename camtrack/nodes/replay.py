@@ -1,4 +1,4 @@
-"""Plays a recording or a generated drive as a camera would: images, calibration, if wanted tf and /clock."""
+"""Plays a recording or a generated drive as its cameras would: images, calibration, if wanted tf and /clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from itertools import chain
 from math import inf
 from typing import Any, Literal
 
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from pydantic import Field
 from rclpy.parameter import Parameter
@@ -21,8 +20,8 @@ from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
 from camtrack.nodes.confined import confine
-from camtrack.replay import Pacer, excerpt, read_ahead
-from camtrack_core.config import NodeParameters
+from camtrack.replay import CameraFrame, Pacer, chosen_cameras, excerpt, read_ahead, rounds, together
+from camtrack_core.config import Names, NodeParameters
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import files_of, open_source
 from camtrack_core.errors import CamtrackError, DataError
@@ -49,6 +48,9 @@ class ReplayParameters(NodeParameters):
     root: str = Field(
         "", description="once the node runs, only sources below it may be chosen; empty: those below the first one"
     )
+    cameras: Names = Field(
+        (), description="names of cameras to play together, each in the namespace and the frame of its name, or all"
+    )
     rate: float = Field(1.0, ge=0, description="factor on the recorded speed; 0: wait for each result")
     loop: bool = Field(False, description="start again at the end; the stamps then jump back")
     start: float = Field(0.0, ge=0, description="begin so far into the recording, seconds")
@@ -56,7 +58,7 @@ class ReplayParameters(NodeParameters):
     compressed: bool = Field(False, description="publish JPEG on `image/compressed` instead of `image`")
     publish_clock: bool = Field(False, description="publish the stamps on /clock")
     publish_tf: bool = Field(False, description="publish the poses of vehicle and camera, where known")
-    frame_id: str = Field("camera", description="frame of the images, optical axes")
+    frame_id: str = Field("camera", description="frame of the images of a single camera, optical axes")
     vehicle_frame: str = Field("base_link", description="frame of the vehicle")
     fixed_frame: str = Field("map", description="frame that the poses are given in")
     wait_for_subscribers: int = Field(1, ge=0, description="start when so many listen to the images")
@@ -90,20 +92,31 @@ class _Report:
 
 @dataclass(frozen=True)
 class Shot:
-    """The messages of one frame."""
+    """The messages of one frame of a camera."""
 
+    camera: str
     time_ns: int
     image: Image | CompressedImage
     camera_info: CameraInfo
     transforms: TFMessage
 
 
+@dataclass(frozen=True)
+class _Camera:
+    """The publishers of one camera."""
+
+    images: Any
+    info: Any
+
+
 class ReplayNode(CamtrackNode[ReplayParameters]):
     """Publishes `image` or `image/compressed`, `camera_info`, `/tf`, `/clock`, and `~/finished` at the end.
 
-    With rate 0 every frame waits until a result with its stamp has come back on `results`, and on `written` where there
-    is a recorder. It is sent again if none does although everybody at work on the images has reported often enough to
-    have seen it: a tracker that had counts the second one as a drop.
+    With `cameras` these are CAMERA/image and CAMERA/camera_info of each, in the order of their stamps.
+    With rate 0 every frame, or what all cameras saw at about the same time, waits until a result with the newest stamp
+    has come back on `results`, and on `written` where there is a recorder. It is sent again if none does although
+    everybody at work on the images has reported often enough to have seen it: a tracker that had counts the second one
+    as a drop.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -111,13 +124,11 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
         confine(self, "source", files_of)
 
     def configure(self, parameters: ReplayParameters) -> None:
-        self._sequence = open_source(parameters.source)
-        topic = self.resolve_topic_name("image")
-        if parameters.compressed:
-            self._images = self.advertise(CompressedImage, f"{topic}/compressed", qos.SENSOR_DATA)
+        if parameters.cameras:
+            self._sequences = chosen_cameras(parameters.source, parameters.cameras)
         else:
-            self._images = self.advertise(Image, topic, qos.SENSOR_DATA)
-        self._camera_info = self.advertise(CameraInfo, "camera_info", qos.SENSOR_DATA)
+            self._sequences = {"": open_source(parameters.source)}
+        self._cameras = {name: self._advertise_camera(name) for name in self._sequences}
         self._finished = self.advertise(Bool, "~/finished", qos.LATCHED)
         if parameters.publish_clock:
             self._sim_clock = self.advertise(Clock, "/clock", qos.CLOCK)
@@ -131,6 +142,14 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
         if parameters.wait_for_results or parameters.rate == 0:
             self.subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.DIAGNOSTICS)
         self._result_ns = dict.fromkeys(self._awaited(), 0)
+
+    def _advertise_camera(self, name: str) -> _Camera:
+        prefix = name and f"{name}/"
+        info = self.advertise(CameraInfo, f"{prefix}camera_info", qos.SENSOR_DATA)
+        topic = self.resolve_topic_name(f"{prefix}image")
+        if self.get_parameter("compressed").value:
+            return _Camera(self.advertise(CompressedImage, f"{topic}/compressed", qos.SENSOR_DATA), info)
+        return _Camera(self.advertise(Image, topic, qos.SENSOR_DATA), info)
 
     def activate(self) -> None:
         self._steps = self._play()
@@ -174,17 +193,20 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
         yield from self._play_once()
         while self.parameters.loop:
             yield from self._play_once()
-        self.get_logger().info(f"end of {self._sequence.name}: {self.monitor.processed} frames")
+        name = next(iter(self._sequences.values())).name
+        self.get_logger().info(f"end of {name}: {self.monitor.processed} frames")
         self._finished.publish(Bool(data=True))
         yield LINGER
 
     def _wait_for_listeners(self) -> Iterator[float]:
         """Wait until all nodes that work on the images are up: what they miss of the beginning is lost."""
         parameters, awaited = self.parameters, [self.resolve_topic_name(topic) for topic in self._awaited()]
-        listeners = f"{parameters.wait_for_subscribers} subscribers of {self._images.topic_name}"
+        publishers = [camera.images for camera in self._cameras.values()]
+        topics = ", ".join(publisher.topic_name for publisher in publishers)
+        listeners = f"{parameters.wait_for_subscribers} subscribers of {topics}"
         self.get_logger().info(f"waiting for {listeners}")
         yield from self._wait_for(
-            lambda: self._images.get_subscription_count() >= parameters.wait_for_subscribers,
+            lambda: all(p.get_subscription_count() >= parameters.wait_for_subscribers for p in publishers),
             parameters.subscriber_timeout,
             f"expected {listeners}",
         )
@@ -212,7 +234,9 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
 
     def _at_work(self) -> set[str]:
         """Names of those who take the images or give the results."""
-        at_work = _names(self.get_subscriptions_info_by_topic(self._images.topic_name))
+        at_work: set[str] = set()
+        for camera in self._cameras.values():
+            at_work |= _names(self.get_subscriptions_info_by_topic(camera.images.topic_name))
         for topic in self._awaited():
             at_work |= _names(self.get_publishers_info_by_topic(self.resolve_topic_name(topic)))
         return at_work
@@ -227,11 +251,12 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
         pacer = Pacer(self.parameters.rate)
         shots = self._shots()
         try:
-            for shot in shots:
+            for group in shots:
                 if self.parameters.rate == 0:
-                    self.monitor.processed += 1
-                    yield from self._publish_until_answered(shot)
-                else:
+                    self.monitor.processed += len(group)
+                    yield from self._publish_until_answered(group)
+                    continue
+                for shot in group:
                     yield pacer.delay(shot.time_ns)
                     self._publish(shot)
                     self.monitor.processed += 1
@@ -239,24 +264,26 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
         finally:
             shots.close()
 
-    def _publish_until_answered(self, shot: Shot) -> Iterator[float]:
+    def _publish_until_answered(self, group: list[Shot]) -> Iterator[float]:
+        newest_ns = group[-1].time_ns
         topics = " and ".join(map(self.resolve_topic_name, self._awaited()))
-        sentence = f"expected a result for {shot.time_ns / 1e9:.3f} s on {topics}"
+        sentence = f"expected a result for {newest_ns / 1e9:.3f} s on {topics}"
         for _ in range(SENDINGS):
             at_work = self._at_work()
             before = {name: report.number for name, report in self._reports.items() if name in at_work}
-            self._publish(shot)
+            for shot in group:
+                self._publish(shot)
             yield from self._wait_for(
-                partial(self._is_answered, shot),
+                partial(self._is_answered, newest_ns),
                 self.parameters.result_timeout,
                 sentence,
                 partial(self._are_slow, before),
             )
-            if self._is_answered(shot):
+            if self._is_answered(newest_ns):
                 return
 
-    def _is_answered(self, shot: Shot) -> bool:
-        return all(result_ns == shot.time_ns for result_ns in self._result_ns.values())
+    def _is_answered(self, time_ns: int) -> bool:
+        return all(result_ns == time_ns for result_ns in self._result_ns.values())
 
     def _are_slow(self, before: dict[str, int]) -> bool:
         """Whether one of those at work lives, and has not reported often enough since to have seen what was sent."""
@@ -275,38 +302,44 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
                 return
             yield POLL
 
-    def _shots(self) -> Generator[Shot, None, None]:
+    def _shots(self) -> Generator[list[Shot], None, None]:
         """The messages of the frames to be played, made ahead of their time within bounded memory."""
-        frames = excerpt(self._sequence, self.parameters.start, self.parameters.duration)
+        frames = excerpt(together(self._sequences), self.parameters.start, self.parameters.duration)
         first = next(frames, None)
         if first is None:
             start = self.parameters.start
             raise DataError(f"{self.parameters.source}: expected frames from {start:g} s on, got none")
-        self.warn("camera", first.camera_fault or None)
-        capacity = max(2, READ_AHEAD_BYTES // first.image.nbytes)
-        return read_ahead(map(self._shoot, chain([first], frames)), capacity)
+        self.warn("camera", first.frame.camera_fault or None)
+        capacity = max(2, READ_AHEAD_BYTES // first.frame.image.nbytes // len(self._sequences))
+        self._placed_ns = -1
+        return read_ahead(map(self._shoot_all, rounds(chain([first], frames))), capacity)
 
-    def _shoot(self, frame: Frame) -> Shot:
-        header = Header(frame_id=self.parameters.frame_id)
+    def _shoot_all(self, group: list[CameraFrame]) -> list[Shot]:
+        return [self._shoot(taken) for taken in group]
+
+    def _shoot(self, taken: CameraFrame) -> Shot:
+        frame = taken.frame
+        header = Header(frame_id=taken.camera or self.parameters.frame_id)
         fill_stamp(header.stamp, frame.time_ns)
         image = (
             fill_compressed(CompressedImage(header=header), frame.image)
             if self.parameters.compressed
             else fill_image(Image(header=header), frame.image)
         )
-        transforms = TFMessage(transforms=list(self._poses(frame, header.stamp)))
-        return Shot(frame.time_ns, image, _camera_info(frame, header), transforms)
+        transforms = TFMessage(transforms=list(self._poses(frame, header)))
+        return Shot(taken.camera, frame.time_ns, image, _camera_info(frame, header), transforms)
 
-    def _poses(self, frame: Frame, stamp: Time) -> Iterable[Any]:
-        """Fixed frame to vehicle to camera, as far as the frame knows."""
-        names = self.parameters
+    def _poses(self, frame: Frame, header: Header) -> Iterable[Any]:
+        """Fixed frame to vehicle to camera, as far as the frame knows; the vehicle's once a stamp."""
+        names, stamp = self.parameters, header.stamp
         camera, vehicle = frame.camera_pose, frame.ego_pose
-        if vehicle is not None:
+        if vehicle is not None and frame.time_ns != self._placed_ns:
+            self._placed_ns = frame.time_ns
             yield to_transform(vehicle, names.fixed_frame, names.vehicle_frame, stamp)
         if camera is not None and vehicle is not None:
-            yield to_transform(vehicle.inverse() @ camera, names.vehicle_frame, names.frame_id, stamp)
+            yield to_transform(vehicle.inverse() @ camera, names.vehicle_frame, header.frame_id, stamp)
         elif camera is not None:
-            yield to_transform(camera, names.fixed_frame, names.frame_id, stamp)
+            yield to_transform(camera, names.fixed_frame, header.frame_id, stamp)
 
     def _publish(self, shot: Shot) -> None:
         with self.monitor.stage("publish"):
@@ -315,8 +348,8 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
                 self._sim_clock.publish(Clock(clock=shot.image.header.stamp))
             if self.parameters.publish_tf:
                 self._tf.publish(shot.transforms)
-            self._camera_info.publish(shot.camera_info)
-            self._images.publish(shot.image)
+            self._cameras[shot.camera].info.publish(shot.camera_info)
+            self._cameras[shot.camera].images.publish(shot.image)
 
 
 def _names(endpoints: Iterable[Any]) -> set[str]:

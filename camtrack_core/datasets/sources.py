@@ -131,12 +131,22 @@ def _with_options(text: str, options: Options) -> str:
 
 
 def open_cameras(spec: str) -> dict[str, Sequence]:
-    """The cameras of one recording by name; of nuScenes all that saw a scene, unless `spec` names one.
+    """The cameras of one recording by name.
+
+    Of nuScenes, PandaSet and calibrated recordings all unless `spec` names one, of a bag all topics of images, of a
+    drive six with ?cameras=6, and of everything else the only one.
 
     Raises DataError, ConfigurationError as open_source does.
     """
+    if spec.startswith(DRIVE):
+        return _open_rig(spec)
     path, options = _split_path(spec)
-    if spec.startswith(DRIVE) or _layout(path) is not NUSCENES or "camera" in options:
+    layout = _layout(path)
+    if layout is BAG and not options:
+        return _open_topics(path)
+    if layout in (PANDASET, CALIBRATED) and "camera" not in options:
+        return {_split_path(source)[1]["camera"]: open_source(source) for source in list_sources(spec)}
+    if layout is not NUSCENES or "camera" in options:
         return {DEFAULT_CAMERA: open_source(spec)}
     sources = [open_source(source) for source in list_sources(spec)]
     scenes = {source.name.partition("-CAM")[0] for source in sources}
@@ -194,6 +204,24 @@ NUSCENES = Layout(
     _open_nuscenes,
     ("scene", "camera", "sweeps", "version", "split"),
 )
+PANDASET = Layout(
+    pandaset.is_pandaset,
+    lambda path: [{"camera": camera} for camera in pandaset.list_cameras(path)],
+    lambda path, camera="", **options: pandaset.PandaSetSequence(path, camera, **options),
+    ("camera", "frames"),
+)
+CALIBRATED = Layout(
+    calibrated.is_recording,
+    lambda path: [{"camera": camera} for camera in calibrated.list_cameras(path)],
+    lambda path, camera: calibrated.CalibratedSequence(path, camera),
+    ("camera",),
+)
+BAG = Layout(
+    rosbag.is_bag,
+    lambda path: [{}],
+    lambda path, **options: rosbag.BagSequence(path, **options),
+    ("topic", "rectified"),
+)
 LAYOUTS = (
     NUSCENES,
     Layout(
@@ -221,25 +249,10 @@ LAYOUTS = (
         lambda path, sequence: kitti.KittiImages(path, sequence),
         ("sequence",),
     ),
-    Layout(
-        pandaset.is_pandaset,
-        lambda path: [{"camera": camera} for camera in pandaset.list_cameras(path)],
-        lambda path, camera="", **options: pandaset.PandaSetSequence(path, camera, **options),
-        ("camera", "frames"),
-    ),
+    PANDASET,
     Layout(yolo.is_yolo, lambda path: [{}], lambda path, **o: yolo.YoloFolder(path, **o), ("aspect", "name")),
-    Layout(
-        calibrated.is_recording,
-        lambda path: [{"camera": camera} for camera in calibrated.list_cameras(path)],
-        lambda path, camera: calibrated.CalibratedSequence(path, camera),
-        ("camera",),
-    ),
-    Layout(
-        rosbag.is_bag,
-        lambda path: [{}],
-        lambda path, **options: rosbag.BagSequence(path, **options),
-        ("topic", "rectified"),
-    ),
+    CALIBRATED,
+    BAG,
     Layout(motchallenge.is_sequence, lambda path: [{}], lambda path: motchallenge.MotChallengeSequence(path), ()),
     Layout(
         lambda path: path.is_dir() and bool(motchallenge.list_sequences(path)),
@@ -329,6 +342,31 @@ def _open_drive(spec: str, seed: str, options: Options) -> Sequence:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise ConfigurationError(f"source {spec!r}: {name}: {first['msg']}, got {first['input']!r}") from error
+
+
+def _open_rig(spec: str) -> dict[str, Sequence]:
+    """The cameras of a drive: the only one, or with ?cameras=6 those that see all around the vehicle."""
+    text, options = _split(spec, spec)
+    cameras = options.pop("cameras", "1")
+    if cameras == "1":
+        return {DEFAULT_CAMERA: open_source(_with_options(text, options))}
+    from camtrack_core.datasets.drive import RIG, RIG_FIELD_OF_VIEW
+
+    if cameras != str(len(RIG)):
+        raise ConfigurationError(f"source {spec!r}: expected cameras=1 or cameras={len(RIG)}, got cameras={cameras}")
+    common = {"field_of_view": str(RIG_FIELD_OF_VIEW), **options, "camera": "vehicle"}
+    return {name: open_source(_with_options(text, {**common, "view": str(view)})) for name, view in RIG.items()}
+
+
+def _open_topics(path: Path) -> dict[str, Sequence]:
+    """The cameras of a bag: by the namespace of each topic of images, or the only one."""
+    topics = rosbag.image_topics(path)
+    if len(topics) <= 1:
+        return {DEFAULT_CAMERA: rosbag.BagSequence(path)}
+    names = {topic: rosbag.namespace_of(topic).strip("/").replace("/", "_") or DEFAULT_CAMERA for topic in topics}
+    if len(set(names.values())) < len(topics):
+        raise DataError(f"bag {path}: expected one topic of images in a namespace, got {', '.join(topics)}")
+    return {name: rosbag.BagSequence(path, topic) for topic, name in names.items()}
 
 
 def _seed_range(spec: str, seeds: str) -> list[str]:

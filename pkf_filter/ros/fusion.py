@@ -73,6 +73,7 @@ class _Sensor:
     late: float = 0.0
     lost: int = 0
     told: int = 0  # of those lost
+    due: bool = False  # whether a measurement was taken since tracks were published
     camera: Camera | None = None
     velocities: dict[int, dict[str, tuple[float, ...]]] = field(default_factory=dict)  # by stamp; the newest few
 
@@ -110,7 +111,7 @@ class Fusion:
         unknown = set(parameters.publish_after) - set(parameters.sensors)
         if unknown:
             raise ConfigurationError(f"parameter 'publish_after': expected names of sensors, got {sorted(unknown)}")
-        sensors = {name: getattr(parameters, name) for name in parameters.sensors}
+        sensors = _sensors(parameters)
         warm_up_in_space(parameters.world)
         models = {
             name: SensorModel(**sensor.model_dump(include=set(SensorModel.model_fields)))
@@ -285,12 +286,20 @@ class Fusion:
     def _is_due(self, sensors: list[_Sensor]) -> bool:
         """Whether tracks are published after the measurements of these sensors."""
         after = self._parameters.publish_after
-        named = not after or any(sensor.name in after for sensor in sensors)
-        return not self._parameters.publish_rate and (named or self._all_silent(after))
+        if self._parameters.publish_rate or not after:
+            return not self._parameters.publish_rate
+        for sensor in sensors:
+            sensor.due = True
+        speaking = [sensor for sensor in self._named(after) if not self._gathering.is_silent(sensor.name)]
+        return all(sensor.due for sensor in speaking)
+
+    def _named(self, names: tuple[str, ...]) -> list[_Sensor]:
+        """The sensors of these names, of every camera."""
+        return [sensor for sensor in self._sensors if sensor.name.rpartition("/")[2] in names]
 
     def _all_silent(self, names: tuple[str, ...]) -> bool:
         """Whether the stamps of others have gone on without any of these sensors."""
-        return all(self._gathering.is_silent(name) for name in names)
+        return all(self._gathering.is_silent(sensor.name) for sensor in self._named(names))
 
     def _publish_at_rate(self) -> None:
         """Publish the tracks as they are expected now.
@@ -310,6 +319,8 @@ class Fusion:
 
     def _publish(self, time_ns: int, tracks: Tracks3D) -> None:
         self._published_ns = time_ns
+        for sensor in self._sensors:
+            sensor.due = False
         header = Header(frame_id=self._parameters.fixed_frame, stamp=fill_stamp(Time(), time_ns))
         names = self._tracker.class_names
         with self._node.monitor.stage("publish"):
@@ -378,3 +389,20 @@ def _groups(sensors: dict[str, SensorParameters]) -> list[tuple[str, ...]]:
     for name, sensor in sensors.items():
         groups.setdefault(sensor.group or f"{name} alone", []).append(name)
     return [tuple(names) for names in groups.values()]
+
+
+def _sensors(parameters: FusionParameters) -> dict[str, SensorParameters]:
+    """Every sensor by its name: those of a camera as CAMERA/NAME, with topics and groups of the camera's own."""
+    named: dict[str, SensorParameters] = {name: getattr(parameters, name) for name in parameters.sensors}
+    if not parameters.cameras:
+        return named
+    return {
+        f"{camera}/{name}": sensor.model_copy(update={
+            "topic": f"{camera}/{sensor.topic or f'{name}/tracks'}",
+            "velocities": sensor.velocities and f"{camera}/{sensor.velocities}",
+            "camera_info": f"{camera}/{sensor.camera_info or f'{name}/camera_info'}",
+            "group": sensor.group and f"{camera}/{sensor.group}",
+        })
+        for camera in parameters.cameras
+        for name, sensor in named.items()
+    }  # fmt: skip

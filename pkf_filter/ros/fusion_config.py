@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, create_model
 
-from camtrack_core.config import P, Parameters, StampParameters
+from camtrack_core.config import Names, P, Parameters, StampParameters
 from camtrack_core.errors import ConfigurationError
 from pkf_filter.space.config import SensorModel, WorldConfig
 
@@ -38,6 +38,10 @@ class SensorNames(Parameters):
         (), description="names of the sensors to fuse; each has parameters NAME.kind, NAME.topic, ... of its own"
     )
 
+    cameras: Names = Field(
+        (), description="namespaces of cameras that have all `sensors` each; their topics are relative to it"
+    )
+
 
 class FusionParameters(SensorNames, StampParameters):
     """What the fusion node can be told besides its sensors; without sensors it tracks in the image plane."""
@@ -46,7 +50,9 @@ class FusionParameters(SensorNames, StampParameters):
     world: WorldConfig = Field(WorldConfig(), description="of the filter in space")
     publish_rate: float = Field(0.0, ge=0, le=1000, description="Hz; 0: after measurements, see publish_after")
     publish_after: tuple[str, ...] = Field(
-        (), description="the sensors after whose measurements tracks are published; empty: every one"
+        (),
+        description="publish when measurements of all these sensors, of all cameras, have come since the last time; "
+        "silent ones are not waited for; empty: after every measurement",
     )
     rectified: bool = Field(
         False, description="boxes_2d refer to rectified images: take the intrinsics from P of camera_info and ignore D"

@@ -367,7 +367,7 @@ def test_without_the_sensors_that_are_named_for_it_tracks_are_published_after_ev
     None
 ):
     with opened_graph() as graph:
-        bench = two_detectors(graph, **{"front.timeout": 0.5})
+        bench = two_detectors(graph, **{"front.timeout": 0.5, "transform_timeout": 20.0})
         for i in range(3):
             bench.move(SECOND + i * FRAME)
             bench.see(SECOND + i * FRAME, 40.0, 2.0)
@@ -431,6 +431,27 @@ def test_what_is_too_late_for_any_track_is_counted_by_its_sensors_name_and_told_
         late_side(bench, range(50, 55), 0)
         assert bench.node.monitor.drops == {"side too late": 20}
         graph.spin_until(lambda: "detections of 'side' come" not in bench.diagnostics.latest())
+
+
+def test_cameras_have_the_same_sensors_and_are_fused_round_by_round() -> None:
+    """Both cameras see the car: it is one track, published once both have said their part; or the one that is left."""
+    with opened_graph() as graph:
+        parameters = {"sensors": ["objects"], "cameras": "front rear", "publish_after": ["objects"]}
+        bench = Bench(graph, **{**parameters, "objects.timeout": 0.5})
+        for i in range(5):
+            bench.move(SECOND + i * FRAME)
+            for camera in ("front", "rear"):
+                bench.detect(SECOND + i * FRAME, (40.0, 2.0), topic=f"{camera}/objects/tracks")
+                bench.taken()
+        graph.spin_until(lambda: len(bench.heard) >= 5)
+        assert [to_nanoseconds(m.header.stamp) for m in bench.heard] == [SECOND + i * FRAME for i in range(5)]
+        assert {detection.id for message in bench.heard for detection in message.detections} == {"1"}
+        for i in range(5, 12):  # the rear camera is silent once half a second has gone on without it
+            bench.move(SECOND + i * FRAME)
+            bench.detect(SECOND + i * FRAME, (40.0, 2.0), topic="front/objects/tracks")
+            bench.taken()
+        graph.spin_until(lambda: to_nanoseconds(bench.heard[-1].header.stamp) == SECOND + 11 * FRAME)
+        assert len(bench.heard) < 12  # until then it was waited for
 
 
 def test_an_image_without_calibration_is_a_drop_and_the_other_sensor_goes_on() -> None:

@@ -297,6 +297,45 @@ def test_images_that_were_overwritten_unseen_are_drops(graph):
     camera.hears("processed=4")
 
 
+def test_a_node_that_lags_behind_takes_the_newest_image(graph):
+    """Images a microsecond apart, as by their stamps: the last one has waited for longer when the node comes to it."""
+    node = graph.start(EchoNode)
+    camera = Camera(graph, node)
+    for step in range(3):
+        camera.publisher.publish(image_message(SECOND + 1000 * step))
+    graph.spin_until(lambda: node.images)
+    graph.spin_until(lambda: node.monitor.drops["overwritten unseen"] == 2)
+    assert node.stamps == [SECOND + 2000]
+
+
+def test_a_failure_of_one_image_leaves_the_ones_behind_it(graph):
+    node = graph.start(EchoNode)
+    node.fails_on = SECOND
+    camera = Camera(graph, node)
+    for second in (1, 2):
+        camera.publisher.publish(image_message(second * SECOND))
+    graph.spin_until(lambda: node.stamps == [2 * SECOND])
+    assert node.monitor.drops.total() == 1
+
+
+def test_cameras_of_one_process_have_the_same_share_under_overload(graph):
+    """Each has images waiting when the process comes to it: each gets its newest one tracked."""
+    peer = graph.peer("cameras")
+    nodes = [graph.add(EchoNode(namespace=name, **graph.options({}))) for name in ("a", "b", "c")]
+    publishers = [peer.create_publisher(Image, f"{name}/image", SENSOR_DATA) for name in ("a", "b", "c")]
+    assert all(node.start() for node in nodes)
+    graph.spin_until(lambda: all(publisher.get_subscription_count() == 1 for publisher in publishers))
+    for round_ in range(1, 4):
+        for step in range(30):
+            for publisher in publishers[: 1 if step % 3 else 3]:  # the first camera is three times as fast
+                publisher.publish(image_message(round_ * SECOND + 1000 * step))
+        graph.spin_until(lambda n=round_: all(len(node.images) == n for node in nodes))
+    assert [node.monitor.processed for node in nodes] == [3, 3, 3]
+    # Of the first round only what was left in the queue is known of, three images.
+    expected = [2 + 29 + 29, 2 + 9 + 9, 2 + 9 + 9]
+    graph.spin_until(lambda: [node.monitor.drops["overwritten unseen"] for node in nodes] == expected)
+
+
 def test_two_publishers_on_a_topic_number_their_images_each_for_itself(graph):
     node = graph.start(EchoNode)
     camera = Camera(graph, node)

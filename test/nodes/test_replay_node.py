@@ -18,7 +18,8 @@ from vision_msgs.msg import Detection2DArray
 
 from camtrack.nodes import replay as replay_node
 from camtrack.nodes.replay import ReplayNode
-from camtrack.replay import Pacer, excerpt, read_ahead
+from camtrack.replay import Pacer, chosen_cameras, excerpt, read_ahead, rounds, together
+from camtrack_core.datasets.drive import RIG
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Camera, Pose
@@ -35,8 +36,8 @@ class Clip:
 
     name, class_names = "clip", ()
 
-    def __init__(self, breaks_at=None, **known):
-        self.breaks_at, self.known = breaks_at, known
+    def __init__(self, breaks_at=None, shift=0, without=None, **known):
+        self.breaks_at, self.shift, self.without, self.known = breaks_at, shift, without, known
 
     def __len__(self):
         return len(STAMPS)
@@ -45,7 +46,8 @@ class Clip:
         for index, time_ns in enumerate(STAMPS):
             if index == self.breaks_at:
                 raise DataError("clip breaks off after 3 frames")
-            yield Frame(time_ns, np.full((32, 48, 3), 40 * index, np.uint8), **self.known)
+            if index != self.without:
+                yield Frame(time_ns + self.shift, np.full((32, 48, 3), 40 * index, np.uint8), **self.known)
 
 
 # --- Timing
@@ -73,7 +75,24 @@ def test_pacer_moves_the_schedule_of_a_slow_source_instead_of_rushing():
 
 @pytest.mark.parametrize(("start", "duration", "expected"), [(0, 1e9, STAMPS), (0.04, 0.04, STAMPS[2:4]), (1, 1, [])])
 def test_excerpt(start, duration, expected):
-    assert [frame.time_ns for frame in excerpt(Clip(), start, duration)] == expected
+    assert [taken.time_ns for taken in excerpt(together({"": Clip()}), start, duration)] == expected
+
+
+def test_cameras_play_together_in_the_order_of_their_stamps():
+    """The rear camera is triggered 5 ms later, and misses an image."""
+    rear = Clip(shift=5_000_000, without=2)
+    played = list(together({"front": Clip(), "rear": rear}))
+    assert [taken.time_ns for taken in played] == sorted(taken.time_ns for taken in played)
+    groups = [[taken.camera for taken in group] for group in rounds(played)]
+    assert groups == [["front", "rear"]] * 2 + [["front"]] + [["front", "rear"]] * 3
+
+
+def test_cameras_are_chosen_by_name():
+    drive = "drive:1?cameras=6&frames=2&width=64&height=64"
+    assert list(chosen_cameras(drive, ["back", "front"])) == ["back", "front"]
+    assert list(chosen_cameras(drive, ["all"])) == list(RIG)
+    with pytest.raises(DataError, match=r"expected the names of cameras, front, front_left, .*, got cam_front"):
+        chosen_cameras(drive, ["front", "cam_front"])
 
 
 def test_read_ahead_keeps_order_and_stays_within_its_bound():
@@ -165,6 +184,28 @@ def test_poses_clock_and_calibration_on_request(graph, play):
     shift = optical.transform.translation
     assert np.allclose([shift.x, shift.y, shift.z], [1.5, 0, 1.6])
     assert to_nanoseconds(optical.header.stamp) == STAMPS[-1]
+
+
+def test_cameras_have_topics_and_frames_of_their_own_and_one_vehicle(graph, monkeypatch):
+    ego = Pose(np.eye(3), np.array([10.0, 5, 0]))
+    mounts = {"front": Pose(OPTICAL_IN_VEHICLE, np.array([1.5, 0, 1.6])), "rear": Pose(np.eye(3), np.zeros(3))}
+    clips = {name: Clip(ego_pose=ego, camera_pose=ego @ mount) for name, mount in mounts.items()}
+    monkeypatch.setattr(replay_node, "chosen_cameras", lambda spec, names: {name: clips[name] for name in names})
+    peer = graph.peer()
+    images = {name: collect(peer, Image, f"{name}/image", qos.SENSOR_DATA) for name in clips}
+    transforms = collect(peer, TFMessage, "/tf", qos.TRANSFORMS)
+    results = peer.create_publisher(Detection2DArray, "results", qos.RESULTS)
+    node = graph.start(ReplayNode, source="clip", cameras="front rear", rate=0.0, publish_tf=True)
+    for number in range(1, len(STAMPS) + 1):
+        graph.spin_until(lambda n=number: all(len(messages) == n for messages in images.values()))
+        graph.spin_for(0.1)
+        assert len(images["front"]) == number, "expected no image before the result of the round"
+        results.publish(Detection2DArray(header=images["rear"][-1].header))
+    graph.spin_until(lambda: node.exit_code == 0)
+    assert all(stamps(messages) == STAMPS for messages in images.values()) and not node.monitor.drops
+    assert {m.header.frame_id for m in images["rear"]} == {"rear"}
+    children = [(to_nanoseconds(t.header.stamp), t.child_frame_id) for m in transforms for t in m.transforms]
+    assert children == [(stamp, child) for stamp in STAMPS for child in ("base_link", "front", "rear")]
 
 
 def test_a_loop_starts_again_with_the_same_stamps(graph, play):

@@ -21,6 +21,7 @@ from camtrack_core.ros.tf.transforms import to_transform
 from time3d_tracker import node as node_module
 from time3d_tracker.batch import Batch
 from time3d_tracker.model import Outputs, Query
+from time3d_tracker.tracker import Tracker
 
 # As a calibrated ROS camera has it: P is of its rectified images, which share the message.
 P = [450.0, 0, 325, 0, 0, 460, 185, 0, 0, 0, 1, 0]
@@ -309,8 +310,9 @@ def test_a_node_that_is_deactivated_leaves_the_shared_batch(monkeypatch: pytest.
         bench = Bench(graph, monkeypatch, fixed_frame="", batch_timeout=60.0)
         bench.model.cameras = 2  # the other one never sends
         bench.calibrate()
-        bench.show(1)
         batch = bench.node._batch
+        batch.join(Tracker(bench.model))  # type: ignore[arg-type]
+        bench.show(1)
         graph.spin_until(lambda: batch._jobs)
         bench.node.trigger_deactivate()
         frames = len(bench.model.heights)

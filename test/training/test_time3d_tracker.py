@@ -332,6 +332,8 @@ def test_a_graph_for_two_cameras_says_of_each_what_that_for_one_says(graph: Path
         [Tracker(single, config), Tracker(single, config)],
     )
     batch, rng = Batch(model, patience=60), np.random.default_rng(0)
+    for tracker in together:
+        batch.join(tracker)
     for index in range(3):
         # of unlike sizes and heights; the second camera's third frame does not come
         views = [
@@ -361,6 +363,10 @@ def test_a_batch_runs_when_it_is_full_when_a_camera_comes_again_and_when_it_has_
         batch.add(tracker, view, lambda result: said.append(f"{name}{time}: {len(result.tracks)}"))
 
     patient = Batch(model, patience=60)  # type: ignore[arg-type]
+    hasty = Batch(model, patience=0)  # type: ignore[arg-type]
+    for batch in (patient, hasty):
+        batch.join(left)
+        batch.join(right)
     show(patient, left, "left", 1)
     patient.run_due()
     assert said == []
@@ -372,10 +378,12 @@ def test_a_batch_runs_when_it_is_full_when_a_camera_comes_again_and_when_it_has_
     patient.forget(left)
     patient.run()
     assert said[3:] == []
-    hasty = Batch(model, patience=0)  # type: ignore[arg-type]
     show(hasty, right, "right", 4)
     hasty.run_due()
     assert said[3:] == ["right4: 1"]
+    patient.leave(left)  # then nobody is left to wait for
+    show(patient, right, "right", 5)
+    assert said[4:] == ["right5: 1"]
 
 
 def test_a_failure_of_one_camera_leaves_the_frames_of_the_others() -> None:
@@ -391,6 +399,8 @@ def test_a_failure_of_one_camera_leaves_the_frames_of_the_others() -> None:
 
     batch = Batch(model, patience=60)  # type: ignore[arg-type]
     trackers = [Tracker(model) for _ in range(3)]  # type: ignore[arg-type]
+    for tracker in trackers:
+        batch.join(tracker)
     batch.add(trackers[0], view(1), fail)
     batch.add(trackers[1], view(1), lambda _: said.append("second"))
     with pytest.raises(ModelError, match="of the first camera"):

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from camtrack.launch.file import LaunchError, declared_arguments, read_launch_file
+from camtrack.launch.file import declared_arguments, read_launch_file
+from camtrack.launch.packages import LaunchError
 
 SLEEP = "import time, sys; print('up', flush=True); time.sleep(60)"
 DEAF = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); {SLEEP}"
@@ -114,7 +115,6 @@ def test_groups_scope_and_includes_do_not(launch_file):
         ('if="False"', False),
         ('unless="true"', False),
         ('unless="0"', True),
-        ('if="true" unless="true"', False),
         ('if="$(var yes)"', True),
         ("""if="$(eval &quot;'$(var word)' != ''&quot;)" """, True),
         ("""if="$(eval '\\'$(var none)\\' != \\'\\'')" """, False),
@@ -165,18 +165,44 @@ def test_respawn_and_on_exit(launch_file):
         ('<arg name="model" default=""/>', {"modle": "x"}, "no argument 'modle'; did you mean 'model'"),
         ('<node pkg="pack" exec="prig"/>', {}, "package 'pack' has no executable 'prig'"),
         ('<node pkg="pack"/>', {}, "<node> needs the attribute 'exec'"),
-        ("<timer/>", {}, "<timer> is not among the supported elements arg, let"),
+        ("<timer/>", {}, "<timer> is not supported here; known are arg, let"),
         ('<log message="$(var x)"/>', {}, r"\$\(var x\): there is no argument"),
         ('<log message="$(env CAMTRACK_UNSET)"/>', {}, "the variable is not set"),
-        ('<log message="$(command ls)"/>', {}, r"\$\(command\) is not among the supported substitutions"),
+        ('<log message="$(command ls)"/>', {}, r"\$\(command\) is not supported here; known are var, env"),
         ('<log message="$(var x"/>', {}, "is not closed"),
         ('<log message="$(find-pkg-share pock)"/>', {}, "package 'pock' has no share folder"),
         ('<log message="" if="maybe"/>', {}, "expected a condition to be true, false, 1 or 0, got 'maybe'"),
-        ("""<log message="$(eval 'open(1)')"/>""", {}, "expected a comparison of literals"),
-        ('<log message="$(equals a)"/>', {}, r"\$\(equals a\): expected two arguments without quotation marks"),
-        ("""<log message="$(equals a '')"/>""", {}, "expected two arguments without quotation marks"),
+        (
+            """<log message="$(eval 'open(1)')"/>""",
+            {},
+            "expected literals, comparisons and arithmetic, else it is not supported",
+        ),
+        ('<log message="$(equals a)"/>', {}, r"\$\(equals a\): expected 2 arguments, got 1"),
+        ('<log message="$(eval 1 + 2)"/>', {}, "expected 1 arguments, got 3; quote one that holds spaces"),
         ('<node pkg="pack" exec="prog"><param name="p" value="[1"/></node>', {}, "expected a value as YAML has it"),
-        ('<node pkg="pack" exec="prog"><param name="p" value="1" type="int"/></node>', {}, "expected the type yaml or"),
+        ('<node pkg="pack" exec="prog"><param name="p" value="1" type="foo"/></node>', {}, "expected one of the types"),
+        ('<node pkg="pack" exec="prog"><param name="p" value="a" type="int"/></node>', {}, "of the type int, got 'a'"),
+        # what `ros2 launch` refuses
+        ('<log mesage="a"/>', {}, "<log> has no attribute 'mesage'; did you mean 'message'?"),
+        ('<executable cmd="echo" outptu="screen"/>', {}, "no attribute 'outptu'; did you mean 'output'?"),
+        (
+            '<executable cmd="echo"><evn name="A" value="1"/></executable>',
+            {},
+            "has no children <evn>; did you mean 'env'",
+        ),
+        ('<log message="a"><log message="b"/></log>', {}, "<log> has no children <log>"),
+        ('<log message="a" if="true" unless="false"/>', {}, "expected if or unless, got both"),
+        ('<executable cmd="e"><env name="A" value="1" if="0"/></executable>', {}, "<env> has no attribute 'if'"),
+        ('<node pkg="pack" exec="prog"><param name="p" value="1" if="0"/></node>', {}, "<param> has no attribute 'if'"),
+        ('<node pkg="pack" exec="prog"><remap from="a" to="b" if="0"/></node>', {}, "<remap> has no attribute 'if'"),
+        ('<include file="x"><let name="y" value="5"/></include>', {}, "<include> has no children <let>"),
+        ('<arg name="c" default="z"><choice value="a"/></arg>', {}, "argument 'c': expected one of a, got 'z'"),
+        ('<executable cmd="e" on_exit="restart"/>', {}, "expected on_exit to be shutdown, got 'restart'"),
+        ('<set-env name="A" value="1"/>', {}, "<set-env> is not supported here"),
+        # what it knows and the runner does not
+        ('<executable cmd="e" shell="true"/>', {}, "the attribute 'shell' is not supported here"),
+        ('<group forwarding="false"/>', {}, "the attribute 'forwarding' is not supported here"),
+        ('<unset_env name="A"/>', {}, "<unset_env> is not supported here"),
         ('<include file="nowhere.xml"/>', {}, "cannot read launch file nowhere.xml"),
         ("<oops>", {}, "is no valid XML"),
     ],
@@ -184,6 +210,51 @@ def test_respawn_and_on_exit(launch_file):
 def test_what_cannot_be_carried_out_gets_a_sentence(launch_file, body, arguments, sentence):
     with pytest.raises(LaunchError, match=sentence):
         read_launch_file(launch_file(body), arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("$(equals 1 1.0) $(equals true 1) $(equals a a) $(equals a b)", "true true true false"),
+        ("$(equals 'a b' 'a b') $(not-equals 'a' b)", "true true"),
+        ("$(not true) $(and true false) $(or 1 false) $(if true a b)", "false false true a"),
+        ("$(var missing 7) $(var $(var name))", "7 value"),
+        ("$(eval '1 + 2 * 3') $(eval '7 // 2')", "7 3"),
+        (r"a \$(var x) b", "a $(var x) b"),
+        ("$(find-pkg-prefix pack)", "PREFIX"),
+        ("$(filename)", "FILE"),
+        ("$(env CAMTRACK_UNSET 'a b')", "a b"),
+    ],
+)
+def test_substitutions_mean_what_they_do_in_ros(launch_file, package, text, expected):
+    """Every line was tried with `ros2 launch`."""
+    path = launch_file(f'''<let name="name" value="given"/><let name="given" value="value"/>
+        <let name="x" value="{text}"/><executable cmd="echo $(var x)"/>''')
+    (process,) = read_launch_file(path, {})
+    expected = expected.replace("PREFIX", str(package.parents[2])).replace("FILE", str(path))
+    assert process.command == ("echo", expected)  # what a substitution brings is one argument
+
+
+def test_commands_are_split_as_a_shell_does_before_substitutions(launch_file):
+    path = launch_file("""<let name="two" value="a b"/><executable cmd="echo 'c d' $(var two) e" cwd="/tmp"
+        launch-prefix="nice -n 5"/>""")
+    (process,) = read_launch_file(path, {})
+    assert process.command == ("nice", "-n", "5", "echo", "c d", "a b", "e") and process.folder == "/tmp"
+
+
+def test_variables_of_the_environment_are_extended(launch_file):
+    path = launch_file("""<set_env name="A" value="1"/><append_env name="A" value="2"/>
+        <append_env name="A" value="0" separator="," prepend="true"/><executable cmd="printenv A"/>""")
+    (process,) = read_launch_file(path, {})
+    assert process.environment == {"A": "0,1:2"}
+
+
+def test_arguments_and_processes_are_shown_without_starting_anything(launch_file):
+    path = launch_file("""<arg name="a" default="1" description="first"/><set_env name="A" value="b c"/>
+        <executable cmd="echo $(var a)" name="one"/>""")
+    shown = {option: run(path, *option.split()).communicate(timeout=60)[0] for option in ("-s", "--print a:=2")}
+    assert shown["-s"] == "a                first (default: '1')\n"
+    assert shown["--print a:=2"] == "[one] 'A=b c' echo 2\n"
 
 
 def test_declared_arguments(launch_file):
@@ -393,31 +464,37 @@ def test_every_node_of_the_fusion_launch_file_hears_the_same_camera(package, giv
 
 
 def test_several_cameras_are_one_process_without_a_namespace_of_its_own(package):
-    executable = package.parents[1] / "camtrack" / "time3d_cameras_node"
-    executable.parent.mkdir(exist_ok=True)
-    executable.touch()
-    path = Path(__file__).parents[2] / "launch/time3d_cameras.launch.xml"
+    for name in ("gcnet_tracker_node", "time3d_tracker_node", "pkf_filter_node", "replay_node"):
+        executable = package.parents[1] / "camtrack" / name
+        executable.parent.mkdir(exist_ok=True)
+        executable.touch()
+    path = Path(__file__).parents[2] / "launch/cameras.launch.xml"
     with pytest.raises(LaunchError, match="argument 'cameras'"):
         read_launch_file(path, {})
     given = {"cameras": "front left", "image": "image_rect", "rectified": "true", "batch_timeout": "0.02"}
-    (process,) = read_launch_file(path, given)
-    assert process.respawn_max_retries == 10 and process.command[1:3] == ("front", "left")
-    assert not [part for part in process.command if part.startswith("__ns:=")]
-    topics = {"image:=image_rect", "camera_info:=camera_info"}
-    assert topics | {"rectified:=true", "batch_timeout:=0.02"} < set(process.command)
-    assert Path(process.environment["FASTRTPS_DEFAULT_PROFILES_FILE"]).is_file()
+    processes = read_launch_file(path, {**given, "source": "drive:1?cameras=6"})
+    assert names(processes) == ["gcnet_tracker", "time3d_tracker", "pkf_filter", "replay"]
+    gcnet, time3d, pkf, replay = processes
+    for process in (gcnet, time3d):
+        assert process.respawn_max_retries == 10 and process.command[1] == "front left"
+        assert "image:=image_rect" in process.command
+        assert Path(process.environment["FASTRTPS_DEFAULT_PROFILES_FILE"]).is_file()
+    assert {"camera_info:=camera_info", "rectified:=true", "batch_timeout:=0.02"} < set(time3d.command)
+    for process in (pkf, replay):
+        assert "cameras:=front left" in process.command
+    assert not [part for process in processes for part in process.command if part.startswith("__ns:=")]
 
 
-@pytest.mark.parametrize("file", ["tracking", "fusion", "time3d_cameras"])
+@pytest.mark.parametrize("file", ["tracking", "fusion", "cameras"])
 def test_what_runs_the_models_reaches_every_node_that_has_one(package, file):
-    networks = ("gcnet_tracker_node", "time3d_tracker_node", "time3d_cameras_node")
+    networks = ("gcnet_tracker_node", "time3d_tracker_node")
     for name in (*networks, "pkf_filter_node"):
         executable = package.parents[1] / "camtrack" / name
         executable.parent.mkdir(exist_ok=True)
         executable.touch()
     given = {"device": "cuda", "device_id": "1", "precision": "f32"}
     path = Path(__file__).parents[2] / f"launch/{file}.launch.xml"
-    processes = read_launch_file(path, given | ({"cameras": "front"} if file == "time3d_cameras" else {}))
+    processes = read_launch_file(path, given | ({"cameras": "front"} if file == "cameras" else {}))
     with_network = [process for process in processes if Path(process.command[0]).name in networks]
     assert with_network
     for process in with_network:

@@ -37,6 +37,8 @@ SHADOW_RANGE = 75.0
 COARSE_RANGE = 40.0
 MOST_FACES = 400_000
 STRETCH = 1  # names the draws of sizes among those of a seed
+RIG = {"front": 0.0, "front_left": 60.0, "back_left": 120.0, "back": 180.0, "back_right": -120.0, "front_right": -60.0}
+RIG_FIELD_OF_VIEW = 70.0  # degrees; neighbours of the rig share 10 of them
 
 
 class DriveConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
@@ -48,6 +50,9 @@ class DriveConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         frame_rate: frames a second.
         width, height: image size in pixels.
         camera: on a vehicle or fixed at the roadside; None draws one of them.
+        view: degrees by which the camera is turned to the left; it goes to that side of the vehicle. RIG holds those of
+            six cameras that see all around.
+        field_of_view: horizontal, degrees; None draws it.
         density: how full the street is, as a factor on the usual; None draws it.
         size_spread: by which share length, width and height of everybody differ from those of the body, each by itself.
     """
@@ -58,6 +63,8 @@ class DriveConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     width: int = pydantic.Field(640, ge=64, le=3840)
     height: int = pydantic.Field(360, ge=64, le=2160)
     camera: Literal["vehicle", "roadside"] | None = None
+    view: float = pydantic.Field(0.0, ge=-180, le=180)
+    field_of_view: float | None = pydantic.Field(None, ge=20, le=120)
     density: float | None = pydantic.Field(None, gt=0, le=4)
     size_spread: float = pydantic.Field(0.0, ge=0, le=0.3)
 
@@ -96,8 +103,8 @@ class Drive:
         """The camera's kind and lens."""
         config = self.config
         self.kind = config.camera or str(rng.choice(["vehicle", "roadside"], p=[0.6, 0.4]))
-        field_of_view = rng.uniform(50, 100) if self.kind == "vehicle" else rng.uniform(45, 80)
-        self.camera = Camera.from_field_of_view(config.width, config.height, field_of_view)
+        drawn = rng.uniform(50, 100) if self.kind == "vehicle" else rng.uniform(45, 80)
+        self.camera = Camera.from_field_of_view(config.width, config.height, config.field_of_view or drawn)
 
     def _populate(self, rng: np.random.Generator) -> None:
         """Road users and their motion."""
@@ -190,15 +197,16 @@ class Drive:
     def poses(self, index: int) -> tuple[Pose, Pose]:
         """Poses of the vehicle (or of the post) and of the camera in the fixed frame."""
         roll, pitch, yaw = self._angles + self._shake[:, index]
+        view = float(np.radians(self.config.view))
         if self.kind == "vehicle":
             body = Pose(
                 rotation(2, float(self.motion.yaw[index, 0])),
                 np.array([*self.motion.position[index, 0], 0.0]),
             )
-            mount = np.array([0.6, 0.0, self._height])
+            mount = rotation(2, view) @ np.array([0.6, 0.0, self._height])
         else:
             body, mount = Pose(np.eye(3), np.array([*self._post, 0.0])), np.array([0.0, 0.0, self._height])
-        turn = rotation(2, yaw) @ rotation(1, pitch) @ rotation(0, roll) @ OPTICAL_IN_VEHICLE
+        turn = rotation(2, yaw + view) @ rotation(1, pitch) @ rotation(0, roll) @ OPTICAL_IN_VEHICLE
         return body, body @ Pose(turn, mount)
 
     def boxes3d(self, index: int) -> Boxes3D:
@@ -276,4 +284,4 @@ class Drive:
         return Labels(kept, xyxy, self.class_ids[kept], visible), kept
 
 
-__all__ = ["CLASS_NAMES", "Drive", "DriveConfig"]
+__all__ = ["CLASS_NAMES", "RIG", "RIG_FIELD_OF_VIEW", "Drive", "DriveConfig"]

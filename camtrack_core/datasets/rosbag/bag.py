@@ -110,6 +110,16 @@ def list_topics(path: str | Path) -> dict[str, tuple[str, int]]:
         return {name: (info.msgtype or "", info.msgcount) for name, info in sorted(reader.topics.items())}
 
 
+def image_topics(path: str | Path) -> dict[str, int]:
+    """Topics of images and their numbers of messages. Raises DataError as read_messages does."""
+    return {name: count for name, (kind, count) in list_topics(path).items() if kind in FROM}
+
+
+def namespace_of(topic: str) -> str:
+    """Of a topic of images."""
+    return topic.removesuffix("/compressed").rpartition("/")[0]
+
+
 class BagSequence(Attempted):
     """The images of one topic, with what the bag says of the camera, its place and the truth.
 
@@ -145,7 +155,7 @@ class BagSequence(Attempted):
         self._rectified = rectified == "true" or is_rectified(self.topic)
         self._to_bgr = FROM[topics[self.topic][0]]
         self._length = images[self.topic]
-        namespace = self.topic.removesuffix("/compressed").rpartition("/")[0]
+        namespace = namespace_of(self.topic)
         self.name = f"{self._path.stem}{namespace.replace('/', '-')}"
         self._namespace = namespace
         labelled = f"{namespace}/{TRUTH}" in topics

@@ -17,7 +17,7 @@ from camtrack_core.ros.lifecycle.node import LOST, CamtrackNode
 from camtrack_core.ros.lifecycle.picture_watch import PictureWatch
 from camtrack_core.ros.lifecycle.qos import SENSOR_DATA, node_name
 from camtrack_core.ros.messages import image as images
-from camtrack_core.ros.messages.stamps import NANOSECONDS
+from camtrack_core.ros.messages.stamps import NANOSECONDS, to_nanoseconds
 
 WATCH_PERIOD = 0.5  # seconds
 HORIZON = 5.0  # seconds that the camera and the node are judged over
@@ -34,12 +34,12 @@ class ImageInput:
     """Subscribes a node to a camera and calls `on_image(image, time_ns, header)` for every usable image.
 
     The image is (H, W, 3) uint8 BGR and may be a view of the message: copy it before drawing on it. The node says when
-    the result of an image is out with `finished`. Broken images, duplicates, and images that newer ones have replaced
-    before the node had time for them are drops of the node; a camera that is silent for `image_timeout` seconds and
-    results that are few or old are standing warnings. Timed are the stages "age" (of the image when its callback
-    begins), "convert", "total" (callback begins to ends) and "end to end" (age of the image when its result is out).
-    Ages count from the stamp where stamps are of the node's clock, else from the image's sending. Create it in the
-    node's configure.
+    the result of an image is out with `finished`. Broken images and duplicates are drops of the node, and so are images
+    that it had no time for: a node that is too slow for its camera takes the newest. A camera that is silent for
+    `image_timeout` seconds and results that are few or old are standing warnings. Timed are the stages "age" (of the
+    image when its callback begins), "convert", "total" (callback begins to ends) and "end to end" (age of the image
+    when its result is out). Ages count from the stamp where stamps are of the node's clock, else from the image's
+    sending. Create it in the node's configure.
     """
 
     def __init__(self, node: CamtrackNode[Any], topic: str, on_image: OnImage, parameters: ImageNodeParameters) -> None:
@@ -51,6 +51,7 @@ class ImageInput:
         # The suffix comes after remapping, as image_transport has it: a remapped `image` takes it along.
         self._topic = node.resolve_topic_name(topic) + suffix
         self._topics = {name: node.resolve_topic_name(topic) + end for name, (_, _, end) in _TRANSPORTS.items()}
+        self._handle = node.guarded(self._use)  # a failure of one image must not take the next one with it
         self._arrived = self._watched = 0.0
         self._pictures = PictureWatch()
         self._sent = _Sent()
@@ -71,8 +72,24 @@ class ImageInput:
             self._ages.append((now, now - taken))
 
     def _receive(self, message: Any, information: dict[str, Any]) -> None:
+        """This image and those that wait behind it, but for the ones that a node too slow for them must leave out."""
         self._arrived = time.monotonic()
-        self._sent.take(information.get("publication_sequence_number"), self._images.get_publisher_count())
+        newest: tuple[Any, dict[str, Any]] | None = (message, information)
+        while newest is not None:
+            message, information = newest
+            self._sent.take(information.get("publication_sequence_number"), self._images.get_publisher_count())
+            newest = self._take_next()
+            if newest is None or not _is_overdue(message, *newest):
+                self._sent.seen += 1
+                self._handle(message, information)
+
+    def _take_next(self) -> tuple[Any, dict[str, Any]] | None:
+        handle = self._images.handle
+        with handle:  # as rclpy's executor takes messages
+            taken: tuple[Any, dict[str, Any]] | None = handle.take_message(self._images.msg_type, False)
+        return taken
+
+    def _use(self, message: Any, information: dict[str, Any]) -> None:
         time_ns = images.measurement_time(message)
         if not self._node.accept(self._topic, time_ns, self._future_tolerance):
             return
@@ -154,17 +171,28 @@ class ImageInput:
         return "nobody publishes there"
 
 
+def _is_overdue(message: Any, newer: Any, information: dict[str, Any]) -> bool:
+    """Whether the node lags behind by more than the camera's period: the newer image waits for as long already.
+
+    Then the older one is left out, so that results are of what is there now. A burst of images is not that.
+    """
+    sent_ns: int = information.get("source_timestamp") or 0
+    distance = to_nanoseconds(newer.header.stamp) - to_nanoseconds(message.header.stamp)
+    return sent_ns > 0 and 0 < distance <= time.time_ns() - sent_ns
+
+
 class _Sent:
     """How many images a camera has sent, and how many of them nobody has seen.
 
     Attributes:
         total: images since the first that was seen.
+        seen: those of them that the node has looked at.
         lost: those of them that the transport has lost.
     """
 
     def __init__(self) -> None:
-        self.total = self.lost = 0
-        self._seen = self._overwritten = 0
+        self.total = self.seen = self.lost = 0
+        self._overwritten = 0
         self._number: int | None = None
 
     def take(self, number: int | None, publishers: int) -> None:
@@ -172,15 +200,15 @@ class _Sent:
 
         With several publishers on a topic it is not known whose number it is: then only what is seen counts.
         """
-        known = number is not None and self._number is not None and publishers == 1
-        skipped = max(number - self._number - 1, 0) if known else 0  # type: ignore[operator]
-        self.total += 1 + skipped
-        self._seen += 1
+        self.total += 1
+        last = self._number
+        if number is not None and last is not None and publishers == 1:
+            self.total += max(number - last - 1, 0)
         self._number = number
 
     def newly_overwritten(self) -> int:
         """How many were overwritten unseen since the last call: neither seen nor, as far as is known by now, lost."""
-        overwritten = max(self.total - self._seen - self.lost, self._overwritten)
+        overwritten = max(self.total - self.seen - self.lost, self._overwritten)
         new, self._overwritten = overwritten - self._overwritten, overwritten
         return new
 

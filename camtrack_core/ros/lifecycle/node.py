@@ -49,9 +49,11 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Generic
 
 import rclpy
@@ -65,6 +67,7 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
 
 from camtrack_core import runtime
 from camtrack_core.config import P, parameter_names
@@ -143,7 +146,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
 
     def subscribe(self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> Any:
         """A subscription whose callback runs only while the node is active; its exceptions become drops."""
-        return self._listen(kind, topic, self._guarded(callback), qos, self._lost_on(topic))
+        return self._listen(kind, topic, self.guarded(callback), qos, self._lost_on(topic))
 
     def subscribe_informed(
         self,
@@ -157,7 +160,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
 
         `lost` is told how many messages were lost in transport, as soon as that is known.
         """
-        guarded, guarded_lost = self._guarded(callback), self._guarded(lost)
+        guarded, guarded_lost = self.guarded(callback), self.guarded(lost)
 
         def call(message: Any, information: dict[str, Any]) -> None:
             guarded(message, information)
@@ -166,7 +169,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
 
     def subscribe_serialised(self, kind: type, topic: str, callback: Callable[[bytes], None], qos: QoSProfile) -> Any:
         """As subscribe, for callbacks that take the message's serialised form (`camtrack_core.ros.messages.cdr`)."""
-        return self._listen(kind, topic, self._guarded(callback), qos, self._lost_on(topic), raw=True)
+        return self._listen(kind, topic, self.guarded(callback), qos, self._lost_on(topic), raw=True)
 
     def _listen(
         self,
@@ -191,7 +194,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
 
     def repeat(self, seconds: float, callback: Callable[[], None]) -> Any:
         """A timer that calls back at this period of the machine's clock while the node is active."""
-        self._repeated.append(self.create_timer(seconds, self._guarded(callback), clock=self._steady))
+        self._repeated.append(self.create_timer(seconds, self.guarded(callback), clock=self._steady))
         return self._repeated[-1]
 
     def alarm(self, callback: Callable[[], None]) -> Alarm:
@@ -368,7 +371,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         if self.active:
             self._start_afresh("/clock went backwards: starting afresh")
 
-    def _guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
+    def guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
         """The callback, silent unless the node is active; what it raises is counted and the node stays up."""
 
         def call(*message: Any) -> None:
@@ -440,6 +443,22 @@ def run(*make_nodes: Callable[[], CamtrackNode[Any]]) -> int:
             node.close()
         executor.shutdown()
         rclpy.try_shutdown()
+
+
+def run_cameras(kind: Callable[..., CamtrackNode[Any]]) -> int:
+    """Run a node for each camera that the arguments name in one process, in the namespace of its name; or one node.
+
+    Returns the process's exit code: as `run`, and 2 for names that are not different.
+    """
+    # ROS's launch passes several names from one argument on as one
+    cameras = [name for argument in remove_ros_args(sys.argv)[1:] for name in argument.split()]
+    if not cameras:
+        return run(kind)
+    if len(set(cameras)) < len(cameras):
+        got = " ".join(cameras)
+        print(f"expected the names of different cameras, like front left right, got {got}", file=sys.stderr)
+        return 2
+    return run(*(partial(kind, namespace=camera) for camera in cameras))
 
 
 def found_subscribers(publishers: Iterable[Any]) -> dict[str, str]:
