@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from camtrack_core.datasets.frames import Frame, Labels, Truth
+from camtrack_core.datasets.frames import Attempted, Frame, Labels, Truth, attempt
 from camtrack_core.datasets.nuscenes import rotation_matrix
 from camtrack_core.datasets.projected import project_boxes
 from camtrack_core.datasets.video import read_image
@@ -92,7 +92,7 @@ class StatedRecording(Part):
     images: tuple[StatedImage, ...]
 
 
-class CalibratedSequence:
+class CalibratedSequence(Attempted):
     """One camera of a recording, lazily.
 
     Where the camera's pose and its height over the ground are known, the vehicle's frame lies on the ground below it.
@@ -117,13 +117,15 @@ class CalibratedSequence:
     def __len__(self) -> int:
         return len(self._images)
 
-    def __iter__(self) -> Iterator[Frame]:
+    def attempts(self) -> Iterator[Frame | DataError]:
+        return (attempt(self._frame, *both) for both in zip(self._images, self.truth(), strict=True))
+
+    def _frame(self, stated: StatedImage, one: Truth) -> Frame:
         k = self._calibration
-        for stated, one in zip(self._images, self.truth(), strict=True):
-            image = read_image(below(self._root, stated.file), (k.width, k.height))
-            ground = None if one.camera_pose is None else _below(one.camera_pose, k.over_ground)
-            yield Frame(one.time_ns, image, one.labels, one.ignored, one.camera, one.camera_pose, ground, one.boxes3d,
-                        k.over_ground, one.attributes, one.lidar_points)  # fmt: skip
+        image = read_image(below(self._root, stated.file), (k.width, k.height))
+        ground = None if one.camera_pose is None else _below(one.camera_pose, k.over_ground)
+        return Frame(one.time_ns, image, one.labels, one.ignored, one.camera, one.camera_pose, ground, one.boxes3d,
+                     k.over_ground, one.attributes, one.lidar_points)  # fmt: skip
 
     def truth(self) -> Iterator[Truth]:
         k = self._calibration

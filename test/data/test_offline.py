@@ -163,7 +163,7 @@ def test_tracks_before_a_recording_breaks_off_are_kept(tmp_path: Path) -> None:
     (images / "2.png").write_bytes(whole[: len(whole) // 2])
     run, out = Run("gcnet", DEMO_MODEL, "onnxruntime"), tmp_path / "out"
     (broken,) = track_sources([str(images)], out, run, 1, silent)
-    assert "2.png is cut off" in broken.error and broken.frames == 2
+    assert "2.png: expected a whole image" in broken.error and broken.frames == 2
     assert f"the tracks of the 2 frames before are in {out / 'clip.incomplete.txt'}" in broken.error
     assert sorted(p.name for p in out.iterdir()) == ["clip.incomplete.txt", "run.json"]
     read_mot(out / "clip.incomplete.txt", 2)
