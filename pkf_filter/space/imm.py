@@ -1,10 +1,10 @@
-"""Two motions at once: at rest and moving, each with the probability that it holds.
+"""Two motions at once: constant velocity and coordinated turn, each with the probability that it holds.
 
 Interacting multiple models (H. Blom and Y. Bar-Shalom, IEEE Trans. Automatic Control 33(8), 1988), in four steps: mix
 the modes by how likely each becomes the other, predict each by its own motion, correct each with the measurements, and
 weigh the modes by how well they foretold them. A mode is corrected by the collapsed update of PKF (paper Prop. 2), so
 its likelihood is that of the collapsed measurement zbar of covariance V / s. What leaves is the mixture's mean and
-covariance, with which measurements are gated and associated. Who is fast does not come to rest at once.
+covariance, with which measurements are gated and associated.
 
 Shapes: N tracks, two modes, M measurements of m numbers; probability (N, 2), mean (N, 2, 10) and covariance
 (N, 2, 10, 10) of the modes, all float64. The modes change as a continuous Markov chain of one rate, so that two half
@@ -25,40 +25,26 @@ from pkf_filter.space.sensors import Linearisation, View
 from pkf_filter.space.state import WorldState
 
 MODES = 2
-REST, MOVING = range(MODES)
-MOVING_AT_FIRST = 0.9  # so that the gate of a new track stays that of a moving one
-WALKING = 1.0  # m/s; who moves much faster is not at rest a moment later
+STRAIGHT, TURN = range(MODES)  # constant velocity, coordinated turn
 LEAST = 1e-9  # of the likelihoods of two modes: none is ever given up
+TURNING_AT_FIRST = {"constant velocity": 0.0, "coordinated turn": 1.0, "interacting": 0.5}
 
 
-def moving_at_first(group: ClassGroup) -> float:
-    """Probability that a new track of a class group moves; 1 for a group that always does."""
-    return MOVING_AT_FIRST if group.motion == "interacting" else 1.0
+def turning_at_first(group: ClassGroup) -> float:
+    """Probability that a new track of a class group turns; 0 or 1 for a group of one motion, which keeps it."""
+    return TURNING_AT_FIRST[group.motion]
 
 
 def change_rate(group: ClassGroup) -> float:
-    """1 / s at which the modes of a class group's tracks change, 0 for a group that always moves."""
+    """1 / s at which the modes of a class group's tracks change, 0 for a group of one motion."""
     return 1 / group.dwell if group.motion == "interacting" else 0.0
 
 
-def new_modes(
-    mean: Floats, covariance: Floats, moving: Floats, speed: Floats, modes: int
-) -> tuple[Floats, Floats, Floats]:
-    """Probability, mean and covariance of the `modes` (2, or 0) of new tracks (N, 10).
-
-    A velocity that was measured tells whether they move, by the density that it leaves at velocity 0.
-
-    Args:
-        moving: (N,) probability that a track of its group moves, before.
-        speed: (N,) m/s, deviation of its velocity along each axis, before.
-    """
+def new_modes(mean: Floats, covariance: Floats, turning: Floats, modes: int) -> tuple[Floats, Floats, Floats]:
+    """Probability, mean and covariance of the `modes` (2, or 0) of new tracks (N, 10) that turn with (N,) `turning`."""
     count, n = mean.shape
-    log_density = np.zeros(count)
-    for axis in (world.VX, world.VY):
-        variance = covariance[:, axis, axis]
-        log_density += np.log(speed**2 / variance) / 2 - mean[:, axis] ** 2 / variance / 2
-    at_rest = (1 - moving) * np.exp(log_density)
-    probability = np.stack([at_rest, moving], 1) / (at_rest + moving)[:, None]
+    probability = np.empty((count, MODES))
+    probability[:, STRAIGHT], probability[:, TURN] = 1 - turning, turning
     mode_mean, mode_covariance = np.empty((count, modes, n)), np.empty((count, modes, n, n))
     mode_mean[:], mode_covariance[:] = mean[:, None], covariance[:, None]
     return probability[:, :modes], mode_mean, mode_covariance
@@ -71,13 +57,14 @@ def predicted(state: WorldState, dt: float, parameters: Floats, rates: Floats) -
         parameters: (N, 12), see `world.group_table`.
         rates: (N,) 1 / s, see `change_rate`.
     """
-    speed = np.hypot(*state.mode_mean[:, MOVING, world.VX : world.VY + 1].T)
-    change = np.empty((len(rates), MODES))
-    change[:] = -np.expm1(-2 * rates * dt)[:, None] / 2
-    change[:, MOVING] *= np.exp(-((speed / WALKING) ** 2) / 2)
-    probability, mean, covariance = mixed(state.mode_probability, state.mode_mean, state.mode_covariance, change)
-    for mode, motion in ((REST, world.rest), (MOVING, world.predict)):
-        mean[:, mode], covariance[:, mode] = motion(*_one(mean, covariance, mode), dt, parameters)
+    change = -np.expm1(-2 * rates * dt) / 2
+    probability, mean, covariance = mixed(
+        state.mode_probability, state.mode_mean, state.mode_covariance, np.asarray(change)
+    )
+    for mode in range(MODES):
+        own = parameters.copy()
+        own[:, world.TURNING] = mode == TURN
+        mean[:, mode], covariance[:, mode] = world.predict(*_one(mean, covariance, mode), dt, own)
     return with_modes(state, probability, mean, covariance)
 
 
@@ -135,7 +122,7 @@ def mixed(probability: Floats, mean: Floats, covariance: Floats, change: Floats)
     """Modes before the prediction, each a mixture of those that may have become it.
 
     Args:
-        change: (N, 2) probability that each mode becomes the other one.
+        change: (N,) probability that a mode becomes the other one.
 
     Returns:
         probability (N, 2) of the modes after the change, their mean (N, 2, 10) and covariance (N, 2, 10, 10).
@@ -146,7 +133,7 @@ def mixed(probability: Floats, mean: Floats, covariance: Floats, change: Floats)
     for j in range(len(probability)):
         for mode in range(2):
             for before in range(2):
-                moves = 1.0 - change[j, before] if before == mode else change[j, before]
+                moves = 1.0 - change[j] if before == mode else change[j]
                 shares[before] = moves * probability[j, before]
             after[j, mode] = shares[0] + shares[1]
             if shares[1 - mode] > 0.0:

@@ -8,7 +8,6 @@ import pytest
 from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D
 from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Camera, Pose
 from camtrack_core.geometry.tracks import Tracks3D
-from pkf_filter.life.space_kernels import CHANCE, detectable
 from pkf_filter.space.config import SensorModel, WorldConfig
 from pkf_filter.space.sensors import ImageView
 from pkf_filter.space.tracker import WorldTracker
@@ -152,12 +151,9 @@ def test_a_track_hides_by_its_existence() -> None:
     t.step(20 * FRAME, both, "objects")
     far, near = t._state.existence * 0.5 ** (0.1 / t.config.half_life)
     assert near < 0.1
-    unhidden = np.array([1 - t.sensors["image"].occlusion * near])
-    before = np.array([t.sensors["image"].detection_probability])
-    elapsed = np.array([(21 * FRAME - t._state.looked_ns[0, 1]) / SECOND])
     t.step_image(21 * FRAME, image(), CAMERA, EYE, "image")
     model = t.sensors["image"]
-    detected = CHANCE * detectable(before, before, unhidden, model.miss_time, elapsed)[0]
+    detected = model.detection_probability * (1 - model.occlusion * near)
     expected = far * (1 - detected) / (1 - far * detected)
     assert t._state.existence == pytest.approx([expected], abs=1e-6)  # the near one has ended
 
