@@ -5,9 +5,10 @@ The limits leave room for other processors; `benchmarks/time3d_view.py` says how
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import open_source
-from camtrack_core.geometry.boxes import Floats, iou
+from camtrack_core.geometry.boxes import Floats, coverage, iou
 from camtrack_core.geometry.camera import Pose
 from time3d_tracker.level import camera_height
 from time3d_tracker.model import DEMO_MODEL, Time3DModel
@@ -29,6 +30,7 @@ STREETS = {
 }
 SURE = 0.3  # score of the objects that are compared
 FAR = 25.0  # metres
+LOWEST = 18.0  # pixels, of the objects whose crossings are looked at
 
 pytestmark = pytest.mark.skipif(not DEMO_MODEL.exists(), reason="the demo weights are not here")
 
@@ -152,3 +154,33 @@ def test_a_turned_camera_sees_the_same_street(street, model: Time3DModel, degree
     assert len(share) > 30
     assert np.median(share) < 0.05
     assert (share < 0.1).mean() > 0.75
+
+
+def test_ids_outlast_half_of_the_crossings(data_root: Path, model: Time3DModel) -> None:
+    """Of the objects whose pictures cross in back_camera's, those that keep the id that they had before."""
+    tracker = Tracker(model)
+    tracks: dict[int, dict[int, int]] = defaultdict(dict)  # by object and frame
+    shared: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)  # of two pictures, by frame
+    for number, frame in enumerate(open_source(str(data_root / "pandaset?camera=back_camera"))):
+        assert frame.labels is not None and frame.camera is not None
+        result = tracker.step(
+            frame.image, frame.time_ns, frame.camera.intrinsics, frame.camera_pose, camera_height(frame)
+        )
+        seen = frame.labels[frame.labels.xyxy[:, 3] - frame.labels.xyxy[:, 1] > LOWEST]
+        overlap = iou(seen.xyxy, result.xyxy)
+        for row in np.flatnonzero(overlap.max(1, initial=0) >= 0.5):
+            tracks[int(seen.ids[row])][number] = int(result.tracks.ids[overlap[row].argmax()])
+        covered = coverage(seen.xyxy, seen.xyxy)
+        for a, b in combinations(range(len(seen)), 2):
+            shared[int(seen.ids[a]), int(seen.ids[b])][number] = float(max(covered[a, b], covered[b, a]))
+    kept = []
+    for pair, by_frame in shared.items():
+        met = [number for number, share in by_frame.items() if share > 0.3]
+        for one in pair if met else ():
+            apart = [number for number, share in by_frame.items() if share < 0.15 and number in tracks[one]]
+            before = [tracks[one][number] for number in apart if number < met[0]]
+            after = [tracks[one][number] for number in apart if number > met[-1]]
+            if before and after:
+                kept.append(before[-1] == after[0])
+    assert len(kept) >= 15, "expected more crossings with both objects seen before and after"
+    assert np.mean(kept) > 0.35
