@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -27,6 +28,7 @@ def start(*arguments: str, **options: object) -> subprocess.Popen[str]:
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
     while not path.exists():
         assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(("number", "code"), STOPS)
