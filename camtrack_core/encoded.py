@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from struct import unpack_from
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from camtrack_core.errors import ImageError
 Image = NDArray[np.uint8]
 Size = tuple[int, int]  # width and height in pixels
 
+MOST_PIXELS = 100_000_000  # more is no camera's: some bytes that ask for gigabytes
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"
 _AS_IT_LIES = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
@@ -32,12 +35,29 @@ def decode(data: bytes | Image, flags: int = _AS_IT_LIES) -> Image:
     """
     data = np.frombuffer(data, np.uint8)
     content = data.tobytes()
+    width, height = stated_size(content) or (0, 0)
+    if width * height > MOST_PIXELS:
+        raise Undecodable(f"expected an image of at most {MOST_PIXELS} pixels, got {width}x{height}")
     if _is_cut_off(content):
         raise Undecodable(f"expected a whole image, got {len(content)} bytes without its end")
     image = _decoded(data, flags)
     if image is None:
         raise Undecodable(f"expected a JPEG or PNG image, got {len(content)} bytes that cannot be decoded")
     return image
+
+
+def stated_size(data: bytes) -> Size | None:
+    """What a JPEG or PNG says of its size before its pixels; None where it says nothing."""
+    if data.startswith(PNG):
+        return unpack_from(">II", data, 16) if len(data) >= 24 else None
+    at = 2 if data.startswith(JPEG) else len(data)
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
+            height, width = unpack_from(">HH", data, at + 5)
+            return width, height
+        at += 2 + length
+    return None
 
 
 def decode_upright(data: bytes | Image, size: Size | None = None) -> Image:

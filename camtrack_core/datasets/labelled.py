@@ -22,6 +22,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -30,12 +31,15 @@ from camtrack_core.datasets.video import Video
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import Floats
 from camtrack_core.geometry.tracks import Tracks2D
+from camtrack_core.numbers import frame_number
 
 TITLE = "# camtrack labels 1"
 COLUMNS = "# frame,id,x1,y1,x2,y2,class,score"
 IGNORED = "ignored"
+MOST_BYTES = 2**28  # of text
 NO_ID = -1
 
+T = TypeVar("T")
 Row = tuple[int, int, list[float], str, float]  # frame index from 0, id, xyxy, class name, score
 
 
@@ -98,7 +102,7 @@ def read_labels(path: str | Path) -> VideoLabels:
     header = dict(line[2:].split(": ", 1) for line in lines if line.startswith("# ") and ": " in line)
     try:
         width, height = map(int, header["image size"].split())
-        count, source = int(header["frames"]), header["source"]
+        count, source = frame_number(header["frames"], first=0), header["source"]
         class_names = tuple(header["classes"].split(","))
     except (KeyError, ValueError) as error:
         raise DataError(f"label file {path} has a header with a wrong or missing entry ({error})") from error
@@ -114,8 +118,8 @@ def read_labels(path: str | Path) -> VideoLabels:
         source,
         (width, height),
         class_names,
-        [_tracks(objects[i], class_names) for i in range(count)],
-        [np.array([[*box, score] for _, _, box, _, score in regions[i]]).reshape(-1, 5) for i in range(count)],
+        _by_frame({i: _tracks(rows, class_names) for i, rows in objects.items()}, count, _tracks([], class_names)),
+        _by_frame({i: _regions(rows) for i, rows in regions.items()}, count, _regions([])),
     )
 
 
@@ -182,6 +186,15 @@ def _parse(line: str, count: int, class_names: tuple[str, ...], where: str) -> R
     return index, id_, box, name, score
 
 
+def _by_frame(known: dict[int, T], count: int, nothing: T) -> list[T]:
+    """What is known of each frame; all that nothing is known of share one object, for there may be millions."""
+    return [known.get(index, nothing) for index in range(count)]
+
+
+def _regions(rows: list[Row]) -> Floats:
+    return np.array([[*box, score] for _, _, box, _, score in rows]).reshape(-1, 5)
+
+
 def _tracks(rows: list[Row], class_names: tuple[str, ...]) -> Tracks2D:
     return Tracks2D(
         np.array([row[1] for row in rows], np.int64),
@@ -194,6 +207,11 @@ def _tracks(rows: list[Row], class_names: tuple[str, ...]) -> Tracks2D:
 def _read_text(path: Path) -> str:
     try:
         data = path.read_bytes()
-        return (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode("utf-8-sig")
+        if data.startswith(b"\x1f\x8b"):
+            with gzip.open(path) as file:
+                data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise DataError(f"label file {path}: expected at most {MOST_BYTES} bytes of text, got more")
+        return data.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"cannot read label file {path}: {error}") from error

@@ -137,9 +137,16 @@ def _number_images(folder: Path) -> dict[int, Path]:
     return dict(images)
 
 
+class _Plain(ElementTree.TreeBuilder):
+    """Refuses document types: their entities can grow to any size, or name other files."""
+
+    def doctype(self, name: str, *_: object) -> None:
+        raise ElementTree.ParseError(f"expected no document type, got {name}")
+
+
 def _parse(path: Path) -> ElementTree.Element:
     try:
-        sequence = ElementTree.parse(path).getroot()
+        sequence = ElementTree.parse(path, ElementTree.XMLParser(target=_Plain())).getroot()
     except (OSError, ElementTree.ParseError) as error:
         raise DataError(f"annotations {path} are broken: {error}") from error
     if sequence.tag != "sequence":

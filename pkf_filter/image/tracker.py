@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camtrack_core.errors import CamtrackError
-from camtrack_core.geometry.boxes import Boxes2D, Floats
+from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers
 from camtrack_core.geometry.tracks import Tracks2D
 from pkf_filter.association.weights import AssociationWeights, association_weights
 from pkf_filter.filtering.estimators import with_resolved_identities
@@ -121,8 +121,7 @@ class Tracker:
             np.ascontiguousarray(boxes.class_ids, np.int64),
             MAX_CLASSES,
         )
-        if len(usable) > MAX_BOXES:
-            usable = np.sort(usable[np.argsort(-boxes.scores[usable], kind="stable")[:MAX_BOXES]])
+        usable = best(usable, boxes.scores)
         if len(usable) == len(boxes):
             return boxes
         self.dropped += len(boxes) - len(usable)
@@ -357,3 +356,10 @@ class Tracker:
 def log_odds(scores: Floats) -> Floats:
     """(M,) as `track_life.log_odds`, of scores of any type."""
     return track_life.log_odds(np.ascontiguousarray(scores, np.float64))
+
+
+def best(rows: Integers, scores: Floats) -> Integers:
+    """The rows (K,), in order, or those MAX_BOXES of them whose scores (M,) are the highest."""
+    if len(rows) <= MAX_BOXES:
+        return rows
+    return np.sort(rows[np.argsort(-scores[rows], kind="stable")[:MAX_BOXES]])

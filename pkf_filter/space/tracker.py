@@ -21,7 +21,7 @@ from pkf_filter.association.weights import AssociationWeights, association_weigh
 from pkf_filter.filtering.estimators import with_resolved_identities
 from pkf_filter.filtering.linearised import gaussian, linearised_update
 from pkf_filter.filtering.update import SPREADS
-from pkf_filter.image.tracker import TimeError
+from pkf_filter.image.tracker import TimeError, best
 from pkf_filter.life import existence as life
 from pkf_filter.life import space_kernels as kernels
 from pkf_filter.life import track_life
@@ -62,8 +62,8 @@ class WorldTracker:
 
     Attributes:
         class_names: what class ids mean, in the order in which `class_id` was asked for them.
-        dropped: detections so far that no track can be made of (not finite, of impossible size, of an unknown
-            class) and that were left out.
+        dropped: detections so far that no track can be made of (not finite, of impossible size, of an unknown class,
+            or beyond the MAX_BOXES of the highest scores in a frame) and that were left out.
         approximated: steps so far whose association was too ambiguous for exact weights.
         time_ns: stamp of the newest measurement, nanoseconds; None before the first.
         max_lag: seconds by which a measurement may be late; the configuration's, until somebody raises it.
@@ -151,7 +151,9 @@ class WorldTracker:
         return self.sensors[name]
 
     def _observe(self, time_ns: int, sensor: str, view: View) -> Tracks3D:
-        usable = track_life.usable(view.measurable(), view.scores, view.class_ids, len(self.class_names))
+        usable = best(
+            track_life.usable(view.measurable(), view.scores, view.class_ids, len(self.class_names)), view.scores
+        )
         if len(usable) < len(view.scores):
             self.dropped += len(view.scores) - len(usable)
             view = view.rows(usable)

@@ -22,6 +22,7 @@ from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import Floats
 from camtrack_core.ros.messages.stamps import NANOSECONDS
 
+MOST_DETECTIONS = 10_000  # of a message
 LITTLE_ENDIAN = b"\x00\x01\x00\x00"  # the four bytes before the message; offsets count from behind them
 STAMP = Struct("<iI")
 COUNT = Struct("<I")
@@ -111,7 +112,7 @@ class Reader:
     def detections(self) -> Detections:
         header = self.header()
         ids, names, rows = [], [], []
-        for _ in range(self.count()):
+        for _ in range(self.detection_count()):
             self.take(STAMP, 4)
             self.skip_string()
             name, score = best(self.results())
@@ -123,6 +124,13 @@ class Reader:
         with np.errstate(invalid="ignore"):  # of boxes at infinity; refusing them is for others
             xyxy = np.concatenate([centre - half, centre + half], 1)
         return Detections(header, ids, names, table[:, 0], xyxy)
+
+    def detection_count(self) -> int:
+        """The number of detections that follow. Raises ValueError for more than anyone detects in an image."""
+        count = self.count()
+        if count > MOST_DETECTIONS:
+            raise ValueError(f"expected at most {MOST_DETECTIONS} detections, got {count}")
+        return count
 
     def results(self) -> list[tuple[str, float]]:
         """Class name and score of a detection's results."""

@@ -159,7 +159,7 @@ class _Reader3D(Reader):
         names: list[str | None] = []
         rows: list[tuple[float, ...]] = []
         told: dict[int, dict[str, float]] = {}  # by row, the results that name a motion
-        for row in range(self.count()):
+        for row in range(self.detection_count()):
             self.take(STAMP, 4)
             self.skip_string()
             if self._one_result(names, rows):
