@@ -69,7 +69,7 @@ class ReplayParameters(NodeParameters):
     result_type: Literal["Detection2DArray", "Detection3DArray"] = Field(
         "Detection2DArray", description="of the topic `results`"
     )
-    subscriber_timeout: float = Field(300.0, gt=0, description="start without them after so long, seconds")
+    subscriber_timeout: float = Field(900.0, gt=0, description="start without them after so long, seconds")
     result_timeout: float = Field(
         5.0,
         gt=0,

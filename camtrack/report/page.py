@@ -13,6 +13,7 @@ import numpy as np
 
 from camtrack.evaluation.nuscenes import submissions
 from camtrack.evaluation.run import Evaluation, LoadedTracks, Rules, detection_curve, load_tracks, score_loaded
+from camtrack.evaluation.view import InView, evaluate_view
 from camtrack.offline.task import TIMES
 from camtrack.report.charts import bars, curves, latencies, table, timeline
 from camtrack.report.moments import Moment, as_data, worst_moments
@@ -28,6 +29,7 @@ from camtrack_core.evaluation.breakdown import (
 )
 from camtrack_core.evaluation.tracking import TrackingScores
 from camtrack_core.evaluation.uadetrac_pr import Curve
+from camtrack_core.evaluation.view import BANDS, LIMITS
 from camtrack_core.files import named, write_whole
 from camtrack_core.geometry.boxes import Floats
 
@@ -49,6 +51,7 @@ COMPARED = ("hota", "mota", "idf1")
 RESAMPLES = 2000
 PR_IOU = 0.5
 MOMENTS = 6  # shown of a run
+SHOWN_VIEWS = ("vehicle", "pedestrian")  # groups of classes whose depth and error by distance are drawn
 LIVES = 30  # objects on a timeline
 IN_SPACE = (
     "<p>In space: a track is right whose centre lies less than 2 m from an object's on the ground, where MOTP is .5; "
@@ -81,6 +84,7 @@ class ReportedRun:
         moments: its worst frames.
         milliseconds: (F,) float, time of every frame; empty where the run did not write it down.
         in_space: whether it is of nuScenes submissions, matched by the distance of centres.
+        view: scores against what the cameras can see, by class; empty where the run or the truth is not in space.
     """
 
     name: str
@@ -90,7 +94,8 @@ class ReportedRun:
     judged: list[list[JudgedFrame]]
     moments: list[Moment]
     milliseconds: Floats
-    in_space: bool = False
+    in_space: bool
+    view: dict[str, InView]
 
 
 def write_report(
@@ -140,7 +145,15 @@ def read_run(name: str, path: Path, truth: list[str], rules: Rules) -> ReportedR
         worst_moments(loaded, judged, MOMENTS),
         np.concatenate([read_times(one.file) for one in loaded]),
         in_space,
+        _view_of(path, truth),
     )
+
+
+def _view_of(path: Path, truth: list[str]) -> dict[str, InView]:
+    try:
+        return evaluate_view(path, truth)
+    except DataError:  # tracks in the image, or a truth without boxes in space: the page goes without
+        return {}
 
 
 def read_times(file: Path) -> Floats:
@@ -169,6 +182,7 @@ def page(runs: list[ReportedRun]) -> str:
         "<h2>Errors</h2>",
         bars("share of objects", list(ERRORS), errors, names),
         *_breakdowns(runs),
+        *_views(runs),
     ]
     if any(run.curve for run in runs):
         parts += ["<h2>Precision and recall of boxes</h2>", curves([run.curve for run in runs], names)]
@@ -293,6 +307,34 @@ def _breakdowns(runs: list[ReportedRun]) -> list[str]:
             head = ["", *(f"{run.name} {what}" for run in runs for what in columns)]
             cells = [[found[0][k].label, *(t for bins in found for t in _cells(bins[k]))] for k in rows]
             parts.append(table(head, cells))
+    return parts
+
+
+def _views(runs: list[ReportedRun]) -> list[str]:
+    """Average precision, and by distance depth, error and recall, of the classes that all runs have scores of."""
+    if not all(run.view for run in runs):
+        return []
+    names = [run.name for run in runs]
+    columns = ("2D AP50", *(f"AP {limit:g} m" for limit in LIMITS))
+    head = ["", "objects", *(f"{name} {column}" for name in names for column in columns)]
+    rows = []
+    for group, first in runs[0].view.items():
+        scores = [run.view[group].scores for run in runs]
+        values = [f"{x:.3f}" for one in scores for x in (one.ap2d, *one.ap)]
+        rows.append([group, str(first.scores.asked.sum()), *values])
+    parts = ["<h2>What the cameras can see</h2>", table(head, rows)]
+    for group in [name for name in SHOWN_VIEWS if name in runs[0].view]:
+        scores = [run.view[group].scores for run in runs]
+        kept = [k for k in range(len(BANDS) - 1) if all(np.isfinite(one.depth_ratio[k]) for one in scores)]
+        labels = [f"{BANDS[k]:g} to {BANDS[k + 1]:g} m ({scores[0].asked[k]})" for k in kept]
+        charts = {
+            "found / true depth, median": [one.depth_ratio[kept].tolist() for one in scores],
+            "error of what is found, median, m": [np.nan_to_num(one.error[kept]).tolist() for one in scores],
+            f"recall at {LIMITS[2]:g} m": [np.nan_to_num(one.recall[2, kept]).tolist() for one in scores],
+        }
+        if kept:
+            drawn = [bars(title, labels, values, names) for title, values in charts.items()]
+            parts += [f"<h3>{group} by distance</h3>", *drawn]
     return parts
 
 

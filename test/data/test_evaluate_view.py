@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 from command_helpers import camtrack
 
+from camtrack.evaluation.run import Rules
 from camtrack.evaluation.view import evaluate_view
 from camtrack.offline.methods import moved
+from camtrack.report.page import write_report
 from camtrack_core.datasets.frames import Sequence, Truth, truth_of
 from camtrack_core.datasets.kitti.rows import TO_VEHICLE
 from camtrack_core.datasets.kitti.sequences import KittiSequence
@@ -107,6 +110,21 @@ def test_the_command_prints_tables_and_json(tmp_path: Path) -> None:
     assert data["vehicle"]["scores"]["ap"] == [1.0] * 4 and data["vehicle"]["hota"] == pytest.approx(1.0, abs=0.01)
     refused = camtrack("evaluate", str(tmp_path), "--truth", DRIVE, "--view", "--min-height", "3")
     assert refused.returncode == 2 and "--min-height does not apply to --view" in refused.stderr
+
+
+def test_the_report_draws_depth_and_error_by_distance(data_root: Path, tmp_path: Path) -> None:
+    source = str(data_root / SETS["nuscenes"])
+    runs = []
+    for name, ahead in (("right", 0.0), ("far", 3.0)):
+        runs.append(tmp_path / name)
+        runs[-1].mkdir()
+        written(open_source(source), runs[-1], ahead)
+    out = tmp_path / "report.html"
+    write_report(runs, [source], out, Rules())
+    text = out.read_text()
+    assert "What the cameras can see" in text and "vehicle by distance" in text
+    errors = text[text.index("error of what is found, median, m") :].partition("</svg>")[0]
+    assert errors.count(">0.000<") >= 3 and len(re.findall(r">(2\.9|3\.0)\d\d?<", errors)) >= 3
 
 
 def test_a_truth_without_boxes_in_space_is_refused(data_root: Path, tmp_path: Path) -> None:
