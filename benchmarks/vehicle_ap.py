@@ -26,7 +26,7 @@ from rich.table import Table
 from camtrack_core.errors import CamtrackError
 from camtrack_core.evaluation.detection import DetectionScores
 from camtrack_core.geometry.boxes import Boxes2D
-from camtrack_core.runtime import Precision
+from camtrack_core.runtime import Device, Precision
 
 Detector = Callable[[NDArray[np.uint8]], Boxes2D]
 
@@ -34,11 +34,11 @@ VEHICLES = ("car", "van", "truck", "bus")
 DATA = Path(os.environ.get("CAMTRACK_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
 
-def gcnet(path: Path, precision: Precision) -> Detector:
+def gcnet(path: Path, device: Device, precision: Precision) -> Detector:
     """The vehicles that an exported GCNet finds in an image."""
     from gcnet_tracker import tracker
 
-    model = tracker.GCNetModel(path, precision=precision)
+    model = tracker.GCNetModel(path, device, precision=precision)
     detector = tracker.Detector(model)
     vehicles = [i for i, name in enumerate(model.class_names) if name in VEHICLES]
     return lambda image: _of_classes(detector(image), vehicles)
@@ -70,13 +70,14 @@ def add_detectors(parser: argparse.ArgumentParser) -> None:
     detectors.add_argument("--model", type=Path, help="an exported GCNet")
     detectors.add_argument("--teacher", type=Path, help="a YOLOX graph with COCO classes")
     detectors.add_argument("--tiled-teacher", type=Path, help="the same, on tiles of the image too")
+    parser.add_argument("--device", default="auto", help="what runs GCNet (default: %(default)s)")
     parser.add_argument("--precision", default="auto", help="of GCNet: auto, f32 or bf16 (default: %(default)s)")
 
 
 def chosen_detector(arguments: argparse.Namespace) -> Detector:
     """What the options of `add_detectors` name."""
     if arguments.model:
-        return gcnet(arguments.model, arguments.precision)
+        return gcnet(arguments.model, arguments.device, arguments.precision)
     return teacher(arguments.teacher) if arguments.teacher else tiled_teacher(arguments.tiled_teacher)
 
 

@@ -47,6 +47,24 @@ Precision = Annotated[str, typer.Option(help="what the model is computed in: aut
 Verbose = Annotated[bool, typer.Option("--verbose", help="all that the nodes say, not a line each; wants 150 columns")]
 
 
+@engine.command()
+def quantize(
+    model: Annotated[Path, typer.Argument(help="exported GCNet or Time3D in float32 (.onnx)", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="ONNX file to write", show_default=False)],
+    sources: Annotated[list[str], typer.Argument(help=f"real recordings: {SOURCE}", show_default=False)],
+    frames: Annotated[int, typer.Option(min=1, help="of each recording that are looked at")] = 16,
+    as_json: AsJson = False,
+) -> None:
+    """Write a graph with its convolutions in int8, calibrated on what a tracker asks the network about real frames.
+
+    Example: camtrack engine quantize gcnet.onnx gcnet_int8.onnx highway.mp4 junction.mp4
+    """
+    from camtrack.quantize import quantize as run
+
+    count = run(model, out, sources, frames)
+    conclude({"model": out, "frames": count}, f"{out}: int8, calibrated on {count} frames", as_json)
+
+
 @app.command()
 def demo(
     input: Annotated[

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from camtrack_core.errors import ModelError
 from camtrack_core.geometry.boxes import Floats, Integers
 from camtrack_core.geometry.camera import Pose
-from camtrack_core.runtime import Device, Input, Precision, Session, Stored, expect_names, open_session
+from camtrack_core.runtime import MOST_FRAMES, Device, Input, Precision, Session, Stored, expect_names, open_session
 from time3d_tracker import level
 from time3d_tracker.config import INPUTS, MEMORY, OUTPUTS, RESIDENT
 
 DEMO_MODEL = Path(__file__).parent / "weights" / "time3d_demo.onnx"
 PADDING = 114  # grey level below and right of the picture, as in training
-MOST_CAMERAS = 8  # at a time, of a graph that takes any number
 STILL = np.array([0.0, 0, 0, 0, 1], np.float32)
 
 Outputs = dict[str, Any]  # as OUTPUTS names them, of one camera: arrays, those of RESIDENT where the session is
@@ -96,7 +95,7 @@ class Time3DModel:
         shapes = self.session.input_shapes
         frames, self.height, self.width, _ = shapes["image"]
         self._any_number = frames < 0
-        self.cameras = MOST_CAMERAS if self._any_number else frames
+        self.cameras = MOST_FRAMES if self._any_number else frames
         _, _, self.slots, self.channels = shapes["past_features"]
         self._nothing = self.session.store((self.slots, self.channels))
         self._input = np.full((self.cameras, self.height, self.width, 3), PADDING, np.uint8)

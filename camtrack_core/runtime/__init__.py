@@ -1,6 +1,16 @@
 """Inference sessions: one small Protocol over TensorRT, ONNX Runtime and OpenVINO."""
 
-from camtrack_core.runtime.base import Device, Input, Precision, Session, Stored, expect_names
+from camtrack_core.runtime.base import MOST_FRAMES, Device, Input, Precision, Session, Stored, expect_names
 from camtrack_core.runtime.session import open_serving_session, open_session
 
-__all__ = ["Device", "Input", "Precision", "Session", "Stored", "expect_names", "open_serving_session", "open_session"]
+__all__ = [
+    "MOST_FRAMES",
+    "Device",
+    "Input",
+    "Precision",
+    "Session",
+    "Stored",
+    "expect_names",
+    "open_serving_session",
+    "open_session",
+]

@@ -14,6 +14,7 @@ from camtrack_core.errors import ModelError
 Device = Literal["auto", "tensorrt", "cuda", "onnxruntime_tensorrt", "openvino", "onnxruntime"]
 AUTO: tuple[Device, ...] = ("tensorrt", "cuda", "openvino", "onnxruntime")
 Precision = Literal["auto", "f32", "bf16", "f16"]
+MOST_FRAMES = 8  # at a time, of a graph that takes any number
 
 
 class Stored(Protocol):

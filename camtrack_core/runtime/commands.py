@@ -13,7 +13,7 @@ import typer
 from camtrack_core.commands import AsJson, conclude, print_json
 from camtrack_core.errors import CamtrackError, ConfigurationError
 from camtrack_core.runtime import engines
-from camtrack_core.runtime.base import Precision
+from camtrack_core.runtime.base import MOST_FRAMES, Precision
 from camtrack_core.runtime.cuda import Gpu, find_gpus
 from camtrack_core.runtime.engines import EngineKey
 from camtrack_core.runtime.session import open_session, why_not
@@ -27,7 +27,9 @@ def build(
     models: Annotated[list[Path], typer.Argument(help="exported GCNet or Time3D (.onnx)", show_default=False)],
     precision: Annotated[str, typer.Option(help="auto, f32 or f16")] = "auto",
     device_id: Annotated[int, typer.Option(min=0, help="number of the GPU")] = 0,
-    frames: Annotated[int, typer.Option(min=1, help="at most at a time, of a graph that takes any number")] = 1,
+    frames: Annotated[
+        int, typer.Option(min=1, help="at most at a time, of a graph that takes any number")
+    ] = MOST_FRAMES,
     as_json: AsJson = False,
 ) -> None:
     """Build what the nodes would build at their first start, which takes minutes. What is there already stays.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from camtrack_core.errors import CamtrackError, ConfigurationError, ModelError
 from camtrack_core.runtime import engines
-from camtrack_core.runtime.base import AUTO, Device, Precision, Session
+from camtrack_core.runtime.base import AUTO, MOST_FRAMES, Device, Precision, Session
 from camtrack_core.runtime.building import BuildingSession, build_command
 from camtrack_core.runtime.cuda import installed, why_no_gpu
 from camtrack_core.runtime.graphs import read_graph
@@ -53,7 +53,7 @@ def open_session(
     precision: Precision = "auto",
     device_id: int = 0,
     resident: Collection[str] = (),
-    frames: int = 1,
+    frames: int = MOST_FRAMES,
 ) -> Session:
     """Compiles a graph. With TensorRT that takes minutes the first time.
 
@@ -83,7 +83,7 @@ def open_serving_session(
     precision: Precision = "auto",
     device_id: int = 0,
     resident: Collection[str] = (),
-    frames: int = 1,
+    frames: int = MOST_FRAMES,
 ) -> Session:
     """As `open_session`, but soon: the next device that can serves while TensorRT's engine is built."""
     return _first(device, _Wanted(path, threads, precision, device_id, resident, frames), _open_serving)
