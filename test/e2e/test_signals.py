@@ -38,7 +38,7 @@ def test_a_run_that_is_stopped_leaves_nothing_half_written(tmp_path: Path, numbe
     run = start(source, "--method", "gcnet", "--device", "onnxruntime", "--out", str(out))
     wait_for(out / "run.json", run)
     run.send_signal(number)
-    output, _ = run.communicate(timeout=120)
+    output, _ = run.communicate()
     assert run.returncode == code, output
     assert "Traceback" not in output
     assert {path.name for path in out.iterdir()} <= {"run.json", "clip.source"}
@@ -55,9 +55,9 @@ def test_the_processes_of_a_run_end_with_it(tmp_path: Path) -> None:
     wait_for(out / "clip1.source", run)
     children = psutil.Process(run.pid).children(recursive=True)
     run.send_signal(signal.SIGTERM)
-    output, _ = run.communicate(timeout=120)
+    output, _ = run.communicate()
     assert run.returncode == 143 and "Traceback" not in output, output
-    gone, alive = psutil.wait_procs(children, timeout=60)
+    gone, alive = psutil.wait_procs(children, timeout=300)
     assert not alive and len(gone) >= 2
 
 
@@ -69,5 +69,5 @@ def test_a_run_that_ignores_hang_ups_goes_on(tmp_path: Path) -> None:
     run = start(source, "--method", "gcnet", "--device", "onnxruntime", "--out", str(out), preexec_fn=ignore)
     wait_for(out / "run.json", run)
     run.send_signal(signal.SIGHUP)
-    output, _ = run.communicate(timeout=240)
+    output, _ = run.communicate()
     assert run.returncode == 0 and (out / "clip.txt").is_file(), output
