@@ -279,10 +279,10 @@ def track(
     source: Annotated[list[str], typer.Argument(help=f"{SOURCE}; of a data set all sequences", show_default=False)],
     out: Annotated[Path, typer.Option(help="a .txt or .json file, or a folder for NAME.txt of each sequence")],
     method: Annotated[
-        Literal["gcnet", "time3d", "ground", "pkf", "stack"],
+        Literal["gcnet", "time3d", "ground", "pkf", "stack", "detections"],
         typer.Option(
-            help="gcnet alone, time3d: boxes in space, pkf on public detections, or stack: gcnet through pkf as the "
-            "nodes do"
+            help="gcnet alone, time3d: boxes in space, pkf on public detections, stack: gcnet through pkf as the "
+            "nodes do, or detections: gcnet's in single frames"
         ),
     ] = "stack",
     model: Annotated[Path | None, typer.Option(help="exported GCNet or Time3D; without: the demo weights")] = None,
@@ -292,6 +292,10 @@ def track(
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="leave out frames that cannot be read, and count them")
     ] = False,
+    thresholds: Annotated[
+        str,
+        typer.Option(metavar="FIRST:LAST:STEP", help="a run for each threshold on detections, like 0:1:0.1"),
+    ] = "",
     jobs: Annotated[int, typer.Option(min=0, help="processes; 0: one a processor")] = 0,
     ray: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Ray cluster that is to work, HOST:PORT or auto; see docs/data.md")
@@ -302,11 +306,15 @@ def track(
 
     Writes MOTChallenge text; of time3d a nuScenes submission where the recording is of nuScenes, else KITTI's text.
 
+    With --thresholds, OUT gets a folder for each threshold and `detections`, what `evaluate --pr-curve` takes.
+
     Example: camtrack track data/uadetrac --method stack --out tracks
     """
-    from camtrack.offline.command import make_run, run_track
+    from camtrack.offline.command import make_run, run_sweep, run_track
 
     run = make_run(method, model, device, device_id, precision, skip_broken)
+    if thresholds:
+        raise typer.Exit(run_sweep(source, out, run, thresholds, jobs, ray, as_json))
     raise typer.Exit(run_track(source, out, run, jobs, ray, as_json))
 
 
@@ -325,7 +333,10 @@ def evaluate(
     split: Annotated[list[str] | None, typer.Option(help="NAME=FILE: AP of the sequences listed in it, too")] = None,
     pr_curve: Annotated[
         Path | None,
-        typer.Option(help="a detector's recall and precision: UA-DETRAC's PR scores of folders 0.0, 0.1 ..."),
+        typer.Option(
+            help="a detector's recall and precision, or a folder of its detections: UA-DETRAC's PR scores of folders "
+            "0.0, 0.1 ..."
+        ),
     ] = None,
     view: Annotated[
         bool, typer.Option("--view", help="boxes in space, against what the cameras can see: AP, depth, recall, tracks")

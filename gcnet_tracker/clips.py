@@ -12,10 +12,11 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.datasets.frames import Labels, Sequence
+from camtrack_core.datasets.frames import Labels, Masked, Sequence
 from camtrack_core.errors import DataError
 from camtrack_core.files import whole
 from camtrack_core.geometry.boxes import Floats
+from camtrack_core.training.augmentation import black_out
 from camtrack_core.training.stored import ALIASES, decoded, encoded, shrunk
 
 
@@ -51,16 +52,20 @@ class Clip:
 def from_sequence(
     sequence: Sequence, class_names: tuple[str, ...], progress: Callable[[int], None] = lambda _: None
 ) -> Clip:
-    """Reads every labelled frame of a sequence. Raises DataError if it has none."""
+    """Reads every labelled frame of a sequence. Raises DataError if it has none.
+
+    Regions that the data set itself leaves out are blackened (paper Fig. 1): what stands there is no background.
+    """
     class_map = np.array([_index(class_names, ALIASES.get(n, n)) for n in sequence.class_names] + [-1], np.int64)
     frames, labels, ignored, times = [], [], [], []
     for number, frame in enumerate(sequence):
         progress(number)
         if frame.labels is None:
             continue
-        image, shrink = shrunk(frame.image)
-        frames.append(encoded(image))
         known = frame.labels
+        masked = isinstance(sequence, Masked)
+        image, shrink = shrunk(black_out(frame.image, frame.ignored, known.xyxy) if masked else frame.image)
+        frames.append(encoded(image))
         labels.append(Labels(known.ids, known.xyxy * shrink, class_map[known.class_ids], known.visible))
         ignored.append(frame.ignored * shrink)
         times.append(frame.time_ns * 1e-9)

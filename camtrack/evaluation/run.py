@@ -323,22 +323,46 @@ def evaluate_along(predictions: Path, truth: list[str], curve: Path, rules: Rule
     Args:
         predictions: a folder of folders named by their thresholds, like 0.0, 0.1 to 1.0, each as for evaluate_tracks.
         truth: sources or data sets.
-        curve: recall and precision of the detector at these thresholds, a line each.
+        curve: recall and precision of the detector at these thresholds, a line each; or a folder of its detections.
         rules: what counts.
 
     Raises:
         DataError: a threshold's folder is missing, or as for evaluate_tracks.
     """
-    points = uadetrac_pr.read_curve(curve)
     folders = sorted(
         (p for p in predictions.glob("*") if p.is_dir() and _is_number(p.name)), key=lambda p: float(p.name)
     )
+    if curve.is_dir():
+        points = curve_at(curve, truth, [float(folder.name) for folder in folders])
+    else:
+        points = uadetrac_pr.read_curve(curve)
     if len(folders) != len(points.recall):
         found = ", ".join(p.name for p in folders) or "none"
         raise DataError(f"{predictions}: expected {len(points.recall)} folders named by thresholds, found {found}")
     rows = [uadetrac_pr.row(evaluate_tracks(folder, truth, rules).combined) for folder in folders]
     values = uadetrac_pr.integrate(points, rows)
     return {f"PR-{name}": float(value) for name, value in zip(uadetrac_pr.COLUMNS, values, strict=True)}
+
+
+def curve_at(detections: Path, truth: list[str], thresholds: list[float]) -> uadetrac_pr.Curve:
+    """Recall and precision of the detections at least as sure as each of rising thresholds, by UA-DETRAC's IoU.
+
+    Where there are none, the recall is 0 and the precision that of the last threshold at which there were some.
+
+    Raises DataError as evaluate_detections does.
+    """
+    sequences = list(sequences_of(truth))
+    files = [find_predictions(detections, s.name, len(sequences)) for s in sequences]
+    read = [(s, read_mot(file, len(s))) for s, file in zip(sequences, files, strict=True)]
+    parts = [_judge(*_labelled(sequence, found), uadetrac_pr.LEAST_IOU) for sequence, found in read]
+    scores, hits = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+    count = sum(part[2] for part in parts)
+    recall, precision = [], [0.0]
+    for threshold in thresholds:
+        kept = scores >= threshold
+        recall.append(float(hits[kept].sum()) / max(count, 1))
+        precision.append(float(hits[kept].mean()) if kept.any() else precision[-1])
+    return uadetrac_pr.Curve(np.array(recall), np.array(precision[1:]))
 
 
 def _is_number(text: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import get_args
 
@@ -18,6 +19,8 @@ from camtrack_core.datasets.sources import list_sources
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.runtime import Device, Precision
 
+DETECTIONS = "detections"  # folder of a sweep
+
 
 def make_run(method: Method, model: Path | None, device: str, device_id: int, precision: str, skip_broken: bool) -> Run:
     """A run with the weights that come with the method unless others are named. Raises ConfigurationError."""
@@ -31,17 +34,53 @@ def make_run(method: Method, model: Path | None, device: str, device_id: int, pr
 
 def run_track(sources: list[str], out: Path, run: Run, jobs: int, cluster: str, as_json: bool) -> int:
     """Runs it; returns the exit code, 2 where a sequence failed. Raises CamtrackError for what a user can mend."""
+    results = _run(sources, out, run, jobs, cluster)
+    if as_json:
+        print_json([asdict(result) for result in results])
+    return _say(results, as_json)
+
+
+def run_sweep(sources: list[str], out: Path, run: Run, thresholds: str, jobs: int, cluster: str, as_json: bool) -> int:
+    """A run for each threshold on GCNet's detections, into a folder of its name, and the detections themselves.
+
+    Returns and raises as run_track does.
+    """
+    if run.method not in ("gcnet", "stack"):
+        raise ConfigurationError(f"--thresholds are of GCNet's detections, and --method {run.method} has none")
+    runs = {DETECTIONS: replace(run, method="detections")}
+    runs |= {name: replace(run, threshold=float(name)) for name in read_thresholds(thresholds)}
+    results = {name: _run(sources, out / name, one, jobs, cluster) for name, one in runs.items()}
+    if as_json:
+        print_json({name: [asdict(result) for result in found] for name, found in results.items()})
+    return max(_say(found, as_json) for found in results.values())
+
+
+def read_thresholds(text: str) -> list[str]:
+    """FIRST:LAST:STEP as texts of all with one number of decimals, like 0.0, 0.1 to 1.0. Raises ConfigurationError."""
+    try:
+        first, last, step = (Decimal(part) for part in text.split(":"))
+        if not (0 <= first <= last <= 1 and step > 0):
+            raise ValueError
+    except (InvalidOperation, ValueError) as error:
+        raise ConfigurationError(f"--thresholds: expected FIRST:LAST:STEP, like 0:1:0.1, got {text}") from error
+    return [str(first + k * step) for k in range(int((last - first) / step) + 1)]
+
+
+def _run(sources: list[str], out: Path, run: Run, jobs: int, cluster: str) -> list[Result]:
+    """What became of each sequence, with a progress bar."""
     specs = [spec for source in sources for spec in list_sources(source)]
     console = make_console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(f"{len(specs)} sequences" if len(specs) > 1 else "frames", total=None)
-        results = track_sources(
+        return track_sources(
             specs, out, run, jobs, lambda done, total: progress.update(task, completed=done, total=total), cluster
         )
-    if as_json:
-        print_json([asdict(result) for result in results])
-    elif not all(result.error for result in results):
+
+
+def _say(results: list[Result], as_json: bool) -> int:
+    """Says what became of the sequences, errors and what was left out in any case; returns the exit code."""
+    if not as_json and not all(result.error for result in results):
         make_console().print(_table(results))
     for result in results:
         if result.skipped:

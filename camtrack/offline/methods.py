@@ -28,7 +28,8 @@ from camtrack_core.runtime import Device, Precision
 if TYPE_CHECKING:
     from time3d_tracker.tracker import Result as SpatialTracks
 
-Method = Literal["gcnet", "time3d", "ground", "pkf", "stack"]
+Method = Literal["gcnet", "time3d", "ground", "pkf", "stack", "detections"]
+THRESHOLD_FLOOR = 0.05  # score below which a detection is noise
 SPATIAL = ("time3d", "ground")
 # nuScenes' names of classes and of the motion (moving, stopped, parked), by those of Time3D.
 SUBMITTED = {"cyclist": "bicycle"}
@@ -45,11 +46,14 @@ class Run:
 
     Attributes:
         method: gcnet, GCNet's own tracks; stack, those through PKF, as the nodes do; pkf, PKF on the public
-            detections that come with a recording; time3d, Time3D's tracks in space; ground, GCNet's on flat ground.
+            detections that come with a recording; time3d, Time3D's tracks in space; ground, GCNet's on flat ground;
+            detections, what GCNet finds in single frames, with ids of -1.
         model: exported GCNet or Time3D.
         device, device_id: what runs it.
         precision: what it is computed in.
         skip_broken: frames that cannot be read are left out, as the nodes do, and counted; else they end a sequence.
+        threshold: score from which GCNet's detections start tracks, in place of p1 (and of p2 where that is higher);
+            None leaves both.
     """
 
     method: Method
@@ -58,6 +62,7 @@ class Run:
     device_id: int = 0
     precision: Precision = "auto"
     skip_broken: bool = False
+    threshold: float | None = None
 
     def suffix(self, sequence: Sequence) -> str:
         """Of the file with the tracks of a sequence."""
@@ -72,7 +77,8 @@ class Run:
         except OSError as error:
             raise DataError(f"cannot read the model {self.model}: {error.strerror}") from error
         computed = {"device": self.device, "precision": self.precision}
-        return {"method": self.method, "model": self.model.name, "model_sha256": digest, **computed}
+        settings = {"method": self.method, "model": self.model.name, "model_sha256": digest, **computed}
+        return settings if self.threshold is None else settings | {"threshold": str(self.threshold)}
 
 
 def demo_model(method: Method) -> Path:
@@ -131,7 +137,7 @@ class Engine:
         self.seconds, self.skipped = [], []
         steps: dict[str, Callable[[Sequence], Callable[[Any], Any]]] = {
             "gcnet": self._gcnet, "pkf": self._pkf, "stack": self._stack, "time3d": self._time3d,
-            "ground": self._ground,
+            "ground": self._ground, "detections": self._detections,
         }  # fmt: skip
         step = steps[self._run.method](sequence)
         for item in self._items(sequence):
@@ -151,10 +157,27 @@ class Engine:
         return attempts_of(sequence) if self._run.skip_broken else sequence
 
     def _gcnet(self, sequence: Sequence) -> Callable[[Frame], Tracks2D]:
+        from gcnet_tracker.config import TrackerConfig
         from gcnet_tracker.tracker import Tracker
 
-        tracker = Tracker(self._model)
+        config = TrackerConfig()
+        if self._run.threshold is not None:
+            start = max(self._run.threshold, THRESHOLD_FLOOR)
+            keep = min(start, config.keep_threshold)
+            config = config.model_copy(update={"track_threshold": start, "keep_threshold": keep})
+        tracker = Tracker(self._model, config)
         return lambda frame: tracker.step(frame.image)
+
+    def _detections(self, _: Sequence) -> Callable[[Frame], Tracks2D]:
+        from gcnet_tracker.tracker import Detector
+
+        detector = Detector(self._model, THRESHOLD_FLOOR)
+
+        def step(frame: Frame) -> Tracks2D:
+            found = detector(frame.image)
+            return Tracks2D(np.full(len(found), -1), found.xyxy, found.scores, found.class_ids)
+
+        return step
 
     def _stack(self, sequence: Sequence) -> Callable[[Frame], Tracks2D]:
         from pkf_filter.image.tracker import Tracker as Filter

@@ -177,6 +177,17 @@ class Annotated(Protocol):
         """Truth of every frame in order. Raises DataError for broken labels, naming the file."""
 
 
+@runtime_checkable
+class Masked(Protocol):
+    """A recording whose data set says where nobody labelled, unlike a teacher that is unsure here and there.
+
+    Attributes:
+        ignored: (M, 4) float, pixels, the same regions in all frames.
+    """
+
+    ignored: Floats
+
+
 def truth_of(sequence: Sequence) -> Iterator[Truth]:
     """The truth of every frame of a recording, without decoding images where the recording allows for it."""
     if isinstance(sequence, Annotated):

@@ -225,6 +225,12 @@ BAG = Layout(
 LAYOUTS = (
     NUSCENES,
     Layout(
+        lambda path: path.name in uadetrac.PARTS and any(path.glob("MVI_*")),
+        lambda path: _by_name(sorted(folder.name for folder in path.glob("MVI_*"))),
+        lambda path, sequence: uadetrac.UaDetracSequence(path.parent, sequence),
+        ("sequence",),
+    ),
+    Layout(
         _is_uadetrac_sequence,
         lambda path: [{}],
         lambda path: uadetrac.UaDetracSequence(path.parent.parent, path.name),

@@ -17,6 +17,7 @@ from camtrack_core.errors import DataError
 from camtrack_core.evaluation.tracking import TrackingScores
 from camtrack_core.geometry.boxes import Floats
 
+LEAST_IOU = 0.7  # of a detection with the object that it is of
 COLUMNS = ("Rcll", "Prcn", "FAR", "MT", "PT", "ML", "FP", "FN", "IDs", "FM", "MOTA", "MOTP", "MOTAL")
 
 
