@@ -5,7 +5,7 @@ The models are the only source of defaults; nodes, the command line and launch f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Literal, TypeVar
 
@@ -80,12 +80,19 @@ def validated(model: type[P], values: Mapping[str, object]) -> P:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigurationError("; ".join(sentences(model, error))) from None
+        sentences = [_sentence(model, **details) for details in error.errors(include_url=False)]
+        raise ConfigurationError("; ".join(sentences)) from None
 
 
-def sentences(model: type[Parameters], error: ValidationError) -> list[str]:
-    """One sentence for each refused value: its name, what was expected, what came."""
-    return [_sentence(model, **details) for details in error.errors(include_url=False)]
+def refused(model: type[Parameters], values: Mapping[str, object], names: Collection[str]) -> list[str]:
+    """A sentence for each of the named values (dotted names) that is wrong by itself, whatever the others are."""
+    try:
+        model.model_validate(dict(values))
+    except ValidationError as error:
+        places = [(".".join(map(str, details["loc"])), details) for details in error.errors(include_url=False)]
+        own = [details for place, details in places if any(f"{place}.".startswith(f"{name}.") for name in names)]
+        return [_sentence(model, **details) for details in own]
+    return []
 
 
 def _sentence(

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from pydantic import Field
 from rclpy.duration import Duration
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -227,6 +229,54 @@ def test_a_bug_in_a_callback_is_a_drop_with_one_traceback(graph, capfd):
     assert node.stamps == [3 * SECOND]
     assert node.monitor.drops == {"ZeroDivisionError in on_image": 2}
     assert capfd.readouterr().err.count("Traceback") == 1
+
+
+def test_a_wrong_value_is_refused_when_it_is_set(graph):
+    node = graph.add(EchoNode(**graph.options({"autostart": False})))
+    (wrong,) = node.set_parameters([Parameter("image_transport", value="smoke")])
+    assert not wrong.successful and wrong.reason == (
+        "parameter 'image_transport': expected 'raw' or 'compressed', got 'smoke'"
+    )
+    (right,) = node.set_parameters([Parameter("image_transport", value="compressed")])
+    assert right.successful and node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+
+
+def test_overrides_of_the_quality_of_service_are_refused(graph, capfd):
+    name = "qos_overrides./image.subscription.depth"
+    node = graph.add(EchoNode(**graph.options({name: 1, "autostart": False})))
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert (
+        f"parameter '{name}': expected none, the quality of service of every topic is fixed" in capfd.readouterr().err
+    )
+
+
+PHASES = {"unconfigured": (), "inactive": (1,), "active": (1, 3)}  # the transitions that lead there
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("transition", range(1, 8))
+def test_every_transition_in_every_state_leaves_a_sound_node(graph, phase, transition):
+    """Those that the state does not have are refused; the node and rcl agree on what it is afterwards."""
+    node = graph.add(EchoNode(**graph.options({"autostart": False})))
+    client = graph.peer().create_client(ChangeState, "echo/change_state")
+    graph.spin_until(client.service_is_ready)
+
+    def change(number):
+        call = client.call_async(ChangeState.Request(transition=Transition(id=number)))
+        graph.spin_until(call.done)
+        return call.result().success
+
+    assert all(change(number) for number in PHASES[phase])
+    possible = {"unconfigured": {1, 5}, "inactive": {2, 3, 6}, "active": {4, 7}}[phase]
+    assert change(transition) == (transition in possible)
+    assert node._state_machine.current_state[1] == node._phase
+    assert node.active == (node._phase == "active")
+
+
+def test_an_error_leads_back_to_the_beginning(graph):
+    node = graph.start(EchoNode)
+    assert node.on_error(None) == TransitionCallbackReturn.SUCCESS
+    assert (node._phase, node.active) == ("unconfigured", False) and node.history[-1] == "cleanup"
 
 
 # --- Time

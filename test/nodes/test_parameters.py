@@ -15,7 +15,7 @@ from ros_helpers import opened_graph
 
 from camtrack_core.config import Parameters, parameter_names, validated
 from camtrack_core.errors import ConfigurationError
-from camtrack_core.ros.lifecycle.parameters import declare, read, strangers
+from camtrack_core.ros.lifecycle.parameters import declare, declare_given, read, refusals, strangers
 
 
 class Gate(Parameters):
@@ -83,14 +83,8 @@ def graph():
 
 def node_with(graph, **parameters):
     overrides = [Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()]
-    node = graph.add(
-        Node(
-            "example",
-            context=graph.context,
-            parameter_overrides=overrides,
-            automatically_declare_parameters_from_overrides=True,
-        )
-    )
+    node = graph.add(Node("example", context=graph.context, parameter_overrides=overrides))
+    declare_given(node)
     declare(node, Example)
     return node
 
@@ -143,3 +137,27 @@ def test_a_value_out_of_range_cannot_be_set_later(graph):
 def test_strangers_are_named(graph):
     node = node_with(graph, model="m", tresholt=0.3, use_sim_time=True)
     assert strangers(node, Example) == ["unknown parameter 'tresholt'; did you mean 'threshold'?"]
+
+
+def test_an_empty_list_in_a_dump_is_the_default(graph):
+    """As rcl reads `names: []`: without a type."""
+    node = graph.add(
+        Node("example", context=graph.context, parameter_overrides=[Parameter("names", Parameter.Type.NOT_SET)])
+    )
+    declare_given(node)
+    declare(node, Example)
+    assert node.get_parameter("names").value == ["car", "bus"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("threshold", 1.5, "parameter 'threshold': expected less than or equal to 1, got 1.5"),
+        ("gate.shape", "round", "parameter 'gate.shape': expected 'ellipse' or 'box', got 'round'"),
+        ("names", ["cat"], "parameter 'names': expected road users, got ('cat',)"),
+        ("threshold", 0.7, ""),
+        ("slots", 600, ""),  # too many in half precision only: that is for configure to say
+    ],
+)
+def test_a_wrong_value_is_refused_whatever_the_others_are(name, value, words):
+    assert "; ".join(refusals(Example, [Parameter(name, value=value)])) == words

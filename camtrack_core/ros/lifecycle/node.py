@@ -71,9 +71,9 @@ from rclpy.utilities import remove_ros_args
 
 from camtrack_core import runtime
 from camtrack_core.config import P, parameter_names
-from camtrack_core.errors import CamtrackError
+from camtrack_core.errors import CamtrackError, ConfigurationError
 from camtrack_core.monitor import RISING, Level, Monitor
-from camtrack_core.ros.lifecycle.parameters import declare, read, strangers
+from camtrack_core.ros.lifecycle.parameters import declare, declare_given, quality_overrides, read, refusals, strangers
 from camtrack_core.ros.lifecycle.qos import DIAGNOSTICS, deaf_to, unheard_by
 from camtrack_core.ros.messages.stamps import NANOSECONDS, Arrival, SharedOrder
 from camtrack_core.runtime import Session
@@ -101,7 +101,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
     parameters: P
 
     def __init__(self, name: str, model: type[P], **options: Any) -> None:
-        super().__init__(name, automatically_declare_parameters_from_overrides=True, **options)
+        super().__init__(name, **options)
         self.monitor = Monitor()
         self.active = False
         self.exit_code: int | None = None
@@ -115,6 +115,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         self._told: list[Any] = []
         self._repeated: list[Any] = []
 
+        declare_given(self)
         declare(self, model)
         self.add_on_set_parameters_callback(self._refuse_late_parameters)
         # Not the ROS clock: with use_sim_time and nobody publishing /clock that one stands still.
@@ -321,8 +322,27 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         self._phase = "finalized"
         return TransitionCallbackReturn.SUCCESS
 
+    def _LifecycleNodeMixin__change_state(self, transition: int) -> TransitionCallbackReturn:
+        """rclpy's own, which ends the process where somebody asks for a transition that the state does not have."""
+        try:
+            return super()._LifecycleNodeMixin__change_state(transition)
+        except RuntimeError as error:
+            self.get_logger().warning(f"expected a transition that a node has that is {self._phase}: {error}")
+            return TransitionCallbackReturn.FAILURE
+
+    def on_error(self, state: Any) -> TransitionCallbackReturn:
+        """A transition failed in a way that nobody has foreseen: from the beginning."""
+        if self.active:
+            self._quiet()
+        self._attempt("clean up", self._release)
+        self._phase = "unconfigured"
+        return TransitionCallbackReturn.SUCCESS
+
     def _configure(self) -> None:
         self._failure = None
+        if overrides := quality_overrides(self):
+            sentence = "expected none, the quality of service of every topic is fixed (docs/diagnostics.md)"
+            raise ConfigurationError(f"parameter '{overrides[0]}': {sentence}")
         self.parameters = read(self, self._model)
         self.configure(self.parameters)
 
@@ -361,7 +381,8 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         if ours and self._phase in ("inactive", "active"):
             reason = f"{', '.join(sorted(ours))}: read on configure only; clean the node up first"
             return SetParametersResult(successful=False, reason=reason)
-        return SetParametersResult(successful=True)
+        wrong = refusals(self._model, [change for change in changes if change.name in ours])
+        return SetParametersResult(successful=not wrong, reason="; ".join(wrong))
 
     # --- Callbacks and diagnostics
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -14,22 +14,34 @@ from rclpy.exceptions import InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from camtrack_core.config import P, Parameters, nested_model, parameter_names, unknown_name, validated
+from camtrack_core.config import P, Parameters, nested_model, parameter_names, refused, unknown_name, validated
 
 INT64 = 2**63 - 1
+TOPICS_OF_ROS = ("/clock", "/parameter_events", "/rosout")
 OF_ROS = {"use_sim_time", "start_type_description_service"}  # parameters that every node has
+
+
+def declare_given(node: Node) -> None:
+    """Declare what the node was given, by whatever name.
+
+    An empty list in a file of parameters, as `ros2 param dump` writes it, comes without a type: it is left to the
+    default, which is where an empty list comes from.
+    """
+    for name, given in node._parameter_overrides.items():
+        if given.type_ != Parameter.Type.NOT_SET and not node.has_parameter(name):
+            node.declare_parameter(name, given.value, ParameterDescriptor(dynamic_typing=True), ignore_override=True)
 
 
 def declare(node: Node, model: type[Parameters]) -> None:
     """Declare every field of a model, with its default, description and range; nested models as dotted names.
 
-    The node must have been made with automatically_declare_parameters_from_overrides.
+    What the node was given must have been declared before (`declare_given`).
     """
     for name, field in _fields(model):
         # Types are the model's business: ROS would refuse a 1 for 1.0, and say so only in a traceback.
         descriptor = ParameterDescriptor(description=field.description or "", dynamic_typing=True)
         if not node.has_parameter(name):
-            node.declare_parameter(name, _to_ros(field), descriptor)
+            node.declare_parameter(name, _to_ros(field), descriptor, ignore_override=True)
         _describe_range(descriptor, field)
         # A value out of range stays until configure, which refuses it with a sentence.
         with suppress(InvalidParameterValueException):
@@ -38,16 +50,32 @@ def declare(node: Node, model: type[Parameters]) -> None:
 
 def read(node: Node, model: type[P]) -> P:
     """The node's parameters as a model. Raises ConfigurationError."""
-    values: dict[str, Any] = {}
-    for name in parameter_names(model):
-        parameter = node.get_parameter(name)
-        if parameter.type_ != Parameter.Type.NOT_SET:
-            *path, leaf = name.split(".")
-            inner = values
-            for part in path:
-                inner = inner.setdefault(part, {})
-            inner[leaf] = parameter.value
-    return validated(model, values)
+    parameters = [node.get_parameter(name) for name in parameter_names(model)]
+    return validated(model, _nested({p.name: p.value for p in parameters if p.type_ != Parameter.Type.NOT_SET}))
+
+
+def refusals(model: type[Parameters], changes: Iterable[Parameter]) -> list[str]:
+    """A sentence for each change that the model does not take, whatever the other values are."""
+    values = {change.name: change.value for change in changes if change.type_ != Parameter.Type.NOT_SET}
+    return refused(model, _nested(values), list(values))
+
+
+def quality_overrides(node: Node) -> list[str]:
+    """Names of overrides of a quality of service that the node was given, but for the topics that rclpy itself has."""
+    given = [name for name in node._parameter_overrides if name.startswith("qos_overrides.")]
+    return [name for name in given if not any(f".{topic}." in name for topic in TOPICS_OF_ROS)]
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted names as values of nested models."""
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        *path, leaf = name.split(".")
+        inner = nested
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[leaf] = value
+    return nested
 
 
 def strangers(node: Node, model: type[Parameters]) -> list[str]:

@@ -1,0 +1,46 @@
+"""Entry points of the nodes: what goes wrong while their modules are imported is a line, not a traceback."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+INTERRUPTED, CANNOT_START = 130, 2  # exit codes; 128 + SIGINT, and what need not be tried again
+
+
+def start(module: str) -> int:
+    """Imports a module and runs its main; returns the process's exit code."""
+    try:
+        main = import_module(module).main
+    except KeyboardInterrupt:
+        print(f"{module}: interrupted while it was imported", file=sys.stderr)
+        return INTERRUPTED
+    except ImportError as error:
+        remedy = "./run installs what is missing; on a ROS host: rosdep install --from-paths . --ignore-src"
+        print(f"{module}: cannot be imported: {error}; {remedy}", file=sys.stderr)
+        return CANNOT_START
+    return int(main())
+
+
+def main_gcnet_tracker() -> int:
+    return start("gcnet_tracker.node")
+
+
+def main_time3d_tracker() -> int:
+    return start("time3d_tracker.node")
+
+
+def main_pkf_filter() -> int:
+    return start("pkf_filter.ros.node")
+
+
+def main_replay() -> int:
+    return start("camtrack.nodes.replay")
+
+
+def main_recorder() -> int:
+    return start("camtrack.nodes.recorder")
+
+
+def main_space_recorder() -> int:
+    return start("camtrack.nodes.space_recorder")

@@ -1,0 +1,30 @@
+"""Entry points of nodes: what goes wrong while they are imported is a line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from camtrack.start import CANNOT_START, INTERRUPTED, start
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "words"),
+    [
+        ("def main():\n    return 5", 5, ""),
+        ("raise KeyboardInterrupt", INTERRUPTED, "node_of_test: interrupted while it was imported"),
+        ("import no_such_package", CANNOT_START, "node_of_test: cannot be imported: No module named 'no_such_package'"),
+    ],
+)
+def test_importing_a_node(
+    code: str, exit_code: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "node_of_test.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "node_of_test", raising=False)
+    assert start("node_of_test") == exit_code
+    said = capsys.readouterr().err
+    assert said.startswith(words) and said.count("\n") == bool(words)
