@@ -10,11 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from camtrack_core.networks.int8 import write_int8
 from camtrack_core.runtime import Precision, tensorrt
-from camtrack_core.runtime.graphs import read_graph
+from camtrack_core.runtime.graphs import cast_first, read_graph
 from gcnet_tracker import config as gcnet
 from gcnet_tracker import export as gcnet_export
 from gcnet_tracker.network import GCNet
@@ -75,9 +77,14 @@ def built(trt: Any, monkeypatch: pytest.MonkeyPatch, path: Path, precision: Prec
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", GRAPHS)
-def test_every_graph_becomes_an_engine_smaller_in_half_precision(
+def test_every_graph_becomes_an_engine_in_every_precision_smaller_in_float16(
     trt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     torch.manual_seed(0)
     path = GRAPHS[name](tmp_path / "g.onnx")
     assert max(built(trt, monkeypatch, path, "f16")) < min(built(trt, monkeypatch, path, "f32"))
+    graph = read_graph(path)
+    given = {name: np.zeros(shape, np.float32) for name, shape in graph.input_shapes.items()}
+    given["image"] = np.random.default_rng(0).integers(0, 256, given["image"].shape, np.uint8)
+    write_int8(cast_first(graph.model), tmp_path / "int8.onnx", [given])
+    assert min(built(trt, monkeypatch, tmp_path / "int8.onnx", "auto")) > 0
