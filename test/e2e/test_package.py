@@ -200,6 +200,7 @@ def test_colcon_builds_it(workspace: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # to import all test modules takes a busy machine minutes
 def test_colcon_tests_it(workspace: Path, source: Path) -> None:
     """Every test is collected, and a file of them is run, by `colcon test` and its own Python."""
     tests = {f"test/{path.relative_to(ROOT / 'test')}" for path in (ROOT / "test").rglob("test_*.py")}
