@@ -1,6 +1,6 @@
 """int8 graphs: convolutions over quantised inputs and weights, as Q/DQ nodes say it; all the rest as it was.
 
-Depthwise convolutions stay as they are, and so does the first one: their few weights a channel lose the most and take
+Heads stay as they are, for they lose the most, and so do depthwise convolutions and those over few channels, which take
 the least time. Quantisation is symmetric, for TensorRT knows no other, and leaves out the biases.
 """
 
@@ -16,15 +16,22 @@ if TYPE_CHECKING:
     import onnx
 
 
+LEAST_CHANNELS = 32
+
+
 def quantised(model: onnx.ModelProto) -> list[str]:
-    """Names of the convolutions that int8 is for: two-dimensional ones over all channels, but the first."""
+    """Names of the convolutions that int8 is for: of the backbone, over all of at least LEAST_CHANNELS channels."""
     weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
 
     def groups(node: onnx.NodeProto) -> int:
         return next((int(attribute.i) for attribute in node.attribute if attribute.name == "group"), 1)
 
-    flat = [n for n in model.graph.node if n.op_type == "Conv" and len(weights.get(n.input[1], ())) == 4]
-    return [node.name for node in flat[1:] if groups(node) == 1]
+    def fits(node: onnx.NodeProto) -> bool:
+        shape = weights.get(node.input[1], ())
+        wide = len(shape) == 4 and shape[1] >= LEAST_CHANNELS
+        return wide and groups(node) == 1 and ".backbone." in "".join(node.input[2:])  # the name of its bias
+
+    return [node.name for node in model.graph.node if node.op_type == "Conv" and fits(node)]
 
 
 def write_int8(model: onnx.ModelProto, out: Path, inputs: Iterable[Mapping[str, NDArray]]) -> None:
@@ -40,8 +47,10 @@ def write_int8(model: onnx.ModelProto, out: Path, inputs: Iterable[Mapping[str, 
             found = next(self.given, None)
             return None if found is None else dict(found)
 
+    own = onnx.ModelProto()
+    own.CopyFrom(model)  # what it is given, it changes
     quantize_static(
-        model, out, Reader(iter(inputs)), quant_format=QuantFormat.QDQ, op_types_to_quantize=["Conv"], per_channel=True,
+        own, out, Reader(iter(inputs)), quant_format=QuantFormat.QDQ, op_types_to_quantize=["Conv"], per_channel=True,
         activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, nodes_to_quantize=quantised(model),
         extra_options={
             "ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False,
