@@ -140,8 +140,9 @@ def trained(folder: Path, variant: Variant, seed: int, steps: int, pretrained: P
     network = NetworkConfig(**(NETWORK.model_dump() | variant.network))
     changes = {"seed": seed} | ({"hidden": 0.0} if variant.short else {})
     training = TrainingConfig(**(TRAINING.model_dump() | changes))
-    if (folder / "weights.pt").exists():
-        return load_network(folder / "weights.pt")
+    weights = folder / "weights.pt"
+    if weights.exists():
+        return load_network(weights)
     torch.manual_seed(seed)
     model = GCNet(network)
     model.backbone.load(pretrained)
@@ -151,7 +152,7 @@ def trained(folder: Path, variant: Variant, seed: int, steps: int, pretrained: P
     module = run.distribute(ShortPairs(step) if variant.short else step)
     run.optimise(module, batches(pairs, training.batch_size, run.step + seed * steps, 0, 1, 0), steps)
     run.finish()
-    return model
+    return load_network(weights)  # laid out in memory as of a run that was there before: not one bit differs
 
 
 def prepared(folder: Path, specs: Iterable[str], console: Console) -> list[Clip]:
