@@ -97,8 +97,8 @@ def look_at(rng: np.random.Generator, clip: Clip) -> tuple[int, Floats | None]:
 
 
 def _another(view: augmentation.View, rng: np.random.Generator) -> augmentation.View:
-    """A view of its own of the same scene: up to 15 % in scale and a fifth of the picture to each side."""
-    scale = float(np.exp(rng.uniform(-0.15, 0.15)))
+    """A view of its own of the same scene: up to 1.6 in scale, as cars that pass near by change, and a fifth aside."""
+    scale = float(np.exp(rng.uniform(-0.5, 0.5)))
     centre = np.array([view.width, view.height]) / 2
     shift = (view.shift - centre) * scale + centre + rng.uniform(-0.4, 0.4, 2) * centre
     return augmentation.View(view.scale * scale, shift, view.flip, view.width, view.height)
