@@ -156,12 +156,22 @@ class Tracker:
         finite = np.isfinite(frame.track_boxes).all(1) & np.isfinite(confidence)
         bar = np.where(self._is_track, config.keep_threshold, config.track_threshold)
         alive = used & finite & (confidence >= bar)
+        alive &= ~self._repeated(frame.track_boxes, alive)
         self._confidences = np.where(alive, confidence, 0.0)
         self._ids[~alive] = 0
         self._is_track = alive
         self._boxes[alive] = frame.track_boxes[alive]
         self._queries[:] = frame.track_queries  # those of free slots are read by nobody
         self._values[:] = frame.track_values
+
+    def _repeated(self, boxes: Floats, alive: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(128,) slots that found an object which an older one has found as well: it remains one track."""
+        rows = np.flatnonzero(alive)
+        same = iou(boxes[rows], boxes[rows]) > self.config.merge_threshold
+        older = self._ids[rows][None] < self._ids[rows][:, None]
+        repeated = np.zeros(SLOTS, bool)
+        repeated[rows] = (same & older).any(1)
+        return repeated
 
     def _start(self, frame: FrameOutput) -> None:
         """Detections that no track explains become tracks or candidates."""

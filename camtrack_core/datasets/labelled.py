@@ -21,6 +21,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -209,7 +210,8 @@ def _read_text(path: Path) -> str:
         data = path.read_bytes()
         if data.startswith(b"\x1f\x8b"):
             with gzip.open(path) as file:
-                data = file.read(MOST_BYTES + 1)
+                parts = iter(lambda: file.read(2**20), b"")  # one read of all would take that memory at once
+                data = b"".join(islice(parts, MOST_BYTES // 2**20 + 1))
         if len(data) > MOST_BYTES:
             raise DataError(f"label file {path}: expected at most {MOST_BYTES} bytes of text, got more")
         return data.decode("utf-8-sig")

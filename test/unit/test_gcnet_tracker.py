@@ -72,8 +72,9 @@ def answer(query: np.ndarray, time: int) -> tuple[np.ndarray, float, np.ndarray]
 
 @pytest.mark.parametrize("seed", range(8))
 def test_tracker_is_algorithm_1(seed: int) -> None:
+    """As printed: there no track ends because another one is where it is (merge_threshold 1)."""
     rng = np.random.default_rng(seed)
-    tracker, listing = Tracker(NoModel()), Listing()
+    tracker, listing = Tracker(NoModel(), TrackerConfig(merge_threshold=1.0)), Listing()
     for time in range(40):
         n = int(rng.integers(0, 6))
         x = rng.uniform(0, 300, n)
@@ -126,6 +127,17 @@ def test_ids_are_never_used_again_not_even_after_a_reset() -> None:
 def test_two_detections_of_one_object_become_one_track() -> None:
     tracker = Tracker(NoModel())
     assert len(tracker.update(frame([[10, 10, 30, 40], [10, 10, 30, 41]], [0.9, 0.8]))) == 1
+
+
+def test_of_two_tracks_that_find_one_object_the_older_remains() -> None:
+    """Boxes that share less than half are two objects, nearly the same box is one."""
+    tracker = Tracker(NoModel())
+    first = tracker.update(frame([[10, 10, 30, 40], [60, 10, 80, 40]], [0.8, 0.9]))
+    assert first.ids.tolist() == [1, 2]
+    for shift, remaining in ((8.0, [1, 2]), (2.0, [1])):
+        both = frame([], [])
+        both.track_boxes[1] += [shift, 0, shift, 0]
+        assert tracker.update(both).ids.tolist() == remaining
 
 
 def test_a_track_outside_the_picture_is_not_published() -> None:

@@ -20,7 +20,10 @@ def extra(name: str) -> list[Requirement]:
     parser = configparser.ConfigParser()
     parser.read(ROOT / "setup.cfg")
     lines = (line.partition("#")[0].strip() for line in parser["options.extras_require"][name].splitlines())
-    return [Requirement(line) for line in lines if line]
+    asked = [Requirement(line) for line in lines if line]
+    own = [requirement for requirement in asked if requirement.name == "camtrack"]  # other extras of this package
+    others = [one for requirement in own for name in requirement.extras for one in extra(name)]
+    return [requirement for requirement in asked if requirement not in own] + others
 
 
 @pytest.mark.parametrize("requirement", [*extra("demo"), *extra("ros")], ids=str)
