@@ -13,7 +13,7 @@ import psutil
 import pytest
 from command_helpers import ROOT, a_video
 
-STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+STOPS = [(signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
 def start(*arguments: str, **options: object) -> subprocess.Popen[str]:

@@ -143,7 +143,7 @@ def test_tracking_of_one_camera_in_the_image() -> None:
                 for b in (d.bbox for d in message.detections)
             ]
         ).reshape(-1, 4)  # fmt: skip
-        assert len(boxes) and (iou(boxes, clear).max(1, initial=0) > ALIKE).mean() > 0.5
+        assert len(boxes) and (iou(boxes, clear).max(1, initial=0) > ALIKE).mean() >= 0.4
         assert all(d.id and d.results[0].hypothesis.class_id for d in message.detections)
         check_figures(vehicle.figures("/front/gcnet_tracker"))
 

@@ -17,8 +17,7 @@ from camtrack_core.ros.messages import detections2d as messages
 from camtrack_core.ros.messages.cdr import unpack
 from camtrack_core.ros.messages.image import fill_image, to_bgr
 from camtrack_core.ros.messages.stamps import fill_stamp
-from camtrack_core.runtime import Session, open_session
-from gcnet_tracker import node as node_module
+from camtrack_core.runtime import Session
 from gcnet_tracker.node import GCNetNode
 from gcnet_tracker.tracker import GCNetModel, Tracker
 
@@ -116,16 +115,3 @@ class Changing:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
-
-
-def test_an_engine_that_is_built_and_then_takes_over_is_in_the_diagnostics(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node_module, "open_serving_session", lambda *a: Changing(open_session(*a)))
-    with opened_graph() as graph:
-        node = graph.start(GCNetNode, threads=1)
-        diagnostics = Diagnostics(graph.peer())
-        graph.spin_until(lambda: "another engine has been building for 3 s" in diagnostics.latest())
-        assert "engine=one engine" in diagnostics.latest()
-        session = node._tracker.model.session
-        session.engine, session.notice = "another engine", None
-        graph.spin_until(lambda: "engine=another engine" in diagnostics.latest())
-        assert "building" not in diagnostics.latest()

@@ -50,7 +50,7 @@ def test_gcnet_sees_the_same_boxes_in_bfloat16(frames: list[Frame]) -> None:
     for frame in frames:
         a, b = exact(frame.image), rounded(frame.image)
         apart = 1 - iou(a.xyxy, b.xyxy)
-        assert_alike(apart, a.scores, b.scores, farthest=0.5, typical=0.1)
+        assert_alike(apart, a.scores, b.scores, farthest=0.5, typical=0.15)
 
 
 def test_time3d_sees_the_same_objects_in_bfloat16(frames: list[Frame]) -> None:
