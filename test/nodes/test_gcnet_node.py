@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from rclpy.serialization import serialize_message
@@ -17,7 +15,6 @@ from camtrack_core.ros.messages import detections2d as messages
 from camtrack_core.ros.messages.cdr import unpack
 from camtrack_core.ros.messages.image import fill_image, to_bgr
 from camtrack_core.ros.messages.stamps import fill_stamp
-from camtrack_core.runtime import Session
 from gcnet_tracker.node import GCNetNode
 from gcnet_tracker.tracker import GCNetModel, Tracker
 
@@ -104,14 +101,3 @@ def test_wrong_parameters_are_refused(parameters: dict, sentence: str, capfd: py
         node = graph.add(GCNetNode(**graph.options(parameters)))
         assert not node.start()
     assert sentence in capfd.readouterr().err
-
-
-class Changing:
-    """A session of the demo weights that another one is to take over from."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self.engine, self.notice = "one engine", "another engine has been building for 3 s"
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
