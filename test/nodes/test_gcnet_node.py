@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+from gpu_helpers import install
 from rclpy.serialization import serialize_message
 from ros_helpers import Diagnostics, collect, image_message, opened_graph
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
+from camtrack_core.datasets.sources import open_source
 from camtrack_core.numbers import IdNumbers
 from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
 from camtrack_core.ros.messages import detections2d as messages
 from camtrack_core.ros.messages.cdr import unpack
 from camtrack_core.ros.messages.image import fill_image, to_bgr
 from camtrack_core.ros.messages.stamps import fill_stamp
+from camtrack_core.runtime import session as session_module
 from gcnet_tracker.node import GCNetNode
 from gcnet_tracker.tracker import GCNetModel, Tracker
 
@@ -101,3 +107,40 @@ def test_wrong_parameters_are_refused(parameters: dict, sentence: str, capfd: py
         node = graph.add(GCNetNode(**graph.options(parameters)))
         assert not node.start()
     assert sentence in capfd.readouterr().err
+
+
+def test_another_device_serves_until_the_engine_is_built_and_then_tensorrt_goes_on_with_the_tracks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Over the stand-in of TensorRT; the process that builds takes until the third frame is tracked."""
+    built = tmp_path / "built"
+    build = f"import os, time\nwhile not os.path.exists({str(built)!r}): time.sleep(.02)"
+    monkeypatch.setenv("CAMTRACK_ENGINES", str(tmp_path / "engines"))
+    monkeypatch.setattr(session_module, "build_command", lambda *_: [sys.executable, "-c", build])
+    library = install(monkeypatch)
+    tracker, kept = Tracker(GCNetModel(device="onnxruntime")), 0
+    with opened_graph() as graph:
+        node = graph.start(GCNetNode, device="tensorrt", precision="f32", threads=1)
+        peer = graph.peer()
+        diagnostics = Diagnostics(peer)
+        camera = peer.create_publisher(Image, "image", SENSOR_DATA)
+        heard = collect(peer, Detection2DArray, "gcnet_tracker/tracks", RESULTS)
+        graph.spin_until(lambda: camera.get_subscription_count())
+        for number, frame in enumerate(open_source("drive:9001?frames=6&frame_rate=5")):
+            if number == 3:
+                graph.spin_until(lambda: "TensorRT has been building its engine for" in diagnostics.latest())
+                assert "engine=OpenVINO" in diagnostics.latest()
+                built.touch()
+                node._tracker.model.session.wait()
+            message = fill_image(Image(), frame.image)
+            fill_stamp(message.header.stamp, frame.time_ns + SECOND)
+            camera.publish(message)
+            graph.spin_until(lambda n=number: len(heard) > n)
+            expected = tracker.step(frame.image)
+            got = messages.to_tracks(unpack(serialize_message(heard[number])), node._names, IdNumbers())
+            assert np.array_equal(got.ids, expected.ids)
+            assert np.allclose(got.xyxy, expected.xyxy, atol=0.05)
+            kept += len(expected) if number > 3 else 0
+        graph.spin_until(lambda: "engine=TensorRT" in diagnostics.latest())
+        assert "building" not in diagnostics.latest()
+    assert kept > 8 and library.builds == 1
