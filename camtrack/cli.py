@@ -40,6 +40,7 @@ def common(
 
 
 SOURCE = "video, VIDEO:LABELS, folder of images, bag, data set (ROOT?sequence=NAME) or drive:SEED"
+KIND = "class that is scored: on KITTI (without: Car), or on MOTChallenge by number or name (without: pedestrian)"
 Source = Annotated[str, typer.Argument(help=SOURCE, show_default=False)]
 Device = Annotated[str, typer.Option(help="what runs the model: auto, tensorrt, cuda, openvino or onnxruntime")]
 DeviceId = Annotated[int, typer.Option(min=0, help="number of the GPU that runs the model")]
@@ -325,7 +326,7 @@ def evaluate(
         Path, typer.Argument(help="a text or submission, or a folder of NAME.txt or NAME.json", show_default=False)
     ],
     truth: Annotated[list[str], typer.Option(help=f"{SOURCE}; of a data set all sequences; may be given again")],
-    kind: Annotated[str, typer.Option(help="class that is scored, on KITTI")] = "Car",
+    kind: Annotated[str, typer.Option(help=KIND, show_default=False)] = "",
     min_height: Annotated[float, typer.Option(min=0, help="pixels; lower objects do not count")] = 0.0,
     min_visible: Annotated[float, typer.Option(min=0, max=1, help="share; more hidden ones do not count")] = 0.0,
     detections: Annotated[bool, typer.Option("--detections", help="average precision of single frames")] = False,
@@ -385,7 +386,7 @@ def report(
     truth: Annotated[list[str], typer.Option(help=f"{SOURCE}; of a data set all sequences; may be given again")],
     out: Annotated[Path, typer.Option(help="HTML file to write")] = Path("report.html"),
     images: Annotated[Path | None, typer.Option(help="folder for the worst moments as PNG, too")] = None,
-    kind: Annotated[str, typer.Option(help="class that is scored, on KITTI")] = "Car",
+    kind: Annotated[str, typer.Option(help=KIND, show_default=False)] = "",
     min_height: Annotated[float, typer.Option(min=0, help="pixels; lower objects do not count")] = 0.0,
     min_visible: Annotated[float, typer.Option(min=0, max=1, help="share; more hidden ones do not count")] = 0.0,
     as_json: AsJson = False,

@@ -11,11 +11,10 @@ import numpy as np
 from camtrack_core.datasets.frames import Sequence, Truth, truth_of
 from camtrack_core.datasets.kitti.rows import read_objects
 from camtrack_core.datasets.kitti.sequences import KittiSequence
-from camtrack_core.datasets.motchallenge import CLASS_NAMES as MOT_CLASSES
-from camtrack_core.datasets.motchallenge import MotChallengeSequence
+from camtrack_core.datasets.motchallenge import MotChallengeSequence, class_number, describe
 from camtrack_core.datasets.sources import list_sources, open_source
 from camtrack_core.datasets.uadetrac import UaDetracSequence
-from camtrack_core.errors import DataError
+from camtrack_core.errors import ConfigurationError, DataError
 from camtrack_core.evaluation import motchallenge, uadetrac_pr
 from camtrack_core.evaluation.detection import ImageTruth, judge
 from camtrack_core.evaluation.kitti import kitti2d
@@ -26,24 +25,26 @@ from camtrack_core.geometry.boxes import Boxes2D, Floats
 from camtrack_core.geometry.tracks import Tracks2D
 
 ALL = "all"
+KITTI_KIND = "Car"
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What counts, beside what the data set's own protocol says. Raises ConfigurationError for an unknown class.
+    """What counts, beside what the data set's own protocol says.
 
     Attributes:
-        kind: the class, on KITTI.
+        kind: the class, on KITTI and MOTChallenge; where empty, cars on KITTI and pedestrians on MOTChallenge.
         min_height: pixels; lower objects are neither hit nor miss.
         min_visible: share; more hidden objects are neither hit nor miss.
     """
 
-    kind: str = "Car"
+    kind: str = ""
     min_height: float = 0.0
     min_visible: float = 0.0
 
-    def __post_init__(self) -> None:
-        check_kind(self.kind)
+    @property
+    def kitti_kind(self) -> str:
+        return self.kind.capitalize() or KITTI_KIND
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def evaluate_tracks(predictions: Path, truth: list[str], rules: Rules) -> Evalua
 
     Raises:
         DataError: predictions are missing or broken, or the truth has no labels.
+        ConfigurationError: the data set has no class that is called so.
     """
     return score_loaded(load_tracks(predictions, truth, rules), rules)
 
@@ -95,9 +97,21 @@ class LoadedTracks:
 
 def load_tracks(predictions: Path, truth: list[str], rules: Rules) -> list[LoadedTracks]:
     """Reads what is to be scored; arguments and errors as evaluate_tracks has them."""
-    sequences = list(sequences_of(truth))
+    sequences = [_of_kind(sequence, rules) for sequence in sequences_of(truth)]
     files = [find_predictions(predictions, s.name, len(sequences)) for s in sequences]
     return [_load(sequence, file, rules) for sequence, file in zip(sequences, files, strict=True)]
+
+
+def _of_kind(sequence: Sequence, rules: Rules) -> Sequence:
+    """The sequence whose truth says what is to be found. Raises ConfigurationError for a class that it cannot have."""
+    if isinstance(sequence, KittiSequence):
+        check_kind(rules.kitti_kind)
+        return sequence
+    if not rules.kind:
+        return sequence
+    if isinstance(sequence, MotChallengeSequence):
+        return sequence.of_kind(class_number(rules.kind))
+    raise ConfigurationError(f"--kind applies to KITTI and MOTChallenge; of {sequence.name} all classes are scored")
 
 
 def score_loaded(loaded: list[LoadedTracks], rules: Rules) -> Evaluation:
@@ -125,9 +139,9 @@ def _nothing_counts(loaded: list[LoadedTracks], rules: Rules) -> str:
     asked = "an object that its data set's rules count"
     for sequence in (one.sequence for one in loaded):
         if isinstance(sequence, KittiSequence) and sequence.objects is not None:
-            asked, kinds = f"objects of {rules.kind}", kinds | set(sequence.objects.kinds.tolist())
+            asked, kinds = f"objects of {rules.kitti_kind}", kinds | set(sequence.objects.kinds.tolist())
         elif isinstance(sequence, MotChallengeSequence):
-            asked, kinds = "pedestrians (class 1 of MOTChallenge)", kinds | set(sequence.kinds())
+            asked, kinds = f"objects of {describe(sequence.kind)}", kinds | set(sequence.kinds())
         else:
             kinds |= set(sequence.class_names)
     return f"expected {asked} to score against, found none; the truth has {', '.join(sorted(kinds)) or 'no objects'}"
@@ -159,14 +173,14 @@ def find_predictions(predictions: Path, name: str, count: int) -> Path:
 def _load(sequence: Sequence, path: Path, rules: Rules) -> LoadedTracks:
     if isinstance(sequence, KittiSequence):
         assert sequence.objects is not None
-        tracks = _kitti_tracks(path, len(sequence), rules.kind)
-        frames = kitti2d.evaluation_frames(sequence.objects, tracks, rules.kind)
+        tracks = _kitti_tracks(path, len(sequence), rules.kitti_kind)
+        frames = kitti2d.evaluation_frames(sequence.objects, tracks, rules.kitti_kind)
         return LoadedTracks(sequence, path, list(sequence.truth()), frames, kitti2d.MIN_TRACK_HEIGHT)
     tracks = read_mot(path, len(sequence)) if _is_mot_text(path) else _kitti_tracks(path, len(sequence), "")
     pairs = [(t, found) for t, found in _with_truth(sequence, tracks) if t.labels is not None]
     if not pairs:
         raise DataError(f"{sequence.name} has no labelled frames to score against")
-    if sequence.class_names == MOT_CLASSES:
+    if isinstance(sequence, MotChallengeSequence):
         frames = [motchallenge.evaluation_frame(t, found) for t, found in pairs]
     else:
         frames = [evaluation_frame(t, found, rules.min_height, rules.min_visible) for t, found in pairs]
@@ -202,7 +216,7 @@ def _spatial(sequences: list[Sequence], files: Mapping[str, Path], rules: Rules)
     if flat or not sum(map(len, results.values())):
         return None
     truth = {s.name: s.objects for s in sequences if isinstance(s, KittiSequence) and s.objects is not None}
-    return score_tracks_3d(truth, results, rules.kind)
+    return score_tracks_3d(truth, results, rules.kitti_kind)
 
 
 # ---------------------------------------------------------------------------------------------- detections

@@ -8,6 +8,7 @@ Images are needed to play a sequence, not to read its truth or its public detect
 from __future__ import annotations
 
 import configparser
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +17,20 @@ import numpy as np
 
 from camtrack_core.datasets.frames import Attempted, Frame, Labels, Truth, attempt
 from camtrack_core.datasets.video import DEFAULT_FRAME_RATE, IMAGE_SUFFIXES, read_image, stamp_ns
-from camtrack_core.errors import DataError
+from camtrack_core.errors import ConfigurationError, DataError
 from camtrack_core.files import below
 from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers, clip
 from camtrack_core.numbers import NOWHERE, by_frame, finite_number, frame_number, integer, read_text
 
 # What is to be found, what may be tracked or not, and what is annotated for no more than completeness.
-CLASS_NAMES = ("pedestrian", "distractor", "other")
-PEDESTRIAN, DISTRACTOR, OTHER = range(3)
-DISTRACTORS = (2, 7, 8, 12)  # person on a vehicle, static person, distractor, reflection
+TARGET, DISTRACTOR, OTHER = range(3)
+PEDESTRIAN = 1
+KINDS = {
+    1: "pedestrian", 2: "person on vehicle", 3: "car", 4: "bicycle", 5: "motorbike", 6: "non motorized vehicle",
+    7: "static person", 8: "distractor", 9: "occluder", 10: "occluder on the ground", 11: "occluder full",
+    12: "reflection", 13: "crowd",
+}  # fmt: skip
+DISTRACTORS = (2, 7, 8, 12)  # where pedestrians are to be found
 NON_MOT_VEHICLE = 6  # a distractor in MOT20 only
 COLUMNS = 9  # of a truth row from 2016 on: the eighth is the class, the ninth the share that is seen
 
@@ -34,7 +40,8 @@ class MotChallengeSequence(Attempted):
 
     Attributes:
         name: of the folder.
-        class_names: CLASS_NAMES where there is a truth, else empty.
+        class_names: of TARGET, DISTRACTOR and OTHER where there is a truth, else empty.
+        kind: number of the class that is to be found, of KINDS.
         frame_rate: frames per second.
 
     Raises:
@@ -52,7 +59,8 @@ class MotChallengeSequence(Attempted):
         self._size = (int(info["imwidth"]), int(info["imheight"])) if {"imwidth", "imheight"} <= set(info) else None
         truth = self._folder / "gt" / "gt.txt"
         self._rows = read_rows(truth) if truth.is_file() else None
-        self.class_names: tuple[str, ...] = () if self._rows is None else CLASS_NAMES
+        self.kind = PEDESTRIAN
+        self.class_names = () if self._rows is None else class_names(PEDESTRIAN)
         if self._rows is not None:
             _check_ids(self._rows, truth)
         self._by_frame = {} if self._rows is None else by_frame(self._rows.frames)
@@ -66,6 +74,12 @@ class MotChallengeSequence(Attempted):
 
     def __len__(self) -> int:
         return self._length
+
+    def of_kind(self, kind: int) -> MotChallengeSequence:
+        """The same sequence, in which another class is to be found."""
+        other = copy.copy(self)
+        other.kind, other.class_names = kind, self.class_names and class_names(kind)
+        return other
 
     def attempts(self) -> Iterator[Frame | DataError]:
         return (attempt(self._frame, number) for number in range(1, self._length + 1))
@@ -93,10 +107,12 @@ class MotChallengeSequence(Attempted):
         return set(self._by_frame)
 
     def kinds(self) -> list[str]:
-        """The classes of the truth's rows by their numbers, "pedestrian" where rows have none (2015)."""
+        """The classes of the truth's rows, pedestrians where rows have none (2015), and of which none has a mark."""
         if self._rows is None or not len(self._rows.frames):
             return []
-        return [f"class {k:.0f}" for k in np.unique(self._rows.values[:, 7])] if self._has_classes else ["pedestrian"]
+        kinds = self._kinds(self._rows.values)
+        marked = kinds[self._rows.values[:, 6] != 0]
+        return [describe(k) + ("" if k in marked else " without a mark to be considered") for k in np.unique(kinds)]
 
     def detections(self) -> list[Boxes2D]:
         """The public detections, per frame. Raises DataError where they are missing or broken."""
@@ -118,13 +134,35 @@ class MotChallengeSequence(Attempted):
         return Labels(self._rows.ids[place], _corners(rows), self._class_ids(rows), visible.clip(0, 1))
 
     def _class_ids(self, rows: Floats) -> np.ndarray:
-        """In 2015 there are pedestrians only; a zero mark takes an object out everywhere."""
-        class_ids = np.where(rows[:, 6] != 0, PEDESTRIAN, OTHER)
-        if self._has_classes:
-            class_ids[rows[:, 7] != 1] = OTHER
+        """A zero mark takes an object out everywhere. What is like a pedestrian distracts from pedestrians alone."""
+        kinds = self._kinds(rows)
+        class_ids = np.where((kinds == self.kind) & (rows[:, 6] != 0), TARGET, OTHER)
+        if self.kind == PEDESTRIAN:
             absorbing = (*DISTRACTORS, NON_MOT_VEHICLE) if self.name.startswith("MOT20") else DISTRACTORS
-            class_ids[np.isin(rows[:, 7], absorbing)] = DISTRACTOR
+            class_ids[np.isin(kinds, absorbing)] = DISTRACTOR
         return class_ids
+
+    def _kinds(self, rows: Floats) -> Integers:
+        """In 2015 there are pedestrians only."""
+        return rows[:, 7].astype(np.int64) if self._has_classes else np.full(len(rows), PEDESTRIAN)
+
+
+def class_names(kind: int) -> tuple[str, ...]:
+    """By class id, where a class of KINDS is to be found."""
+    return (KINDS[kind], "distractor", "other")
+
+
+def class_number(text: str) -> int:
+    """The class that a number of KINDS, or its name in any case, states. Raises ConfigurationError for another text."""
+    for number, name in KINDS.items():
+        if text.lower() in (str(number), name):
+            return number
+    names = ", ".join(f"{number} ({name})" for number, name in KINDS.items())
+    raise ConfigurationError(f"expected one of MOTChallenge's classes {names}, got {text!r}")
+
+
+def describe(kind: int) -> str:
+    return f"class {kind} ({KINDS[kind]})"
 
 
 def list_sequences(root: str | Path) -> list[str]:
@@ -195,7 +233,7 @@ def read_rows(path: Path) -> Rows:
 
 def _has_classes(rows: Floats) -> bool:
     """Rows of 2015 hold a place in space, or -1, where later ones hold class and visibility."""
-    return rows.shape[1] >= COLUMNS and bool(np.isin(rows[:, 7], range(1, 14)).all())
+    return rows.shape[1] >= COLUMNS and bool(np.isin(rows[:, 7], list(KINDS)).all())
 
 
 def _corners(rows: Floats) -> Floats:

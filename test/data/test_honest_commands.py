@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from camtrack.bags.write import BagOptions, write_bag
 from camtrack.cli import app
 from camtrack_core.datasets.sources import list_sources, open_source
-from camtrack_core.errors import DataError
+from camtrack_core.errors import ConfigurationError, DataError
 
 
 def run(*arguments: object):  # type: ignore[no-untyped-def]
@@ -63,6 +63,16 @@ def test_tracks_without_boxes_in_the_image_are_not_scored_there(street: Path, tm
         found = json.loads(run("evaluate", tmp_path, "--truth", f"{street}?sequence=0001", "--json").output)
         assert found["in_image"] is False
         assert (found["spatial"]["mota"], found["spatial"]["hits"], found["spatial"]["misses"]) == (1.0, 12, 0)
+
+
+@pytest.mark.parametrize("kind", ["car", "Car", ""])
+def test_kittis_class_in_any_case(street: Path, tmp_path: Path, kind: str) -> None:
+    labels = street / "label_02/0001.txt"
+    (tmp_path / "0001.txt").write_text("".join(f"{row} 0.5\n" for row in labels.read_text().splitlines()))
+    scored = run("evaluate", tmp_path, "--truth", f"{street}?sequence=0001", "--kind", kind, "--json")
+    assert json.loads(scored.output)["combined"]["hota"] == 1.0
+    refused = run("evaluate", tmp_path, "--truth", f"{street}?sequence=0001", "--kind", "van")
+    assert isinstance(refused.exception, ConfigurationError) and "got 'Van'" in str(refused.exception)
 
 
 class Nothing:

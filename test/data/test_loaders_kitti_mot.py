@@ -13,7 +13,7 @@ import pytest
 from camtrack_core.datasets.frames import truth_of
 from camtrack_core.datasets.kitti import sequences as kitti
 from camtrack_core.datasets.kitti.sequences import KittiSequence
-from camtrack_core.datasets.motchallenge import DISTRACTOR, OTHER, PEDESTRIAN, MotChallengeSequence
+from camtrack_core.datasets.motchallenge import DISTRACTOR, OTHER, TARGET, MotChallengeSequence
 from camtrack_core.datasets.projected import project_boxes
 from camtrack_core.datasets.sources import list_sources, open_cameras, open_source
 from camtrack_core.errors import CamtrackError, ConfigurationError, DataError
@@ -127,7 +127,7 @@ def test_real_mot15(data_root: Path) -> None:
     sequence = open_source(str(data_root / "mot15/TUD-Campus"))
     truth = list(truth_of(sequence))
     assert len(sequence) == 71 and sum(len(t.labels) for t in truth) == 359
-    assert {i for t in truth for i in t.labels.class_ids.tolist()} == {PEDESTRIAN}
+    assert {i for t in truth for i in t.labels.class_ids.tolist()} == {TARGET}
     np.testing.assert_allclose(truth[0].labels.xyxy[0], [399, 182, 520, 411])
     detections = sequence.detections()
     assert len(detections) == 71 and detections[0].scores[0] == pytest.approx(0.997784)
@@ -158,7 +158,7 @@ def mot17(tmp_path: Path) -> Path:
 def test_mot17_classes_visibility_and_rate(mot17: Path) -> None:
     frames = list(open_source(str(mot17)))
     assert [round((f.time_ns - frames[0].time_ns) / 1e9, 6) for f in frames] == [0, 0.033333, 0.066667]
-    assert [f.labels.class_ids.tolist() for f in frames] == [[PEDESTRIAN] * 2, [OTHER, DISTRACTOR], [OTHER]]
+    assert [f.labels.class_ids.tolist() for f in frames] == [[TARGET] * 2, [OTHER, DISTRACTOR], [OTHER]]
     assert frames[0].labels.visible.tolist() == [0.5, 1]
     np.testing.assert_allclose(frames[0].labels.xyxy[1], [40, 30, 64, 48])  # cut to the image
     assert abs(float(frames[1].image.mean()) - 100) < 2
