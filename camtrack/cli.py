@@ -14,7 +14,7 @@ import typer
 from camtrack_core.commands import AsJson, complain, conclude, make_console, print_json
 from camtrack_core.errors import CamtrackError
 from camtrack_core.runtime.commands import app as engine
-from camtrack_core.stopping import unwind_on_signals
+from camtrack_core.stopping import unwinding_on_signals
 from gcnet_tracker.cli import app as gcnet
 from pkf_filter.calibration.cli import app as pkf
 from time3d_tracker.cli import app as time3d
@@ -403,9 +403,9 @@ def report(
 
 
 def main() -> None:
-    unwind_on_signals()
     try:
-        app()
+        with unwinding_on_signals():
+            app()
     except CamtrackError as error:
         complain(str(error))
         sys.exit(2)

@@ -89,7 +89,7 @@ class Monitor:
         self.drops: Counter[str] = Counter()
         self.processed = 0
         self._stages: dict[str, StageTimer] = {}
-        self._events: list[tuple[Level, str]] = []
+        self._events: dict[str, tuple[Level, str]] = {}
         self._clock = clock
         self._reported = (clock(), 0, 0)
 
@@ -106,9 +106,9 @@ class Monitor:
         self.drops[cause] += count
         return self.drops[cause]
 
-    def event(self, sentence: str, level: Level = Level.WARN) -> None:
-        """A warning that belongs to the next report only."""
-        self._events.append((level, sentence))
+    def event(self, sentence: str, level: Level = Level.WARN, subject: str = "") -> None:
+        """A warning that belongs to the next report only; of several about one subject, the last."""
+        self._events[subject or sentence] = level, sentence
 
     def report(self) -> Report:
         """The figures since the last report; begins a new period."""
@@ -118,10 +118,10 @@ class Monitor:
         rate = (self.processed - processed) / max(now - then, 1e-9)
 
         warnings = [(self.levels.get(subject, Level.WARN), text) for subject, text in self.warnings.items()]
-        warnings += self._events
+        warnings += self._events.values()
         if total_dropped > dropped:
             warnings.append((Level.WARN, f"dropped {total_dropped - dropped} in the last {now - then:.0f} s"))
-        self._events = []
+        self._events = {}
 
         values = {"rate_hz": f"{rate:.1f}", "processed": str(self.processed), **self.facts}
         values |= {f"drops.{cause}": str(count) for cause, count in sorted(self.drops.items())}

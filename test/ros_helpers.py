@@ -27,7 +27,7 @@ from camtrack_core.ros.messages.stamps import fill_stamp
 from time3d_tracker.config import MEMORY
 from time3d_tracker.model import Outputs, Query
 
-PATIENCE = 20.0  # seconds after which something is taken to never happen
+PATIENCE = 120.0  # seconds after which something is taken to never happen
 
 
 class Graph:

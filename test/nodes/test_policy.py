@@ -27,8 +27,9 @@ def test_each_node_may_do_what_it_does(tmp_path: Path) -> None:
         peer = graph.peer("observer")
         graph.start(ReplayNode, source=str(tmp_path / "f"), publish_clock=True)
         graph.start(RecorderNode, folder=str(tmp_path / "out"))
-        graph.spin_until(lambda: {node.name for node in rights_of(peer)} == {"replay", "recorder"})
-        text = policy(rights_of(peer))
+        graph.spin_until(lambda: {"replay", "recorder"} <= {node.name for node in rights_of(peer)})
+        # Processes that were killed are known on this domain for a while.
+        text = policy([node for node in rights_of(peer) if node.name in ("replay", "recorder")])
     paths = [enclave.get("path") for enclave in ElementTree.fromstring(text).iter("enclave")]
     assert paths == ["/recorder", "/replay"]
     sent = allowed(text, "replay", "topics", "publish")

@@ -36,6 +36,16 @@ def test_monitor_reports_a_period():
     assert report.rate == 0.0 and report.warnings == ("no image",) and report.values["processed"] == "10"
 
 
+def test_of_several_events_about_one_subject_the_last_is_reported():
+    monitor = Monitor()
+    for metres in (1, 2):
+        monitor.event(f"jumps by {metres} m", subject="jumps")
+    monitor.event("something else")
+    assert monitor.report().warnings == ("jumps by 2 m", "something else")
+    monitor.event("jumps by 3 m", subject="jumps")
+    assert monitor.report().warnings == ("jumps by 3 m",)
+
+
 def test_the_level_of_a_report_is_the_worst_of_its_warnings():
     monitor = Monitor()
     assert monitor.report().level is Level.OK

@@ -14,7 +14,7 @@ from camtrack_core.ros.lifecycle.node import CamtrackNode
 from camtrack_core.ros.lifecycle.qos import STATIC_TRANSFORMS, TRANSFORMS
 from camtrack_core.ros.tf.transforms import Jumps, TransformBuffer, TransformError, checked
 
-TELLING = 1.0  # seconds at least between two sentences about transforms that jump
+LOGGING = 1.0  # seconds at least between two lines of the log about transforms that jump
 
 
 class Buffer(Protocol):
@@ -45,7 +45,7 @@ class TransformListener:
     def __init__(self, node: CamtrackNode[Any], changed: Callable[[], None]) -> None:
         self._node, self._changed = node, changed
         self._buffer = new_buffer()
-        self._jumps, self._told = Jumps(), 0.0
+        self._jumps, self._logged = Jumps(), 0.0
         # Static transforms come once, perhaps while the node is inactive: no guarded subscription for them.
         self._static = node.create_subscription(TFMessage, "/tf_static", self._on_static, STATIC_TRANSFORMS)
         node.subscribe(TFMessage, "/tf", self._on_transforms, TRANSFORMS)
@@ -67,11 +67,13 @@ class TransformListener:
 
     def _tell_jumps(self, message: Any) -> None:
         jumps = self._jumps.seen_in(checked(message)[0])
+        if not jumps:
+            return
+        self._node.monitor.event(jumps[0], subject="jumps")
         now = time.monotonic()
-        if jumps and now - self._told > TELLING:
-            self._told = now
+        if now - self._logged > LOGGING:
+            self._logged = now
             self._node.get_logger().warning(jumps[0])
-            self._node.monitor.event(jumps[0])
 
     def _remember(self, message: Any, static: bool) -> None:
         try:
