@@ -41,7 +41,6 @@ from time3d_tracker.tracker import Result, Tracker, View
 FASTEST = 60.0  # Hz, images of a camera: how many may wait for their transform at the same time
 MOST_OVERDUE = 3  # images that waited in vain for the network, besides
 RETRY = 0.02  # seconds between two looks for a transform that an image waits for
-SPARE = 0.1  # seconds in which a node that was busy hears what has come meanwhile, before it gives an image up
 
 
 class Time3DParameters(ImageNodeParameters, InferenceParameters, TrackerConfig):
@@ -98,7 +97,6 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
         self._camera: Camera | None = None
         self._waiting: deque[_Waiting] = deque()
         self._most_waiting = MOST_OVERDUE + math.ceil(parameters.transform_timeout * FASTEST)
-        self._busy_until = 0.0  # monotonic seconds
         self.monitor.facts["model"] = path.name
         self.show_engine(model.session)
         self._tracks = self.advertise(Detection3DArray, "~/tracks", RESULTS)
@@ -172,7 +170,7 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
             try:
                 place = self._place(frame_name(waiting.header.frame_id), waiting.time_ns)
             except TooEarly as error:
-                if time.monotonic() < max(waiting.deadline, self._busy_until + SPARE):
+                if time.monotonic() < waiting.deadline:
                     self._look_again.set(RETRY)
                     return
                 self.drop(error.cause, str(error))
@@ -183,7 +181,6 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
             self._waiting.popleft()
             if place is not None:
                 self._track(waiting, *place)
-                self._busy_until = time.monotonic()
 
     def _place(self, frame: str, time_ns: int) -> tuple[Pose | None, float]:
         """Pose of a camera in the fixed frame, and its height over the ground; None and 0 where nobody is asked.

@@ -1,16 +1,24 @@
 """Several cameras of Time3D in one process: one session, and for each its tracks, with its frame and its stamps."""
 
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from ros_helpers import SECOND, Graph, K, OneCar, collect, image_message, opened_graph, read_until, start_process
 from sensor_msgs.msg import CameraInfo, Image
+from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 
-from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
+from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Pose
+from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA, TRANSFORMS
+from camtrack_core.ros.messages.stamps import fill_stamp
+from camtrack_core.ros.tf.transforms import to_transform
 from time3d_tracker import node as node_module
+from time3d_tracker.model import Outputs, Query
 
 
 class Cameras:
@@ -86,6 +94,39 @@ def test_a_camera_whose_node_stops_leaves_the_others_running(monkeypatch: pytest
             cameras.show("rear", second * SECOND)
             graph.spin_until(lambda n=second: len(cameras.heard["front"]) == n)
         assert not cameras.heard["rear"]
+
+
+class SlowCar(OneCar):
+    """Takes longer over an image than images wait for their transforms."""
+
+    def answer(self, query: Query) -> Outputs:
+        time.sleep(0.4)
+        return super().answer(query)
+
+
+def test_an_image_is_not_given_up_while_its_transform_waits_behind_those_of_busy_cameras(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All is there before the process looks at any of it. The rear camera's transform is the last in the queue."""
+    monkeypatch.setattr(node_module, "Time3DModel", lambda *_: SlowCar())
+    with opened_graph() as graph:
+        for camera in ("front", "rear"):
+            options = graph.options({"model": str(tmp_path / "slow.onnx"), "transform_timeout": 0.2})
+            assert graph.add(node_module.Time3DNode(namespace=camera, **options)).start()
+        cameras = Cameras(graph, ("front", "rear"))
+        peer = graph.peer("vehicle")
+        transforms = peer.create_publisher(TFMessage, "/tf", TRANSFORMS)
+        graph.spin_until(lambda: transforms.get_subscription_count() == 2)
+        cameras.calibrate()
+        mount = Pose(OPTICAL_IN_VEHICLE, np.array([1.0, 0, 1.4]))
+        for camera, second in (("front", 1), ("front", 2), ("front", 3), ("rear", 3)):
+            stamp = fill_stamp(Time(), second * SECOND)
+            vehicle = to_transform(Pose(np.eye(3), np.zeros(3)), "map", "base_link", stamp)
+            camera_there = to_transform(mount, "base_link", f"{camera}_optical", stamp)
+            transforms.publish(TFMessage(transforms=[vehicle, camera_there]))
+            cameras.show(camera, second * SECOND)
+        graph.spin_until(lambda: len(cameras.heard["front"]) == 3 and cameras.heard["rear"])
+        assert cameras.said("rear") == [("rear_optical", 3 * SECOND)]
 
 
 def test_one_process_for_several_cameras_gives_each_its_tracks() -> None:

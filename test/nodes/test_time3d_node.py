@@ -254,7 +254,6 @@ def test_a_network_that_cannot_keep_up_loses_the_oldest_images(monkeypatch: pyte
 
 
 def test_a_busy_node_hears_what_has_come_before_it_gives_an_image_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time3d_tracker.node.SPARE", 5.0)  # a machine under test may be busy itself
     with opened_graph() as graph:
         bench = Bench(graph, monkeypatch, transform_timeout=0.4)
         bench.calibrate()

@@ -78,16 +78,10 @@ class ImageInput:
         while newest is not None:
             message, information = newest
             self._sent.take(information.get("publication_sequence_number"), self._images.get_publisher_count())
-            newest = self._take_next()
+            newest = self._node.take_next(self._images)
             if newest is None or not _is_overdue(message, *newest):
                 self._sent.seen += 1
                 self._handle(message, information)
-
-    def _take_next(self) -> tuple[Any, dict[str, Any]] | None:
-        handle = self._images.handle
-        with handle:  # as rclpy's executor takes messages
-            taken: tuple[Any, dict[str, Any]] | None = handle.take_message(self._images.msg_type, False)
-        return taken
 
     def _use(self, message: Any, information: dict[str, Any]) -> None:
         time_ns = images.measurement_time(message)

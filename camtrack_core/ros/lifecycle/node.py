@@ -29,6 +29,7 @@ Hooks: configure(parameters), activate(), deactivate(), cleanup(), reset(); all 
 For use inside the hooks and callbacks:
     subscribe(type, topic, callback, qos)  a subscription that is silent unless the node is active
     subscribe_serialised(...)              the same, for callbacks that take the message as bytes
+    take_next(subscription)                a message that waits there already, before its callback's turn
     advertise(type, topic, qos)            a lifecycle publisher
     repeat(seconds, callback)              a timer on the machine's clock, silent unless the node is active
     alarm(callback)                        a timer that rings once when it is set, and costs nothing until then
@@ -171,6 +172,17 @@ class CamtrackNode(LifecycleNode, Generic[P]):
     def subscribe_serialised(self, kind: type, topic: str, callback: Callable[[bytes], None], qos: QoSProfile) -> Any:
         """As subscribe, for callbacks that take the message's serialised form (`camtrack_core.ros.messages.cdr`)."""
         return self._listen(kind, topic, self.guarded(callback), qos, self._lost_on(topic), raw=True)
+
+    def take_next(self, subscription: Any) -> tuple[Any, dict[str, Any]] | None:
+        """The next message that waits on a subscription of ours, and what the transport knows of it, or None.
+
+        For callbacks that want all that is there: the executor hands out one message at a time, in turns with those of
+        the other topics and nodes of the process.
+        """
+        handle = subscription.handle
+        with handle:  # as rclpy's executor takes messages
+            taken: tuple[Any, dict[str, Any]] | None = handle.take_message(subscription.msg_type, False)
+        return taken
 
     def _listen(
         self,

@@ -12,7 +12,7 @@ from tf2_msgs.msg import TFMessage
 from camtrack_core.geometry.camera import Pose
 from camtrack_core.ros.lifecycle.node import CamtrackNode
 from camtrack_core.ros.lifecycle.qos import STATIC_TRANSFORMS, TRANSFORMS
-from camtrack_core.ros.tf.transforms import Jumps, TransformBuffer, TransformError, checked
+from camtrack_core.ros.tf.transforms import Jumps, TooEarly, TransformBuffer, TransformError, checked
 
 LOGGING = 1.0  # seconds at least between two lines of the log about transforms that jump
 
@@ -48,22 +48,39 @@ class TransformListener:
         self._jumps, self._logged = Jumps(), 0.0
         # Static transforms come once, perhaps while the node is inactive: no guarded subscription for them.
         self._static = node.create_subscription(TFMessage, "/tf_static", self._on_static, STATIC_TRANSFORMS)
-        node.subscribe(TFMessage, "/tf", self._on_transforms, TRANSFORMS)
+        self._moving = node.subscribe(TFMessage, "/tf", self._on_transforms, TRANSFORMS)
 
     def lookup(self, target: str, source: str, time_ns: int) -> Pose:
-        """The pose of `source` in `target` at a time. Raises TooEarly or TransformError."""
+        """The pose of `source` in `target` at a time.
+
+        Raises TooEarly, also of the transforms that have come and not had their turn yet, or TransformError.
+        """
+        try:
+            return self._buffer.lookup(target, source, time_ns)
+        except TooEarly:
+            self._take_waiting()
         return self._buffer.lookup(target, source, time_ns)
 
     def close(self) -> None:
         self._node.destroy_subscription(self._static)
 
+    def _take_waiting(self) -> None:
+        """Take in what has come: in a process of several busy nodes its turn may be far off."""
+        while (taken := self._node.take_next(self._static)) is not None:
+            self._on_static(taken[0])
+        while (taken := self._node.take_next(self._moving)) is not None:
+            self._take(taken[0])
+
     def _on_static(self, message: Any) -> None:
         self._remember(message, static=True)
 
     def _on_transforms(self, message: Any) -> None:
+        self._take(message)
+        self._changed()
+
+    def _take(self, message: Any) -> None:
         self._tell_jumps(message)
         self._remember(message, static=False)
-        self._changed()
 
     def _tell_jumps(self, message: Any) -> None:
         jumps = self._jumps.seen_in(checked(message)[0])
