@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.table import Table
 
 from camtrack.demo import cameras, space
+from camtrack.demo.domain import own_domain
 from camtrack.demo.window import Window
 from camtrack.launch.packages import LaunchError, find_share
 from camtrack.live import listening
@@ -179,7 +180,8 @@ def _run_nodes(
     launcher = ["ros2", "launch"] if shutil.which("ros2") else [sys.executable, "-m", "camtrack.launch.runner"]
     given = [f"{name}:={value}" for name, value in arguments.items() if value != ""]
     command = [*launcher, str(launch_folder() / file), *given]
-    with open(log_file, "w") as log, _signals() as caught:
+    with open(log_file, "w") as log, own_domain() as domain, _signals() as caught:
+        console.print(f"ROS_DOMAIN_ID={domain} shows the graph to other terminals")
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             with Live(console=console, refresh_per_second=4) as live, listening("demo") as monitor:

@@ -52,13 +52,14 @@ def test_training_without_clips_is_a_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not DEMO_MODEL.exists(), reason="the demo weights are not here")
-def test_demo_runs_real_processes_and_writes_the_video(tmp_path: Path) -> None:
-    """Every frame of a clip goes through replay, gcnet_tracker, pkf_filter and the recorder."""
+def test_demo_runs_real_processes_and_writes_the_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every frame of a clip goes through replay, gcnet_tracker, pkf_filter and the recorder; the domain is told."""
+    monkeypatch.delenv("ROS_DOMAIN_ID")
     source = a_video(tmp_path / "clip.mp4")
     done = camtrack("demo", "--input", source, "--out", str(tmp_path / "out"), "--rate", "0", timeout=450)
     log = (tmp_path / "out" / "log.txt").read_text()
     assert done.returncode == 0, done.stdout + done.stderr + log
-    assert "annotated video" in done.stdout
+    assert "annotated video" in done.stdout and "ROS_DOMAIN_ID=2" in done.stdout
     stamps = sorted(read_tracks(tmp_path / "out" / "tracks.jsonl"))
     assert len(stamps) == 12 and np.allclose(np.diff(stamps), 1e8, atol=1e3)
     video = cv2.VideoCapture(str(tmp_path / "out" / "tracks.mp4"))
