@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import asdict
 from importlib.metadata import version
@@ -404,7 +405,7 @@ def report(
 
 def main() -> None:
     try:
-        with unwinding_on_signals():
+        with unwinding_on_signals(signal.SIGTERM, signal.SIGHUP):
             app()
     except CamtrackError as error:
         complain(str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import asdict, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -18,6 +19,7 @@ from camtrack_core.commands import complain, make_console, print_json
 from camtrack_core.datasets.sources import list_sources
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.runtime import Device, Precision
+from camtrack_core.stopping import unwinding_on_signals
 
 DETECTIONS = "detections"  # folder of a sweep
 
@@ -71,7 +73,7 @@ def _run(sources: list[str], out: Path, run: Run, jobs: int, cluster: str) -> li
     specs = [spec for source in sources for spec in list_sources(source)]
     console = make_console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
+    with unwinding_on_signals(signal.SIGINT), Progress(*columns, console=console) as progress:
         task = progress.add_task(f"{len(specs)} sequences" if len(specs) > 1 else "frames", total=None)
         return track_sources(
             specs, out, run, jobs, lambda done, total: progress.update(task, completed=done, total=total), cluster

@@ -7,22 +7,29 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 from command_helpers import ROOT, a_video
 
-STOPS = [(signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
-def start(*arguments: str, **options: object) -> subprocess.Popen[str]:
-    """A tracking run, returned when it has begun: its folder says what it is of."""
+def heed_interrupts() -> None:
+    """Whoever runs the tests in the background may have made them deaf to Ctrl-C, and their processes with them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def start(*arguments: str, preexec_fn: Callable[[], None] = heed_interrupts) -> subprocess.Popen[str]:
+    """A tracking run."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     command = [sys.executable, "-m", "camtrack.cli", "track", *arguments]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, **options
-    )  # type: ignore[call-overload, no-any-return]
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+        preexec_fn=preexec_fn,
+    )  # fmt: skip
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
