@@ -5,10 +5,35 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path, PurePosixPath
 
 from camtrack_core.errors import DataError
+
+
+@dataclass(frozen=True)
+class FileVersion:
+    """A file as it is at a time; another one is equal as long as nobody wrote to it or put a file in its place.
+
+    Attributes:
+        path: of the file.
+        inode, size, time_ns: of what is there, zeros for nothing.
+    """
+
+    path: Path
+    inode: int
+    size: int
+    time_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileVersion:
+        """What is there now."""
+        try:
+            found = path.stat()
+        except OSError:
+            return cls(path, 0, 0, 0)
+        return cls(path, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from vision_msgs.msg import Detection2DArray
 
 from camtrack_core.config import ImageNodeParameters, InferenceParameters
 from camtrack_core.drawing.image import draw_tracks
+from camtrack_core.files import FileVersion
 from camtrack_core.ros.lifecycle.image_input import ImageInput
 from camtrack_core.ros.lifecycle.node import CamtrackNode, run_cameras
 from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
@@ -37,13 +38,12 @@ class GCNetNode(CamtrackNode[GCNetParameters]):
         super().__init__("gcnet_tracker", GCNetParameters, **options)
 
     def configure(self, parameters: GCNetParameters) -> None:
-        path = Path(parameters.model) if parameters.model else DEMO_MODEL
-        model = shared_model(path, parameters.device, parameters.threads, parameters.precision, parameters.device_id)
+        file = FileVersion.of(Path(parameters.model) if parameters.model else DEMO_MODEL)
+        model = shared_model(file, parameters.device, parameters.threads, parameters.precision, parameters.device_id)
         values = {name: getattr(parameters, name) for name in TrackerConfig.model_fields}
         self._tracker = Tracker(model, TrackerConfig(**values))
         self._names = model.class_names
-        self.monitor.facts["model"] = path.name
-        self.show_engine(model.session)
+        self.show_model(file, model.session)
         self._tracks = self.advertise(Detection2DArray, "~/tracks", RESULTS)
         self._drawn = self.advertise(Image, "~/image", SENSOR_DATA)
         self._tracker.step(np.zeros((model.height, model.width, 3), np.uint8))  # the first run is slow: not on a frame
@@ -74,9 +74,9 @@ class GCNetNode(CamtrackNode[GCNetParameters]):
 
 
 @cache
-def shared_model(path: Path, device: Device, threads: int, precision: Precision, device_id: int) -> GCNetModel:
+def shared_model(file: FileVersion, device: Device, threads: int, precision: Precision, device_id: int) -> GCNetModel:
     """One session for all nodes of a process. They run one after the other, so that they can share its input, too."""
-    return GCNetModel(path, device, threads, precision, device_id, open_serving_session)
+    return GCNetModel(file.path, device, threads, precision, device_id, open_serving_session)
 
 
 def main() -> int:

@@ -21,6 +21,7 @@ from vision_msgs.msg import Detection3DArray
 from camtrack_core.config import ImageNodeParameters, InferenceParameters
 from camtrack_core.drawing.space import draw_tracks_3d
 from camtrack_core.errors import ConfigurationError
+from camtrack_core.files import FileVersion
 from camtrack_core.geometry.camera import Camera, Pose
 from camtrack_core.ros.lifecycle.image_input import ImageInput
 from camtrack_core.ros.lifecycle.node import CamtrackNode, run_cameras
@@ -85,9 +86,9 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
         self._transforms: TransformListener | None = None
 
     def configure(self, parameters: Time3DParameters) -> None:
-        path = Path(parameters.model) if parameters.model else DEMO_MODEL
+        file = FileVersion.of(Path(parameters.model) if parameters.model else DEMO_MODEL)
         self._batch = shared_batch(
-            path, parameters.device, parameters.threads, parameters.precision, parameters.device_id,
+            file, parameters.device, parameters.threads, parameters.precision, parameters.device_id,
             parameters.batch_timeout,
         )  # fmt: skip
         model = self._batch.model
@@ -97,8 +98,7 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
         self._camera: Camera | None = None
         self._waiting: deque[_Waiting] = deque()
         self._most_waiting = MOST_OVERDUE + math.ceil(parameters.transform_timeout * FASTEST)
-        self.monitor.facts["model"] = path.name
-        self.show_engine(model.session)
+        self.show_model(file, model.session)
         self._tracks = self.advertise(Detection3DArray, "~/tracks", RESULTS)
         self._velocities = self.advertise(MultiDOFJointTrajectory, "~/velocities", RESULTS)
         self._drawn = self.advertise(Image, "~/image", SENSOR_DATA)
@@ -239,17 +239,17 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
 
 
 @cache
-def shared_model(path: Path, device: Device, threads: int, precision: Precision, device_id: int) -> Time3DModel:
+def shared_model(file: FileVersion, device: Device, threads: int, precision: Precision, device_id: int) -> Time3DModel:
     """One session for all nodes of a process. They run one after the other, so that they can share its input, too."""
-    return Time3DModel(path, device, threads, precision, device_id, open_serving_session)
+    return Time3DModel(file.path, device, threads, precision, device_id, open_serving_session)
 
 
 @cache
 def shared_batch(
-    path: Path, device: Device, threads: int, precision: Precision, device_id: int, patience: float
+    file: FileVersion, device: Device, threads: int, precision: Precision, device_id: int, patience: float
 ) -> Batch:
     """One batch for all nodes of a process that use the same session."""
-    return Batch(shared_model(path, device, threads, precision, device_id), patience)
+    return Batch(shared_model(file, device, threads, precision, device_id), patience)
 
 
 def main() -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from gpu_helpers import install
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.serialization import serialize_message
 from ros_helpers import Diagnostics, collect, image_message, opened_graph
 from sensor_msgs.msg import Image
@@ -22,7 +24,7 @@ from camtrack_core.ros.messages.image import fill_image, to_bgr
 from camtrack_core.ros.messages.stamps import fill_stamp
 from camtrack_core.runtime import session as session_module
 from gcnet_tracker.node import GCNetNode
-from gcnet_tracker.tracker import GCNetModel, Tracker
+from gcnet_tracker.tracker import DEMO_MODEL, GCNetModel, Tracker
 
 SECOND = 1_000_000_000
 
@@ -107,6 +109,39 @@ def test_wrong_parameters_are_refused(parameters: dict, sentence: str, capfd: py
         node = graph.add(GCNetNode(**graph.options(parameters)))
         assert not node.start()
     assert sentence in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("replace", ["rewritten", "renamed", "removed"])
+def test_a_model_that_is_replaced_is_told_and_taken_when_the_node_is_configured_anew(
+    tmp_path: Path, replace: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model.onnx"
+    shutil.copy(DEMO_MODEL, model)
+    with opened_graph() as graph:
+        node = graph.start(GCNetNode, threads=1, model=str(model))
+        peer = graph.peer()
+        diagnostics = Diagnostics(peer)
+        camera = peer.create_publisher(Image, "image", SENSOR_DATA)
+        heard = collect(peer, Detection2DArray, "gcnet_tracker/tracks", RESULTS)
+        graph.spin_until(lambda: camera.get_subscription_count())
+        graph.spin_until(lambda: diagnostics.says("model=model.onnx"))
+        assert not diagnostics.says("not the model any more")
+        if replace == "rewritten":  # in the middle of it, as a copy that is under way
+            model.write_bytes(DEMO_MODEL.read_bytes()[:1000])
+        elif replace == "renamed":
+            (tmp_path / "other.onnx").write_bytes(b"none")
+            (tmp_path / "other.onnx").rename(model)
+        else:
+            model.unlink()
+        graph.spin_until(lambda: diagnostics.says(f"{model} is not the model any more that was loaded"))
+        camera.publish(picture(SECOND, 0))
+        graph.spin_until(lambda: heard)
+        assert node.trigger_deactivate() == node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+        assert node.trigger_configure() == TransitionCallbackReturn.FAILURE  # what is there now is no model
+        assert str(model) in capfd.readouterr().err
+        shutil.copy(DEMO_MODEL, model)
+        assert node.trigger_configure() == node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        graph.spin_until(lambda: "not the model any more" not in diagnostics.latest())
 
 
 def test_another_device_serves_until_the_engine_is_built_and_then_tensorrt_goes_on_with_the_tracks(

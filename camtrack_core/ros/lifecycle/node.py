@@ -37,7 +37,7 @@ For use inside the hooks and callbacks:
     drop(cause, sentence)                  count and report a measurement that cannot be used
     age(time_ns)                           seconds since a stamp; None where the stamps are not of the node's clock
     warn(subject, sentence or None, level) set or end a standing warning
-    show_engine(session)                   what runs a model, in the diagnostics
+    show_model(file, session)              a model and what runs it, in the diagnostics
     finish(exit_code)                      end the process after this callback
     monitor.stage(name), monitor.facts, monitor.processed   see camtrack_core.monitor
 
@@ -73,6 +73,7 @@ from rclpy.utilities import remove_ros_args
 from camtrack_core import runtime
 from camtrack_core.config import P, parameter_names
 from camtrack_core.errors import CamtrackError, ConfigurationError
+from camtrack_core.files import FileVersion
 from camtrack_core.monitor import RISING, Level, Monitor
 from camtrack_core.ros.lifecycle.parameters import declare, declare_given, quality_overrides, read, refusals, strangers
 from camtrack_core.ros.lifecycle.qos import DIAGNOSTICS, deaf_to, unheard_by
@@ -111,7 +112,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         self._failure: str | None = None  # why the last transition failed
         self._order = SharedOrder()
         self._logged: dict[str, float] = {}
-        self._session: Session | None = None
+        self._shown: tuple[FileVersion, Session] | None = None  # the model in use
         self._heard: list[Any] = []
         self._told: list[Any] = []
         self._repeated: list[Any] = []
@@ -270,11 +271,15 @@ class CamtrackNode(LifecycleNode, Generic[P]):
             self.get_logger().warning(sentence)
         self.monitor.warnings[subject] = sentence
 
-    def show_engine(self, session: Session) -> None:
-        """Tell in the diagnostics what runs a model, and what the user should know of it, now and from now on."""
-        self._session = session
-        self.monitor.facts["engine"] = session.engine
+    def show_model(self, file: FileVersion, session: Session) -> None:
+        """Tell in the diagnostics which model is used, what runs it and what the user should know of both, now and from
+        now on: a model that is replaced is used from the next configure on, and not before.
+        """
+        self._shown = file, session
+        self.monitor.facts |= {"model": file.path.name, "engine": session.engine}
         self.warn("engine", session.notice)
+        changed = f"{file.path} is not the model any more that was loaded: configure anew to use what is there now"
+        self.warn("model", None if FileVersion.of(file.path) == file else changed)
 
     def finish(self, exit_code: int = 0) -> None:
         """Let run() end the process with this code."""
@@ -371,6 +376,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
             self.destroy_timer(timer)
         self._heard, self._told, self._repeated = [], [], []
         self._order.reset()
+        self._shown = None
         self.monitor.warnings.clear()
         self.cleanup()
 
@@ -425,8 +431,8 @@ class CamtrackNode(LifecycleNode, Generic[P]):
 
     def _diagnose(self) -> None:
         self._check_endpoints()
-        if self._session is not None:
-            self.show_engine(self._session)
+        if self._shown is not None:
+            self.show_model(*self._shown)
         report = self.monitor.report()
         status = DiagnosticStatus(name=self.get_fully_qualified_name(), hardware_id="camtrack")
         own = Level.ERROR if self._failure else Level.OK if self.active else Level.STALE
