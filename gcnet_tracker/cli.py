@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from camtrack_core.commands import AsJson, conclude, read_configuration
-from camtrack_core.config import Parameters
-from camtrack_core.training.commands import Source, choose_clips, exported, prepare, trained
+from camtrack_core.training import commands
+from camtrack_core.training.commands import Recipe, choose_clips, exported, prepare, trained
 from gcnet_tracker.config import NetworkConfig, TrainingConfig
 
 app = typer.Typer(no_args_is_help=True, help="Train and export GCNet.")
@@ -17,33 +17,11 @@ app = typer.Typer(no_args_is_help=True, help="Train and export GCNet.")
 Teacher = Annotated[Path, typer.Option(help="YOLOX-nano as ONNX, COCO classes")]
 
 
-class Recording(Parameters):
-    """A recording that `camtrack gcnet gather` prepares.
-
-    Attributes:
-        source: as `camtrack_core.datasets.sources` opens it, a path below the data folder.
-        labels: `own`; `completed`: its own, and what only the teachers see is ignored; the teachers' `over_time`, of a
-            recording in order; or `one_by_one`, of unrelated pictures.
-    """
-
-    source: str
-    labels: Literal["own", "completed", "over_time", "one_by_one"]
-
-
-class RunConfig(Parameters):
-    """What the training configuration file says.
-
-    Attributes:
-        teachers: YOLOX as ONNX and PicoDet as ncnn's .param, below the data folder.
-        recordings: what is trained on.
-        sources: their clips, and how often each is drawn.
-    """
+class RunConfig(Recipe):
+    """What the training configuration file says."""
 
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()
-    teachers: tuple[str, str] = ("teacher/yolox_nano.onnx", "teacher/picodet-s-416.param")
-    recordings: tuple[Recording, ...] = ()
-    sources: tuple[Source, ...] = (Source(clips="*"),)
 
 
 @app.command()
@@ -98,13 +76,10 @@ def gather(
     Example: camtrack gcnet gather --config config/gcnet_street.yaml --data ../shared/data --out clips
     """
     from gcnet_tracker import clips as stored
-    from gcnet_tracker.recordings import labelled
 
     read = read_config(config)
-    prepare(
-        labelled(read.recordings, data, read.teachers), out,
-        lambda s, path: stored.save(stored.from_sequence(s, read.network.class_names), path), as_json,
-    )  # fmt: skip
+    names = read.network.class_names
+    commands.gather(read, data, out, lambda s, path: stored.save(stored.from_sequence(s, names), path), as_json)
 
 
 @app.command()

@@ -91,9 +91,8 @@ def look_at(rng: np.random.Generator, clip: Clip) -> tuple[int, Floats | None]:
         return int(rng.integers(len(clip))), None
     class_id = int(rng.choice(sorted(classes)))
     frame = int(rng.choice(classes[class_id]))
-    rows = np.flatnonzero(clip.labels[frame].class_ids == class_id)
-    box = clip.labels[frame].xyxy[int(rng.choice(rows))]
-    return frame, (box[:2] + box[2:]) / 2
+    labels = clip.labels[frame]
+    return frame, augmentation.choose_shown(rng, labels[labels.class_ids == class_id])
 
 
 def _another(view: augmentation.View, rng: np.random.Generator) -> augmentation.View:

@@ -8,19 +8,18 @@ from typing import Annotated, Literal
 import typer
 
 from camtrack_core.commands import AsJson, read_configuration
-from camtrack_core.config import Parameters
-from camtrack_core.training.commands import Source, choose_clips, exported, prepare, trained
+from camtrack_core.training import commands
+from camtrack_core.training.commands import Recipe, choose_clips, exported, prepare, trained
 from time3d_tracker.config import NetworkConfig, TrainingConfig
 
 app = typer.Typer(no_args_is_help=True, help="Train and export Time3D.")
 
 
-class RunConfig(Parameters):
+class RunConfig(Recipe):
     """What the training configuration file says."""
 
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()
-    sources: tuple[Source, ...] = (Source(clips="*"),)
 
 
 @app.command()
@@ -43,6 +42,24 @@ def clips(
     prepare(
         open_labelled(sources), out, lambda s, path: stored.save(stored.from_sequence(s, class_names), path), as_json
     )
+
+
+@app.command()
+def gather(
+    config: Annotated[Path, typer.Option(help="training configuration; names recordings and teachers")],
+    data: Annotated[Path, typer.Option(help="folder that the recordings' paths begin in")],
+    out: Annotated[Path, typer.Option(help="folder of clips")],
+    as_json: AsJson = False,
+) -> None:
+    """Prepare every recording that a configuration names, labelled by its two teachers. Those there are kept.
+
+    Example: camtrack time3d gather --config config/time3d_street.yaml --data ../shared/data --out clips
+    """
+    from time3d_tracker import clips as stored
+
+    read = read_config(config)
+    names = read.network.class_names
+    commands.gather(read, data, out, lambda s, path: stored.save(stored.from_sequence(s, names), path), as_json)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ STATED = {  # motions by the ends of nuScenes' attributes
     "moving": "moving", "parked": "parked",
     "stopped": "stopped", "standing": "stopped", "sitting_lying_down": "stopped",
 }  # fmt: skip
+ASSUMED_VIEW = 60.0  # degrees across, of a lens that nobody states: labels in the image alone ask nothing of it
 PARKING_CLASSES = ("car", "truck", "bus")  # of what never moves, these are parked and others stand
 
 
@@ -38,7 +40,7 @@ class Clip:
     Attributes:
         frames: JPEG data of each.
         times: (N,) int64 stamps, nanoseconds.
-        intrinsics: (N, 3, 3) pixels of the stored images.
+        intrinsics: (N, 3, 3) pixels of the stored images; assumed where they are unknown.
         poses: of the camera's optical frame in the fixed frame; level where nothing is known of it.
         heights: (N,) of the camera over the ground, metres; 0 where unknown.
         labels: of each frame; class_ids index the class names that the clip was made for, -1 for any other class.
@@ -69,7 +71,7 @@ class Clip:
 def from_sequence(
     sequence: Sequence, class_names: tuple[str, ...], progress: Callable[[int], None] = lambda _: None
 ) -> Clip:
-    """Reads every frame of a sequence that has labels and a camera, and boxes in space with its pose or none at all.
+    """Reads every labelled frame of a sequence, but those with boxes in space without the camera and its pose.
 
     Raises DataError if there is none.
     """
@@ -79,12 +81,13 @@ def from_sequence(
     for number, frame in enumerate(sequence):
         progress(number)
         known, camera, pose, boxes = frame.labels, frame.camera, frame.camera_pose, frame.boxes3d
-        if known is None or camera is None or (boxes is not None and pose is None):
+        if known is None or (boxes is not None and (camera is None or pose is None)):
             continue
         image, shrink = shrunk(frame.image)
         clip.frames.append(encoded(image))
         times.append(frame.time_ns)
-        intrinsics.append(camera.intrinsics * [[shrink], [shrink], [1.0]])
+        lens = assumed_intrinsics(frame.image.shape[:2]) if camera is None else camera.intrinsics
+        intrinsics.append(lens * [[shrink], [shrink], [1.0]])
         clip.poses.append(level.UPRIGHT if pose is None else pose)
         heights.append(camera_height(frame))
         clip.labels.append(Labels(known.ids, known.xyxy * shrink, class_map[known.class_ids], known.visible))
@@ -92,13 +95,22 @@ def from_sequence(
         clip.ignored.append(frame.ignored * shrink)
         stated.append(stated_motions([""] * len(known) if frame.attributes is None else frame.attributes.tolist()))
     if not times:
-        raise DataError(f"{sequence.name}: expected labelled frames with camera, pose and boxes, found none")
+        raise DataError(
+            f"{sequence.name}: expected frames labelled in the image alone or with camera, pose and boxes, found none"
+        )
     stamps = np.array(times, np.int64)
     moving = with_velocities(stamps, clip.labels, clip.boxes)
     derived = motion_attributes(clip.labels, moving, class_names)
     attributes = [np.where(said >= 0, said, own) for said, own in zip(stated, derived, strict=True)]
     return Clip(clip.frames, stamps, np.array(intrinsics), clip.poses, np.array(heights), clip.labels, moving,
                 attributes, clip.ignored)  # fmt: skip
+
+
+def assumed_intrinsics(size: tuple[int, int]) -> Floats:
+    """(3, 3) of a lens of ASSUMED_VIEW whose picture has this height and width in pixels."""
+    height, width = size
+    focal = width / 2 / math.tan(math.radians(ASSUMED_VIEW / 2))
+    return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
 
 
 def unknown_boxes(count: int) -> Boxes3D:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from camtrack_core.datasets.frames import Labels
 from camtrack_core.geometry.boxes import Boxes3D, Floats, Integers
 from camtrack_core.geometry.camera import Pose
 from camtrack_core.training import augmentation
@@ -38,7 +37,7 @@ class ClipSamples(Dataset):
         chosen = choose(rng, len(clip), self.frames, self.training.max_gap)
         pictures = [clip.image(i) for i in chosen]
         height, width = self.network.height, self.network.width
-        shown = choose_shown(rng, clip.labels[chosen[-1]])
+        shown = augmentation.choose_shown(rng, clip.labels[chosen[-1]])
         view = augmentation.random_view(rng, pictures[0].shape[:2], width, height, self.training.view_scales, shown)
         look = augmentation.random_look(rng)
         stated = random_statement(rng, self.training)
@@ -117,16 +116,6 @@ def choose(rng: np.random.Generator, length: int, frames: int, max_gap: int) -> 
         steps[steps.argmax()] -= 1
     first = rng.integers(length - steps.sum())
     return first + np.concatenate([[0], np.cumsum(steps)])
-
-
-def choose_shown(rng: np.random.Generator, labels: Labels) -> Floats | None:
-    """Middle (2,) of a labelled object that is well seen, every class of the frame alike; None where there is none."""
-    candidates = (labels.class_ids >= 0) & (labels.visible >= augmentation.MIN_VISIBLE)
-    present = np.unique(labels.class_ids[candidates])
-    if len(present) == 0:
-        return None
-    row = rng.choice(np.flatnonzero(candidates & (labels.class_ids == rng.choice(present))))
-    return (labels.xyxy[row, :2] + labels.xyxy[row, 2:]) / 2
 
 
 def motions(rotation: Floats, translation: Floats) -> Floats:

@@ -1,20 +1,31 @@
-"""Recordings with a teacher's labels: what training takes from footage that nobody labelled, or only in part."""
+"""Recordings with a teacher's labels: what training takes from footage that nobody labelled, or only in part.
+
+`labelled` goes through those that a training configuration names.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from camtrack_core.datasets.frames import Frame, Labels, Sequence
+from camtrack_core.datasets.sources import DRIVE, list_sources, open_source
 from camtrack_core.geometry.boxes import Boxes2D, Floats, coverage, iou
 from camtrack_core.geometry.tracks import Tracks2D
+from camtrack_core.labelling.agreement import Agreeing
 from camtrack_core.labelling.consistency import Rules, consistent_tracks
-from camtrack_core.labelling.teacher import CLASS_NAMES, Detector, traffic_objects
+from camtrack_core.labelling.picodet import PicoDet
+from camtrack_core.labelling.teacher import CLASS_NAMES, Detector, Yolox, traffic_objects
 
 SURE = 0.42  # score of a label in a single picture
 NEGLIGIBLE = 0.1  # score below which a find in a single picture is nothing
+SEEN, SAME = 0.3, 0.4  # score and IoU from which a find shows that a labelled object is not hidden
 Rows = tuple[list[Tracks2D], list[Floats]]  # labels and regions (M, 5) of each frame
 
 
@@ -49,7 +60,11 @@ class Taught:
 
 
 class Completed:
-    """A labelled recording whose unlabelled objects, as far as a teacher sees them, are ignored regions."""
+    """A labelled recording whose unlabelled objects, as far as a teacher sees them, are ignored regions.
+
+    What a data set takes as hidden by the boxes of others, which are larger than the objects, is all visible where a
+    teacher finds it.
+    """
 
     def __init__(self, source: Sequence, detector: Detector) -> None:
         self.name, self.class_names = source.name, source.class_names
@@ -64,7 +79,18 @@ class Completed:
             objects, unclear = traffic_objects(self._detector(frame.image))
             found = np.concatenate([objects.xyxy[objects.scores >= NEGLIGIBLE], unclear[:, :4]])
             known = (iou(found, frame.labels.xyxy) > 0.3) | (coverage(found, frame.labels.xyxy) > 0.7)
-            yield replace(frame, ignored=np.concatenate([frame.ignored, found[~known.any(1)]]))
+            seen = _found(frame.labels.xyxy, objects.xyxy[objects.scores >= SEEN])
+            labels = replace(frame.labels, visible=np.where(seen, 1.0, frame.labels.visible))
+            yield replace(frame, labels=labels, ignored=np.concatenate([frame.ignored, found[~known.any(1)]]))
+
+
+def _found(xyxy: Floats, finds: Floats) -> NDArray[np.bool_]:
+    """(N,) whether boxes (N, 4) are found, no find (M, 4) standing for two of them, by the greatest sum of IoU."""
+    overlap = iou(xyxy, finds)
+    rows, columns = linear_sum_assignment(-overlap)
+    found = np.zeros(len(xyxy), bool)
+    found[rows[overlap[rows, columns] >= SAME]] = True
+    return found
 
 
 def over_time(objects: list[Boxes2D], unclear: list[Floats]) -> Rows:
@@ -81,3 +107,29 @@ def one_by_one(objects: list[Boxes2D], unclear: list[Floats]) -> Rows:
         ignored.append(np.concatenate([np.column_stack([perhaps.xyxy, perhaps.scores]), regions]))
         first += len(sure)
     return labels, ignored
+
+
+class Named(Protocol):
+    """`camtrack_core.training.commands.Recording`: a source and whose labels it gets."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def labels(self) -> str: ...
+
+
+LABELS: dict[str, Callable[[Sequence, Detector], Sequence]] = {
+    "own": lambda sequence, _: sequence,
+    "completed": Completed,
+    "over_time": lambda sequence, detector: Taught(sequence, detector, over_time),
+    "one_by_one": lambda sequence, detector: Taught(sequence, detector, one_by_one),
+}
+
+
+def labelled(recordings: tuple[Named, ...], data: Path, teachers: tuple[str, str]) -> Iterator[Sequence]:
+    """Each recording in turn, labelled when its turn comes. Raises DataError and ModelError, naming the file."""
+    detector = Agreeing(Yolox(data / teachers[0]), PicoDet(data / teachers[1]))
+    for recording in recordings:
+        spec = recording.source if recording.source.startswith(DRIVE) else str(data / recording.source)
+        for source in list_sources(spec):
+            yield LABELS[recording.labels](open_source(source), detector)

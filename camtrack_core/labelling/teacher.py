@@ -164,14 +164,14 @@ def _group(class_ids: Integers) -> Integers:
 def traffic_objects(boxes: Boxes2D) -> tuple[Boxes2D, Floats]:
     """COCO detections as objects with CLASS_NAMES, and regions (M, 5) with scores that nobody can judge.
 
-    A cycle and the person on it become one cyclist; cycles without a rider and persons inside a vehicle's upper
-    part (its driver) become regions.
+    A cycle and the person on it become one cyclist; cycles without a rider and persons inside the upper part of a
+    vehicle (its driver) become regions.
     """
     vehicles = boxes[np.isin(boxes.class_ids, COCO_VEHICLES)]
     persons = boxes[boxes.class_ids == COCO_PERSON]
     cycles = boxes[np.isin(boxes.class_ids, COCO_CYCLES)]
     cyclists, riders, ridden = _merge_riders(persons, cycles)
-    inside = _drivers(persons.xyxy, vehicles.xyxy)
+    inside = _drivers(persons, vehicles)
 
     walking = persons[~riders & ~inside]
     vehicle_ids = np.select([vehicles.class_ids == COCO_BUS, vehicles.class_ids == COCO_TRUCK], [BUS, TRUCK], CAR)
@@ -205,10 +205,15 @@ def _merge_riders(persons: Boxes2D, cycles: Boxes2D) -> tuple[Boxes2D, NDArray[n
     return Boxes2D(xyxy, np.array(scores, float), np.full(len(xyxy), CYCLIST)), riders, ridden
 
 
-def _drivers(persons: Floats, vehicles: Floats) -> NDArray[np.bool_]:
-    """(N,) whether a person is seen through a vehicle's window: inside it, its feet well above the ground."""
-    above = persons[:, None, 3] < (vehicles[:, 3] - 0.2 * (vehicles[:, 3] - vehicles[:, 1]))[None]
-    return np.any((coverage(persons, vehicles) > 0.9) & above, axis=1)
+def _drivers(persons: Boxes2D, vehicles: Boxes2D) -> NDArray[np.bool_]:
+    """(N,) whether a person is seen through a vehicle's window: inside it, its feet well above the ground.
+
+    A vehicle less than half as sure as the person is none: weak finds as large as a house would take in all who walk.
+    """
+    low, high = vehicles.xyxy[:, 1], vehicles.xyxy[:, 3]
+    above = persons.xyxy[:, None, 3] < high - 0.2 * (high - low)
+    sure = vehicles.scores >= persons.scores[:, None] / 2
+    return np.any((coverage(persons.xyxy, vehicles.xyxy) > 0.9) & above & sure, axis=1)
 
 
 def _concatenate(sets: list[Boxes2D]) -> Boxes2D:

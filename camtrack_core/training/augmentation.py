@@ -69,6 +69,16 @@ def random_view(
     return View(float(scale), rng.uniform(low, high), bool(rng.random() < 0.5), width, height)
 
 
+def choose_shown(rng: np.random.Generator, labels: Labels) -> Floats | None:
+    """Middle (2,) of a labelled object that is well seen, every class alike; None where there is none."""
+    candidates = (labels.class_ids >= 0) & (labels.visible >= MIN_VISIBLE)
+    present = np.unique(labels.class_ids[candidates])
+    if len(present) == 0:
+        return None
+    row = rng.choice(np.flatnonzero(candidates & (labels.class_ids == rng.choice(present))))
+    return np.asarray((labels.xyxy[row, :2] + labels.xyxy[row, 2:]) / 2)
+
+
 def shake(view: View, rng: np.random.Generator) -> View:
     """The same view, moved a little: what a bumpy road does between two frames."""
     scale = float(np.exp(rng.normal(0, 0.01)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -25,6 +26,43 @@ class Source(Parameters):
 
     clips: str
     weight: float = 1.0
+
+
+class Recording(Parameters):
+    """A recording that `gather` prepares.
+
+    Attributes:
+        source: as `camtrack_core.datasets.sources` opens it, a path below the data folder.
+        labels: `own`; `completed`: its own, and what only the teachers see is ignored; the teachers' `over_time`, of a
+            recording in order; or `one_by_one`, of unrelated pictures.
+    """
+
+    source: str
+    labels: Literal["own", "completed", "over_time", "one_by_one"]
+
+
+class Recipe(Parameters):
+    """What a training configuration file says of its data.
+
+    Attributes:
+        teachers: YOLOX as ONNX and PicoDet as ncnn's .param, below the data folder.
+        recordings: what is trained on.
+        sources: their clips, and how often each is drawn.
+    """
+
+    teachers: tuple[str, str] = ("teacher/yolox_nano.onnx", "teacher/picodet-s-416.param")
+    recordings: tuple[Recording, ...] = ()
+    sources: tuple[Source, ...] = (Source(clips="*"),)
+
+
+def gather(recipe: Recipe, data: Path, out: Path, save: Callable[[Sequence, Path], None], as_json: bool) -> None:
+    """`prepare` of every recording that a configuration names, labelled by its two teachers.
+
+    Raises DataError and ModelError, naming the file.
+    """
+    from camtrack_core.labelling.recordings import labelled
+
+    prepare(labelled(recipe.recordings, data, recipe.teachers), out, save, as_json)
 
 
 def prepare(sequences: Iterable[Sequence], out: Path, save: Callable[[Sequence, Path], None], as_json: bool) -> None:

@@ -227,6 +227,19 @@ def test_driver_is_no_pedestrian() -> None:
     assert unclear[:, :4].tolist() == [[40, 20, 60, 50]]
 
 
+def test_a_weak_find_as_large_as_a_house_makes_no_drivers() -> None:
+    objects, unclear = teacher.traffic_objects(
+        coco(
+            ([0, 0, 200, 200], 0.1, teacher.COCO_TRUCK),
+            ([40, 20, 60, 80], 0.8, teacher.COCO_PERSON),
+            ([140, 20, 160, 80], 0.15, teacher.COCO_PERSON),  # as doubtful as the truck
+        )
+    )
+    assert [teacher.CLASS_NAMES[i] for i in objects.class_ids] == ["truck", "pedestrian"]
+    assert objects.xyxy[1].tolist() == [40, 20, 60, 80]
+    assert unclear[:, :4].tolist() == [[140, 20, 160, 80]]
+
+
 def test_suppression_works_within_a_group() -> None:
     box = [0.0, 0, 50, 50]
     boxes = coco((box, 0.6, teacher.COCO_TRUCK), (box, 0.9, teacher.COCO_CAR), (box, 0.5, teacher.COCO_PERSON))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -83,6 +84,23 @@ def test_what_nobody_labelled_is_ignored() -> None:
     for frame in Completed(Recording(True), seen):
         assert frame.labels is not None and frame.labels.ids.tolist() == [7]
         assert sorted(frame.ignored.tolist()) == [[100, 40, 110, 50], [140, 30, 180, 60]]
+
+
+class Hidden(Recording):
+    """The same pictures; a second car is labelled beside the first, another behind it, both as hidden by its box."""
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        for frame in super().__iter__():
+            (x1, _, x2, _) = frame.labels.xyxy[0]
+            boxes = np.array([[x1, 0, x2, 30], [x1 - 4, 0, x2 - 4, 34], [138, 28, 184, 62]], float)
+            yield replace(frame, labels=Labels(np.array([7, 8, 9]), boxes, np.zeros(3, int), np.array([0.9, 0, 0.1])))
+
+
+def test_what_a_teacher_finds_is_not_hidden() -> None:
+    """The car behind is not: the find over it is the first car's."""
+    frame = next(iter(Completed(Hidden(True), seen)))
+    assert frame.labels is not None and frame.labels.visible.tolist() == [1.0, 0.0, 1.0]
+    assert frame.ignored.tolist() == [[100, 40, 110, 50]]
 
 
 def test_distances_are_the_expectation_of_their_bins() -> None:

@@ -14,6 +14,7 @@ import pytest
 from camtrack_core.datasets.frames import Frame, Labels
 from camtrack_core.datasets.kitti.sequences import KittiSequence
 from camtrack_core.datasets.sources import open_source
+from camtrack_core.errors import DataError
 from camtrack_core.evaluation.nuscenes import devkit as nuscenes_devkit
 from camtrack_core.geometry.boxes import Boxes3D
 from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Pose
@@ -240,6 +241,40 @@ def test_kitti_velocities_and_attributes(data_root: Path) -> None:
     moving = attributes == ATTRIBUTES.index("moving")
     np.testing.assert_array_equal(moving, np.nan_to_num(speeds) > clips.MOVING_SPEED)
     assert moving[speeds > 2].all() and not moving[speeds < 0.2].any()
+
+
+class Pictures:
+    """Two labelled pictures of a camera that nobody knows, with boxes in space or without."""
+
+    name, class_names = "pictures", ("person",)
+
+    def __init__(self, boxes: Boxes3D | None) -> None:
+        self.boxes = boxes
+
+    def __len__(self) -> int:
+        return 2
+
+    def __iter__(self) -> Iterator[Frame]:
+        for number in range(len(self)):
+            known = Labels(np.array([number]), np.array([[10.0, 20, 40, 90]]), np.array([0]), np.ones(1))
+            yield Frame(number, np.zeros((1200, 2560, 3), np.uint8), known, boxes3d=self.boxes)
+
+
+def test_labels_in_the_image_alone_need_no_camera(tmp_path: Path) -> None:
+    """A lens 60 degrees wide is assumed, of the stored picture of half the size; places stay unknown."""
+    clips.save(clips.from_sequence(Pictures(None), CONFIG.class_names), tmp_path / "one.npz")
+    clip = clips.load(tmp_path / "one.npz")
+    assert clip.image(1).shape[:2] == (600, 1280)
+    focal = 640 / np.tan(np.radians(30))
+    np.testing.assert_allclose(clip.intrinsics[1], [[focal, 0, 640], [0, focal, 300], [0, 0, 1]])
+    assert clip.labels[1].xyxy.tolist() == [[5, 10, 20, 45]]
+    assert clip.labels[1].class_ids.tolist() == [CONFIG.class_names.index("pedestrian")]
+    assert clip.heights.tolist() == [0, 0] and np.isnan(clip.boxes[1].centre).all()
+
+
+def test_boxes_in_space_without_a_camera_are_no_labels() -> None:
+    with pytest.raises(DataError, match="pictures: expected frames labelled in the image alone"):
+        clips.from_sequence(Pictures(clips.unknown_boxes(1)), CONFIG.class_names)
 
 
 def test_data_sets_names_of_classes() -> None:

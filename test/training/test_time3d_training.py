@@ -13,11 +13,12 @@ from network_helpers import Street
 from camtrack_core.datasets.frames import Labels
 from camtrack_core.errors import ConfigurationError, ModelError
 from camtrack_core.evaluation.nuscenes.submission import TRACKED
+from camtrack_core.training import augmentation
 from camtrack_core.training.shards import batches
 from time3d_tracker import clips, level
 from time3d_tracker.cli import read_config
 from time3d_tracker.config import NetworkConfig, TrainingConfig
-from time3d_tracker.loader import ClipSamples, choose_shown, class_balance
+from time3d_tracker.loader import ClipSamples, class_balance
 from time3d_tracker.network import Time3D, training_slots
 from time3d_tracker.training import PARTS, load_network, train
 from time3d_tracker.training_step import PART_WEIGHTS, TrainingStep, consistency, remember
@@ -297,12 +298,12 @@ def test_views_are_made_around_every_class_alike() -> None:
     visible = np.array([1.0] * 10 + [0.1, 1.0])
     labels = Labels(np.arange(12), np.hstack([corners, corners + 4]), ids, visible)
     rng = np.random.default_rng(0)
-    shown = np.array([choose_shown(rng, labels) for _ in range(2000)])
+    shown = np.array([augmentation.choose_shown(rng, labels) for _ in range(2000)])
     assert (shown[:, 1] == 2).all()
     counts = np.bincount(((shown[:, 0] - 2) / 10).astype(int), minlength=12)
     assert counts[9] / 2000 == pytest.approx(0.5, abs=0.05) and counts[10:].tolist() == [0, 0]
     np.testing.assert_allclose(counts[:9] / 2000, 0.5 / 9, atol=0.03)
-    assert choose_shown(rng, labels[labels.class_ids < 0]) is None
+    assert augmentation.choose_shown(rng, labels[labels.class_ids < 0]) is None
 
 
 def test_the_demo_configuration_is_valid_and_a_wrong_one_is_named(tmp_path: Path) -> None:
