@@ -93,7 +93,8 @@ def _view(taken: CameraFrame, rows: list[dict]) -> Image:
         camera = Camera(frame.camera.intrinsics * [[scale[0]], [scale[1]], [1.0]], *VIEW)
         tracks, names = as_tracks(rows)
         draw_tracks_3d(image, tracks, names, camera, frame.camera_pose.inverse())
-    cv2.putText(image, taken.camera, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (255, 255, 255), 1, cv2.LINE_AA)
+    for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):  # legible before the sky and before the road
+        cv2.putText(image, taken.camera, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, colour, thickness, cv2.LINE_AA)
     return image
 
 
