@@ -5,8 +5,8 @@
 
 This process publishes images (and, for Time3D, their camera_info) at a fixed rate and hears the tracks; gcnet_tracker
 and pkf_filter, or time3d_tracker, run as processes of their own. Overhead: the 50th percentile of the time from
-publishing an image to receiving its tracks, minus that of the inference as the node's diagnostics give it; Time3D's
-goes with resize and association there. Sustained: tracks received a second over the whole run.
+publishing an image to receiving its tracks, minus that of the inference as the node's diagnostics give it. Sustained:
+tracks received a second over the whole run.
 """
 
 from __future__ import annotations
@@ -51,23 +51,21 @@ class Subject:
         processes: modules that are run, with their parameters.
         node: whose tracks and diagnostics are heard.
         tracks: their type.
-        inference: the stage of that name.
     """
 
     processes: tuple[tuple[str, ...], ...]
     node: str
     tracks: type[Any]
-    inference: str
 
 
 SUBJECTS = {
     "gcnet": Subject(
         (("gcnet_tracker.node",), ("pkf_filter.ros.node", "-r", "detections:=gcnet_tracker/tracks")), "gcnet_tracker",
-        Detection2DArray, "inference",
+        Detection2DArray,
     ),
     "time3d": Subject(
         (("time3d_tracker.node", "-p", "fixed_frame:=''", "-p", "ground_frame:=''"),), "time3d_tracker",
-        Detection3DArray, "track",
+        Detection3DArray,
     ),
 }  # fmt: skip
 WARM_UP = 20  # frames that are not counted
@@ -151,7 +149,7 @@ def measure(subject: Subject, pictures: list[np.ndarray], rate: float, frames: i
     counted = [n for n in bench.received if n > WARM_UP]
     latency = np.array([bench.received[n] - bench.sent[n] for n in counted]) * 1e3
     span = max(bench.received.values()) - bench.sent[WARM_UP + 1]
-    inference = bench.stages[f"latency.{subject.inference}.p50_ms"]
+    inference = bench.stages["latency.inference.p50_ms"]
     return {
         "received_share": len(counted) / frames,
         "sustained_hz": len(counted) / span,

@@ -70,6 +70,9 @@ class InferenceParameters(Parameters):
         "computes in it; auto: f16 or bf16, whichever there is",
     )
     threads: int = Field(0, ge=0, description="CPU threads of the model; 0 leaves it to the engine")
+    batch_timeout: float = Field(
+        0.01, ge=0, description="how long an image waits for other cameras', seconds, where the model takes several"
+    )
 
 
 def validated(model: type[P], values: Mapping[str, object]) -> P:

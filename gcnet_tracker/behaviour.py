@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from camtrack_core.datasets.frames import Frame, Labels
 from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers, iou
 from camtrack_core.runtime import Stored
-from gcnet_tracker.tracker import FrameOutput, GCNetModel
+from gcnet_tracker.tracker import FrameOutput, GCNetModel, Query
 
 Image = NDArray[np.uint8]
 
@@ -158,4 +158,5 @@ def _own(boxes: Floats, truth: Floats) -> Floats:
 
 
 def _look(model: GCNetModel, image: Image, queries: Stored, values: Stored) -> FrameOutput:
-    return model.infer(model.prepare(image), image.shape[:2], queries, values)
+    (frame,) = model.infer([Query(image, queries, values)])
+    return frame

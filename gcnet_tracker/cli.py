@@ -115,6 +115,7 @@ def export(
     refresh: Annotated[
         Literal["query", "key"], typer.Option(help="what Algorithm 1 stores: Q as in training, K as in the listing")
     ] = "query",
+    cameras: Annotated[int, typer.Option(min=0, max=1, help="of how many it takes frames; 0: any number")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Write the graph that the node runs.
@@ -124,7 +125,7 @@ def export(
     from gcnet_tracker.export import export as write
     from gcnet_tracker.training import load_network
 
-    write(load_network(checkpoint), out, precision, refresh)
+    write(load_network(checkpoint), out, precision, refresh, 0 if cameras == 0 else 1)
     exported(out, as_json)
 
 

@@ -135,7 +135,7 @@ class PlaceCorrelation(SharpCorrelation):
         self.described, self.evidence = channels + value_channels, 3
 
     def look(self, frame: Frame) -> Memory:
-        columns = self.weight.unflatten(1, frame.keys.shape[2:]).expand(len(frame.keys), -1, -1, -1)
+        columns = self.weight.unflatten(1, frame.keys.shape[2:]).expand(frame.keys.shape[0], -1, -1, -1)
         return super().look(frame._replace(values=columns))
 
     def read(

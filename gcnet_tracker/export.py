@@ -1,7 +1,8 @@
 """Export: one ONNX graph a frame, with detection, tracking of 128 stored slots and refreshed features.
 
 Everything a frame needs but the resize is in the graph: cast, network, peaks (Eq. 3), the best 128 of them, their
-boxes, the boxes and confidences of the stored tracks, and the [Q, V] to store next. Shapes are fixed.
+boxes, the boxes and confidences of the stored tracks, and the [Q, V] to store next. All shapes are fixed, but for the
+number of cameras where that is any.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gcnet_tracker.correlation import gather
 from gcnet_tracker.network import GCNet, to_xyxy
 
 OPSET = 20
+EXAMPLES = 3  # cameras of the example inputs of a graph for any number; 1 would be taken as fixed
 
 
 class FrameGraph(nn.Module):
@@ -40,17 +42,17 @@ class FrameGraph(nn.Module):
         self.register_buffer("pixels", scale.float())
 
     def forward(self, image: Tensor, queries: Tensor, values: Tensor) -> tuple[Tensor, ...]:
-        """One frame.
+        """A frame of each of B cameras.
 
         Args:
-            image: (1, H, W, 3) uint8, BGR, padded to the network's size.
-            queries, values: (1, c, 128) and (1, v + 2, 128) float32, stored Q_i and [V_i, place]; empty slots
+            image: (B, H, W, 3) uint8, BGR, padded to the network's size.
+            queries, values: (B, c, 128) and (B, v + 2, 128) float32, stored Q_i and [V_i, place]; empty slots
                 hold anything.
 
         Returns:
-            As OUTPUTS names them: detections: boxes (128, 4) in pixels of the input, best first, scores (128,),
-            class_ids (128,) int32, features to store (1, c, 128) twice; tracks: boxes (128, 4), confidences
-            (128,), refreshed features (1, c, 128) twice. All floats are float32.
+            As OUTPUTS names them: detections: boxes (B, 128, 4) in pixels of the input, best first, scores (B, 128),
+            class_ids (B, 128) int32, features to store (B, c, 128) twice; tracks: boxes (B, 128, 4), confidences
+            (B, 128), refreshed features (B, c, 128) twice. All floats are float32.
         """
         network = self.network
         features = network(image.float().permute(0, 3, 1, 2))
@@ -69,19 +71,19 @@ class FrameGraph(nn.Module):
         centres = row * self.columns + column
         refreshed = features.queries if self.refresh == "query" else features.keys
         outputs = (
-            boxes[0].T, scores[0], classes.flatten(1).gather(1, cells)[0].to(torch.int32), new_queries, new_values,
-            (to_xyxy(track_boxes) * self.pixels)[0].T, tracked.confidence.sigmoid()[0],
+            boxes.mT, scores, classes.flatten(1).gather(1, cells).to(torch.int32), new_queries, new_values,
+            (to_xyxy(track_boxes) * self.pixels).mT, tracked.confidence.sigmoid(),
             gather(refreshed, centres), gather(features.stored, centres),
         )  # fmt: skip
         return tuple(x if x.dtype == torch.int32 else x.float() for x in outputs)
 
 
-def example_inputs(network: GCNet) -> tuple[Tensor, Tensor, Tensor]:
+def example_inputs(network: GCNet, cameras: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     """Inputs of the right shapes: noise and empty slots."""
     config = network.config
-    image = torch.randint(0, 256, (1, config.height, config.width, 3), dtype=torch.uint8)
+    image = torch.randint(0, 256, (cameras, config.height, config.width, 3), dtype=torch.uint8)
     value_channels = config.channels if config.local == "value" else 0
-    return image, torch.zeros(1, config.channels, SLOTS), torch.zeros(1, value_channels + 2, SLOTS)
+    return image, torch.zeros(cameras, config.channels, SLOTS), torch.zeros(cameras, value_channels + 2, SLOTS)
 
 
 def export(
@@ -89,15 +91,21 @@ def export(
     path: Path,
     precision: Literal["float32", "float16"] = "float32",
     refresh: Literal["query", "key"] = "query",
+    cameras: Literal[0, 1] = 1,
 ) -> None:
-    """Writes the graph of a network in evaluation mode. float16 is of the convolutions alone (`half.to_half`)."""
+    """Writes the graph of a network in evaluation mode, for a frame of one camera at a time or, 0, of any number.
+
+    float16 is of the convolutions alone (`half.to_half`).
+    """
     import onnx
 
     config = network.config
-    inputs = example_inputs(network)
+    inputs = example_inputs(network, cameras or EXAMPLES)
+    any_number = torch.export.Dim("cameras", min=1, max=64)
     torch.onnx.export(
         FrameGraph(network, refresh).eval(), inputs, str(path), input_names=INPUTS, output_names=OUTPUTS,
         opset_version=OPSET, dynamo=True, external_data=False, verbose=False,
+        dynamic_shapes=None if cameras else tuple({0: any_number} for _ in inputs),
     )  # fmt: skip
     model = onnx.load(str(path))
     if precision == "float16":

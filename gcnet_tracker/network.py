@@ -214,7 +214,7 @@ class GCNet(nn.Module):
         queries = self.query_norm(self.to_query(features) + self.position)
         keys = self.key_norm(self.to_key(features) + self.position)
         values = self.to_value(features)
-        places = self.places.to(features.dtype).expand(len(features), -1, -1, -1)
+        places = self.places.to(features.dtype).expand(features.shape[0], -1, -1, -1)
         memory = self.correlation.look(Frame(keys, self.gate(heatmap), values, places))
         return FrameFeatures(heatmap, queries, torch.cat([values, places.to(values.dtype)], 1), memory, keys)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,16 @@ from vision_msgs.msg import Detection2DArray
 from camtrack_core.config import ImageNodeParameters, InferenceParameters
 from camtrack_core.drawing.image import draw_tracks
 from camtrack_core.files import FileVersion
+from camtrack_core.ros.lifecycle.batch_member import BatchMember
 from camtrack_core.ros.lifecycle.image_input import ImageInput
 from camtrack_core.ros.lifecycle.node import CamtrackNode, run_cameras
 from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
 from camtrack_core.ros.messages import detections2d as messages
 from camtrack_core.ros.messages import image as images
 from camtrack_core.runtime import Device, Precision, open_serving_session
+from camtrack_core.runtime.batch import Batch
 from gcnet_tracker.config import TrackerConfig
-from gcnet_tracker.tracker import DEMO_MODEL, GCNetModel, Tracker
+from gcnet_tracker.tracker import DEMO_MODEL, FrameOutput, GCNetModel, Tracker
 
 
 class GCNetParameters(ImageNodeParameters, InferenceParameters, TrackerConfig):
@@ -39,7 +41,11 @@ class GCNetNode(CamtrackNode[GCNetParameters]):
 
     def configure(self, parameters: GCNetParameters) -> None:
         file = FileVersion.of(Path(parameters.model) if parameters.model else DEMO_MODEL)
-        model = shared_model(file, parameters.device, parameters.threads, parameters.precision, parameters.device_id)
+        batch = shared_batch(
+            file, parameters.device, parameters.threads, parameters.precision, parameters.device_id,
+            parameters.batch_timeout,
+        )  # fmt: skip
+        model, self._member = batch.model, BatchMember(self, batch)
         values = {name: getattr(parameters, name) for name in TrackerConfig.model_fields}
         self._tracker = Tracker(model, TrackerConfig(**values))
         self._names = model.class_names
@@ -50,16 +56,24 @@ class GCNetNode(CamtrackNode[GCNetParameters]):
         self._tracker.reset()
         self._input = ImageInput(self, "image", self._on_image, parameters)
 
+    def activate(self) -> None:
+        self._member.join()
+
+    def deactivate(self) -> None:
+        self._member.leave()
+
     def reset(self) -> None:
+        self._member.forget()
         self._tracker.reset()
 
     def _on_image(self, image: NDArray[np.uint8], time_ns: int, header: Header) -> None:
+        self._member.add(partial(self._tracker.query, image), partial(self._answered, image, time_ns, header))
+
+    def _answered(self, image: NDArray[np.uint8], time_ns: int, header: Header, frame: FrameOutput) -> None:
         tracker, stage = self._tracker, self.monitor.stage
+        for name, seconds in tracker.model.took.items():
+            self.monitor.record(name, seconds)
         overflow = tracker.overflow
-        with stage("resize"):
-            scale = tracker.model.prepare(image)
-        with stage("inference"):
-            frame = tracker.infer(scale, image.shape[:2])
         with stage("track"):
             tracks = tracker.update(frame)
         with stage("publish"):
@@ -77,6 +91,14 @@ class GCNetNode(CamtrackNode[GCNetParameters]):
 def shared_model(file: FileVersion, device: Device, threads: int, precision: Precision, device_id: int) -> GCNetModel:
     """One session for all nodes of a process. They run one after the other, so that they can share its input, too."""
     return GCNetModel(file.path, device, threads, precision, device_id, open_serving_session)
+
+
+@cache
+def shared_batch(
+    file: FileVersion, device: Device, threads: int, precision: Precision, device_id: int, patience: float
+) -> Batch[GCNetModel]:
+    """One batch for all nodes of a process that use the same session."""
+    return Batch(shared_model(file, device, threads, precision, device_id), patience)
 
 
 def main() -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from camtrack_core.errors import ModelError
 from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers, area, clip, iou
 from camtrack_core.geometry.tracks import Tracks2D
-from camtrack_core.runtime import Device, Precision, Session, Stored, expect_names, open_session
+from camtrack_core.runtime import MOST_FRAMES, Device, Precision, Session, Stored, expect_names, open_session
 from gcnet_tracker.config import INPUTS, OUTPUTS, RESIDENT, SLOTS, TrackerConfig
 
 PADDING = 114  # grey level below and right of the picture, as in training
@@ -42,8 +43,26 @@ class FrameOutput:
     track_values: Stored
 
 
+@dataclass(frozen=True)
+class Query:
+    """What the graph is asked about a frame.
+
+    Attributes:
+        image: (H, W, 3) uint8 BGR.
+        queries, values: (c, 128) features of the stored slots.
+    """
+
+    image: NDArray[np.uint8]
+    queries: Stored
+    values: Stored
+
+
 class GCNetModel:
-    """An exported graph with its resize: what turns an image into a FrameOutput.
+    """An exported graph with its resize: what turns images of one or several cameras into a FrameOutput each.
+
+    Attributes:
+        cameras: frames that it takes at a time, at most.
+        took: seconds that the stages of the last run took, of all its frames together.
 
     Raises ModelError for a file that is missing or no exported GCNet.
     """
@@ -58,43 +77,57 @@ class GCNetModel:
             raise ModelError(f"{path}: expected a graph exported by gcnet_tracker, got {dict(metadata) or 'another'}")
         expect_names(path, self.session, INPUTS, OUTPUTS)
         self.class_names: tuple[str, ...] = tuple(json.loads(metadata["class_names"]))
-        _, self.height, self.width, _ = self.session.input_shapes["image"]
+        frames, self.height, self.width, _ = self.session.input_shapes["image"]
         if (self.height, self.width) != (int(metadata["height"]), int(metadata["width"])):
             stated = f"{metadata['height']}x{metadata['width']}"
             raise ModelError(f"{path}: states an input of {stated}, its graph takes {self.height}x{self.width}")
-        self._input = np.full((1, self.height, self.width, 3), PADDING, np.uint8)
+        self.cameras = MOST_FRAMES if frames < 0 else frames
+        self.took: dict[str, float] = {}
+        self._input = np.full((self.cameras, self.height, self.width, 3), PADDING, np.uint8)
 
     def slots(self) -> tuple[Stored, Stored]:
         """Empty stored features: queries and values, (c, 128) float32 each."""
         shapes = self.session.input_shapes
         return self.session.store(shapes["queries"][1:]), self.session.store(shapes["values"][1:])
 
-    def prepare(self, image: NDArray[np.uint8]) -> float:
-        """Puts an image (H, W, 3) BGR into the input, top left, rest padded; returns its scale."""
+    def prepare(self, image: NDArray[np.uint8], camera: int = 0) -> float:
+        """Puts an image (H, W, 3) BGR into a camera's input, top left, rest padded; returns its scale."""
         height, width = image.shape[:2]
         scale = min(self.width / width, self.height / height)
         columns, rows = max(round(width * scale), 1), max(round(height * scale), 1)
         # bilinear sampling skips pixels where it shrinks by more than two
         interpolation = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
-        cv2.resize(image, (columns, rows), dst=self._input[0, :rows, :columns], interpolation=interpolation)
-        self._input[0, rows:] = PADDING
-        self._input[0, :rows, columns:] = PADDING
+        target = self._input[camera]
+        cv2.resize(image, (columns, rows), dst=target[:rows, :columns], interpolation=interpolation)
+        target[rows:] = PADDING
+        target[:rows, columns:] = PADDING
         return scale
 
-    def infer(self, scale: float, size: tuple[int, int], queries: Stored, values: Stored) -> FrameOutput:
-        """Runs the graph on the prepared image of `size` (height, width) and the stored features (c, 128)."""
-        o = self.session.run({"image": self._input, "queries": [queries], "values": [values]})
-        height, width = size
-        detections = Boxes2D(
-            clip(o["boxes"] / scale, width, height),
-            o["scores"].astype(float),
-            o["class_ids"].astype(np.int64),
-        )
-        return FrameOutput(
-            detections, o["new_queries"][0], o["new_values"][0],
-            clip(o["track_boxes"] / scale, width, height), o["track_confidences"],
-            o["track_queries"][0], o["track_values"][0],
-        )  # fmt: skip
+    def infer(self, queries: Sequence[Query]) -> list[FrameOutput]:
+        """Runs the graph once on the frames of at most `cameras` cameras."""
+        begin = time.perf_counter()
+        scales = [self.prepare(query.image, camera) for camera, query in enumerate(queries)]
+        prepared = time.perf_counter()
+        out = self.session.run({
+            "image": self._input[: len(queries)],
+            "queries": [query.queries for query in queries],
+            "values": [query.values for query in queries],
+        })  # fmt: skip
+        self.took = {"resize": prepared - begin, "inference": time.perf_counter() - prepared}
+        # a graph for one camera has no axis of cameras here
+        boxes, track_boxes = (out[name].reshape(len(queries), -1, 4) for name in ("boxes", "track_boxes"))
+        scores, class_ids = (out[name].reshape(len(queries), -1) for name in ("scores", "class_ids"))
+        confidences = out["track_confidences"].reshape(len(queries), -1)
+        answers = []
+        for row, (query, scale) in enumerate(zip(queries, scales, strict=True)):
+            height, width = query.image.shape[:2]
+            found = clip(boxes[row] / scale, width, height), scores[row].astype(float), class_ids[row].astype(np.int64)
+            answers.append(FrameOutput(
+                Boxes2D(*found), out["new_queries"][row], out["new_values"][row],
+                clip(track_boxes[row] / scale, width, height), confidences[row],
+                out["track_queries"][row], out["track_values"][row],
+            ))  # fmt: skip
+        return answers
 
 
 class Detector:
@@ -104,9 +137,8 @@ class Detector:
         self.model, self.threshold = model, threshold
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes2D:
-        scale = self.model.prepare(image)
-        detections = self.model.infer(scale, image.shape[:2], *self.model.slots()).detections
-        return detections[detections.scores >= self.threshold]
+        (frame,) = self.model.infer([Query(image, *self.model.slots())])
+        return frame.detections[frame.detections.scores >= self.threshold]
 
 
 class Tracker:
@@ -129,15 +161,15 @@ class Tracker:
 
     def step(self, image: NDArray[np.uint8]) -> Tracks2D:
         """Tracks after the next image (H, W, 3) uint8 BGR."""
-        scale = self.model.prepare(image)
-        return self.update(self.model.infer(scale, image.shape[:2], self._queries, self._values))
+        (frame,) = self.model.infer([self.query(image)])
+        return self.update(frame)
 
-    def infer(self, scale: float, size: tuple[int, int]) -> FrameOutput:
-        """The middle third of `step`, for callers that time its parts."""
-        return self.model.infer(scale, size, self._queries, self._values)
+    def query(self, image: NDArray[np.uint8]) -> Query:
+        """What to ask the graph about the next image."""
+        return Query(image, self._queries, self._values)
 
     def update(self, frame: FrameOutput) -> Tracks2D:
-        """The loops of Algorithm 1 over T, C and the detections."""
+        """Tracks after the frame that the graph has answered: the loops of Algorithm 1 over T, C and the detections."""
         self._follow(frame)
         self._start(frame)
         shown = self._is_track & (area(self._boxes) > 0)  # others are outside the picture

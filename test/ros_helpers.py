@@ -164,6 +164,7 @@ class OneCar:
     def __init__(self, cameras: int = 1) -> None:
         self.session = SimpleNamespace(engine="none", notice=None)
         self.cameras = cameras
+        self.took: dict[str, float] = {}
         self.heights: list[float] = []
         self.projections: list[np.ndarray] = []
         self.batches: list[int] = []  # how many frames went together

@@ -21,7 +21,7 @@ from camtrack_core.ros.lifecycle.image_input import ImageInput
 from camtrack_core.ros.lifecycle.node import CamtrackNode, run
 from camtrack_core.ros.lifecycle.qos import RESULTS
 from camtrack_core.ros.messages import detections2d as messages
-from time3d_tracker.batch import Batch
+from camtrack_core.runtime.batch import Batch
 
 GREY = 128  # what is brighter is an object
 
@@ -51,8 +51,8 @@ def bright_spots(image: np.ndarray) -> np.ndarray:
     return boxes[area < 0.5 * bright.size]
 
 
-def one_batch(*arguments: Any) -> Batch:
-    return Batch(OneCar(), patience=arguments[-1])  # type: ignore[arg-type]
+def one_batch(*arguments: Any) -> Batch[Any]:
+    return Batch(OneCar(), patience=arguments[-1])
 
 
 def space() -> int:

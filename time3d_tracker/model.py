@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,7 @@ class Time3DModel:
 
     Attributes:
         cameras: frames that it takes at a time, at most.
+        took: seconds that the stages of the last run took, of all its frames together.
 
     Raises ModelError for a file that is missing or no exported Time3D.
     """
@@ -97,6 +99,7 @@ class Time3DModel:
         self._any_number = frames < 0
         self.cameras = MOST_FRAMES if self._any_number else frames
         _, _, self.slots, self.channels = shapes["past_features"]
+        self.took: dict[str, float] = {}
         self._nothing = self.session.store((self.slots, self.channels))
         self._input = np.full((self.cameras, self.height, self.width, 3), PADDING, np.uint8)
 
@@ -116,9 +119,12 @@ class Time3DModel:
 
     def infer(self, queries: Sequence[Query]) -> list[Outputs]:
         """Runs the graph once on at most `cameras` frames; boxes2d come in pixels of the image that was asked about."""
+        begin = time.perf_counter()
         scales = [self.prepare(query.image, camera) for camera, query in enumerate(queries)]
+        prepared = time.perf_counter()
         rows = len(queries) if self._any_number else self.cameras
         out = self.session.run({"image": self._input[:rows]} | self._told(queries, scales, rows))
+        self.took = {"resize": prepared - begin, "inference": time.perf_counter() - prepared}
         answers = [{name: values[camera] for name, values in out.items()} for camera in range(len(queries))]
         for answer, scale in zip(answers, scales, strict=True):
             answer["boxes2d"] = answer["boxes2d"] / scale

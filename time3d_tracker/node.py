@@ -23,6 +23,7 @@ from camtrack_core.drawing.space import draw_tracks_3d
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.files import FileVersion
 from camtrack_core.geometry.camera import Camera, Pose
+from camtrack_core.ros.lifecycle.batch_member import BatchMember
 from camtrack_core.ros.lifecycle.image_input import ImageInput
 from camtrack_core.ros.lifecycle.node import CamtrackNode, run_cameras
 from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
@@ -33,10 +34,10 @@ from camtrack_core.ros.messages.frames import frame_name
 from camtrack_core.ros.tf.transform_listener import TransformListener
 from camtrack_core.ros.tf.transforms import TooEarly, TransformError
 from camtrack_core.runtime import Device, Precision, open_serving_session
-from time3d_tracker.batch import Batch
+from camtrack_core.runtime.batch import Batch
 from time3d_tracker.config import TrackerConfig
 from time3d_tracker.level import height_over_ground
-from time3d_tracker.model import DEMO_MODEL, Time3DModel
+from time3d_tracker.model import DEMO_MODEL, Outputs, Time3DModel
 from time3d_tracker.tracker import Result, Tracker, View
 
 FASTEST = 60.0  # Hz, images of a camera: how many may wait for their transform at the same time
@@ -58,9 +59,6 @@ class Time3DParameters(ImageNodeParameters, InferenceParameters, TrackerConfig):
         False, description="images are rectified: take the intrinsics from P of camera_info and ignore D"
     )
     transform_timeout: float = Field(0.2, ge=0, description="how long an image waits for its transform, seconds")
-    batch_timeout: float = Field(
-        0.01, ge=0, description="how long an image waits for other cameras', seconds, where the model takes several"
-    )
 
 
 @dataclass(frozen=True)
@@ -87,11 +85,11 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
 
     def configure(self, parameters: Time3DParameters) -> None:
         file = FileVersion.of(Path(parameters.model) if parameters.model else DEMO_MODEL)
-        self._batch = shared_batch(
+        batch = shared_batch(
             file, parameters.device, parameters.threads, parameters.precision, parameters.device_id,
             parameters.batch_timeout,
         )  # fmt: skip
-        model = self._batch.model
+        model, self._member = batch.model, BatchMember(self, batch)
         values = {name: getattr(parameters, name) for name in TrackerConfig.model_fields}
         self._tracker = Tracker(model, TrackerConfig(**values))
         self._names = model.class_names
@@ -105,18 +103,17 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
         warm_up = np.array([[model.width, 0, model.width / 2], [0, model.width, model.height / 2], [0, 0, 1.0]])
         Tracker(model).step(np.zeros((model.height, model.width, 3), np.uint8), 0, warm_up)  # the first run is slow
         self.subscribe(CameraInfo, "camera_info", self._on_camera, SENSOR_DATA)
-        self._patience_over = self.alarm(self._run_due)
         self._look_again = self.alarm(self._retry)
         if parameters.fixed_frame:
             self._transforms = TransformListener(self, self._retry)
         self._input = ImageInput(self, "image", self._on_image, parameters)
 
     def activate(self) -> None:
-        self._batch.join(self._tracker)
+        self._member.join()
 
     def deactivate(self) -> None:
         self._forget()
-        self._batch.leave(self._tracker)
+        self._member.leave()
 
     def cleanup(self) -> None:
         if self._transforms is not None:
@@ -129,7 +126,7 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
 
     def _forget(self) -> None:
         """Gives up the images that wait."""
-        self._batch.forget(self._tracker)
+        self._member.forget()
         self._waiting.clear()
 
     # --- In
@@ -205,19 +202,13 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
 
     def _track(self, waiting: _Waiting, pose: Pose | None, height: float) -> None:
         view = View(waiting.image, waiting.time_ns, waiting.camera.intrinsics, pose, height)
+        self._member.add(partial(self._tracker.query, view), partial(self._answered, waiting, view))
+
+    def _answered(self, waiting: _Waiting, view: View, out: Outputs) -> None:
+        for stage, seconds in self._tracker.model.took.items():
+            self.monitor.record(stage, seconds)
         with self.monitor.stage("track"):
-            self._batch.add(self._tracker, view, partial(self._tracked, waiting))
-        self._run_later()
-
-    def _run_due(self) -> None:
-        self._batch.run_due()
-        self._run_later()
-
-    def _run_later(self) -> None:
-        if self._batch.waits:
-            self._patience_over.set(self._batch.patience)
-
-    def _tracked(self, waiting: _Waiting, result: Result) -> None:
+            result = self._tracker.update(view, out)
         with self.monitor.stage("publish"):
             self._publish(result, waiting.header)
         self._input.finished(waiting.time_ns)
@@ -247,7 +238,7 @@ def shared_model(file: FileVersion, device: Device, threads: int, precision: Pre
 @cache
 def shared_batch(
     file: FileVersion, device: Device, threads: int, precision: Precision, device_id: int, patience: float
-) -> Batch:
+) -> Batch[Time3DModel]:
     """One batch for all nodes of a process that use the same session."""
     return Batch(shared_model(file, device, threads, precision, device_id), patience)
 

@@ -18,8 +18,8 @@ from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA, TRANSFORMS
 from camtrack_core.ros.messages.camera_info import distortion, read_camera
 from camtrack_core.ros.messages.stamps import fill_stamp
 from camtrack_core.ros.tf.transforms import to_transform
+from camtrack_core.runtime.batch import Batch
 from time3d_tracker import node as node_module
-from time3d_tracker.batch import Batch
 from time3d_tracker.model import Outputs, Query
 from time3d_tracker.tracker import Tracker
 
@@ -73,7 +73,7 @@ class Bench:
     """A running node and a peer that plays camera and vehicle."""
 
     def __init__(self, graph: Graph, monkeypatch: pytest.MonkeyPatch, **parameters: Any) -> None:
-        monkeypatch.setattr(node_module, "shared_batch", lambda *a: Batch(OneCar(), patience=a[-1]))  # type: ignore[arg-type]
+        monkeypatch.setattr(node_module, "shared_batch", lambda *a: Batch(OneCar(), patience=a[-1]))
         self.graph = graph
         self.node = graph.start(node_module.Time3DNode, **parameters)
         self.model = self.node._tracker.model

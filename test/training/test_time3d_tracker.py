@@ -1,8 +1,9 @@
 """Time3D's exported graph against torch, and the tracker over graphs real and scripted."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from network_helpers import SMALL, network
 from camtrack_core.errors import ConfigurationError, ModelError
 from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Pose
 from camtrack_core.runtime import Device
+from camtrack_core.runtime.batch import Batch
 from time3d_tracker import level
-from time3d_tracker.batch import Batch
 from time3d_tracker.config import INPUTS, MEMORY, OUTPUTS, RESIDENT, TrackerConfig
 from time3d_tracker.export import FrameGraph, example_inputs, export, resized
 from time3d_tracker.model import Outputs, Query, Time3DModel
@@ -322,6 +323,11 @@ def test_weights_serve_an_input_of_another_size(tmp_path: Path) -> None:
         resized(network(), 100, 320)
 
 
+def add(batch: Batch[Any], tracker: Tracker, view: View, done: Callable[[Result], None]) -> None:
+    """As the node does."""
+    batch.add(tracker, lambda: tracker.query(view), lambda out: done(tracker.update(view, out)))
+
+
 def test_a_graph_for_two_cameras_says_of_each_what_that_for_one_says(graph: Path, tmp_path: Path) -> None:
     both = tmp_path / "two.onnx"
     export(network(), both, cameras=2)
@@ -342,7 +348,7 @@ def test_a_graph_for_two_cameras_says_of_each_what_that_for_one_says(graph: Path
         ][: 1 if index == 2 else 2]
         found: list[Result] = []
         for tracker, view in zip(together, views, strict=False):
-            batch.add(tracker, view, found.append)
+            add(batch, tracker, view, found.append)
         batch.run()
         for tracker, view, result in zip(alone, views, found, strict=False):
             expected = tracker.step(view.image, view.time_ns, view.intrinsics, view.camera_pose, view.height)
@@ -358,12 +364,12 @@ def test_a_batch_runs_when_it_is_full_when_a_camera_comes_again_and_when_it_has_
     left, right = Tracker(model), Tracker(model)  # type: ignore[arg-type]
     said: list[str] = []
 
-    def show(batch: Batch, tracker: Tracker, name: str, time: int) -> None:
+    def show(batch: Batch[Any], tracker: Tracker, name: str, time: int) -> None:
         view = View(np.zeros((96, 160, 3), np.uint8), time * SECOND, INTRINSICS)
-        batch.add(tracker, view, lambda result: said.append(f"{name}{time}: {len(result.tracks)}"))
+        add(batch, tracker, view, lambda result: said.append(f"{name}{time}: {len(result.tracks)}"))
 
-    patient = Batch(model, patience=60)  # type: ignore[arg-type]
-    hasty = Batch(model, patience=0)  # type: ignore[arg-type]
+    patient = Batch(model, patience=60)
+    hasty = Batch(model, patience=0)
     for batch in (patient, hasty):
         batch.join(left)
         batch.join(right)
@@ -397,19 +403,19 @@ def test_a_failure_of_one_camera_leaves_the_frames_of_the_others() -> None:
     def fail(result: Result) -> None:
         raise ModelError("of the first camera")
 
-    batch = Batch(model, patience=60)  # type: ignore[arg-type]
+    batch = Batch(model, patience=60)
     trackers = [Tracker(model) for _ in range(3)]  # type: ignore[arg-type]
     for tracker in trackers:
         batch.join(tracker)
-    batch.add(trackers[0], view(1), fail)
-    batch.add(trackers[1], view(1), lambda _: said.append("second"))
+    add(batch, trackers[0], view(1), fail)
+    add(batch, trackers[1], view(1), lambda _: said.append("second"))
     with pytest.raises(ModelError, match="of the first camera"):
-        batch.add(trackers[2], view(1), lambda _: said.append("third"))
+        add(batch, trackers[2], view(1), lambda _: said.append("third"))
     assert said == ["second", "third"]
 
-    batch.add(trackers[0], view(2), fail)
+    add(batch, trackers[0], view(2), fail)
     with pytest.raises(ModelError, match="of the first camera"):  # of the frame before; the new one is taken in
-        batch.add(trackers[0], view(3), lambda _: said.append("first"))
+        add(batch, trackers[0], view(3), lambda _: said.append("first"))
     batch.run()
     assert said[2:] == ["first"]
 
