@@ -309,7 +309,7 @@ def test_a_node_that_is_deactivated_leaves_the_shared_batch(monkeypatch: pytest.
         bench = Bench(graph, monkeypatch, fixed_frame="", batch_timeout=60.0)
         bench.model.cameras = 2  # the other one never sends
         bench.calibrate()
-        batch = bench.node._batch
+        batch = bench.node._member._batch
         batch.join(Tracker(bench.model))  # type: ignore[arg-type]
         bench.show(1)
         graph.spin_until(lambda: batch._jobs)
