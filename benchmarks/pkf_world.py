@@ -6,7 +6,8 @@ KITTI: PointRCNN's car detections, six sequences, without and with the vehicle's
 milliseconds the median of a frame in the fastest of eight passes.
 nuScenes: scene-0103 with two lidar detectors, scored by the official devkit (nuscenes-devkit 1.2.0 with numpy<2 and
 motmetrics 1.4.0), which needs an environment of its own: PYTHON is that environment's interpreter.
-The data are those under $CAMTRACK_DATA or ../shared/data. One configuration for all; each detector has its sensor.
+The data are those under $CAMTRACK_DATA or ../shared/data. KITTI has the node's defaults, nuScenes a
+configuration of its own; each detector has its sensor.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from scipy.spatial.transform import Rotation
 
 from camtrack_core.datasets.kitti.rows import KittiObjects, from_camera, read_objects
 from camtrack_core.evaluation.kitti.kitti3d import score_tracks_3d
@@ -38,13 +40,29 @@ ROOT = Path(__file__).resolve().parents[1]
 SECOND = 1_000_000_000
 Array = NDArray[np.float64]
 
-# Both protocols sweep a threshold over the mean scores of the tracks, up to a recall of 1: every track is shown while
-# it is measured, and its score is that of the moment; nuScenes scores each class by itself. What is unlikely is shown
-# with its low score, not held back, and a track that is missed ends by `max_silence`, not by its existence.
-CONFIG = WorldConfig(confirmation=0.01, min_birth=0.01, deletion=0.001, hold=1.0, score_memory=0.0, class_mismatch=1e-6)
+# KITTI is tracked with the node's defaults. nuScenes' protocol sweeps a threshold over the mean scores of the tracks,
+# up to a recall of 1, and scores each class by itself: every track is shown while it is measured, with the score of the
+# moment, and classes stay apart, so that an object of which two classes are detected has a track in either.
+DEFAULT = WorldConfig()
+CONFIG = WorldConfig(
+    confirmation=0.01,
+    min_birth=0.01,
+    deletion=0.001,
+    hold=1.0,
+    score_memory=0.0,
+    class_mismatch=1e-6,
+    group_mismatch=1e-9,
+    shape_mismatch=1e-9,
+    same_object=1.0,
+    max_silence=2.0,
+    half_life=10.0,
+)
 
 KITTI = ("0001", "0006", "0010", "0012", "0013", "0015")
-POINT_RCNN = SensorModel(score_offset=0.97, score_slope=0.7)  # scores are sigmoids of logits
+# Scores are sigmoids of logits; the slopes as `camtrack pkf noise` estimates them.
+POINT_RCNN = SensorModel(
+    score_offset=0.97, score_slope=0.8, detection_probability=0.6, detection_slope=0.5, miss_time=0.1
+)
 KITTI_PERIOD = 0.1  # seconds
 PASSES = 8  # over the KITTI sequences, of which the fastest counts: other programs only ever slow one down
 IMAGE = np.array([1242.0, 375.0])  # pixels
@@ -55,10 +73,11 @@ AB3DMOT = {
 }
 
 NUSCENES_CLASSES = ("bicycle", "bus", "car", "motorcycle", "pedestrian", "trailer", "truck")
-NUSCENES_SENSORS = {
-    "centerpoint": SensorModel(noise=2.0, velocity_noise=1.0, score_offset=0.35),
-    "megvii": SensorModel(noise=2.0, velocity_noise=1.0, score_offset=0.35),
-}
+# Both detectors see the sweeps of half a second together: what is hidden in one of them is detected all the same.
+NUSCENES_LIDAR = SensorModel(
+    noise=2.0, velocity_noise=1.0, score_offset=0.35, occlusion=0.0, detection_probability=0.92, miss_time=0.05
+)
+NUSCENES_SENSORS = {"centerpoint": NUSCENES_LIDAR, "megvii": NUSCENES_LIDAR}
 # AMOTA, AMOTP, MOTA, IDS: AB3DMOT and greedy matching by centre distance
 NUSCENES_OTHERS = {
     "centerpoint": {"AB3DMOT": (".582", ".729", ".561", "15"), "greedy": (".641", ".504", ".548", "23")},
@@ -105,7 +124,7 @@ def image_boxes(boxes: Boxes3D, projection: Array) -> Array:
 
 
 def track_kitti(
-    folder: Path, name: str, length: int, with_poses: bool, config: WorldConfig = CONFIG
+    folder: Path, name: str, length: int, with_poses: bool, config: WorldConfig = DEFAULT
 ) -> tuple[KittiObjects, list[float]]:
     """Tracks of a sequence in the camera's place, as read_objects gives them, and milliseconds of each frame."""
     rows = np.loadtxt(folder / "pointrcnn_car" / f"{name}.txt", delimiter=",", ndmin=2)
@@ -140,7 +159,9 @@ def _rows(frame: int, tracks: Tracks3D, boxes: Boxes3D, projection: Array) -> tu
     return (*same, boxes.centre, boxes.size, boxes.yaw, boxes.velocity, logits)
 
 
-def score_kitti(folder: Path, names: Sequence[str], with_poses: bool, config: WorldConfig = CONFIG) -> dict[str, float]:
+def score_kitti(
+    folder: Path, names: Sequence[str], with_poses: bool, config: WorldConfig = DEFAULT
+) -> dict[str, float]:
     """Scores as AB3DMOT's evaluation has them, and those of the definition (see score_tracks_3d), in per cent."""
     truth = {name: read_objects(folder / "label_02" / f"{name}.txt") for name in names}
     lengths = {name: int(truth[name].frames.max()) + 1 for name in names}
@@ -179,6 +200,22 @@ def nuscenes_frames(folder: Path) -> list[tuple[str, int]]:
     return frames
 
 
+def lidar_places(folder: Path) -> dict[str, Pose]:
+    """By sample, where the lidar was: it sees what nearer objects do not hide. It looks all around: no axes count."""
+    names = ("ego_pose", "calibrated_sensor", "sample_data")
+    ego, sensors, frames = (json.loads((folder / "v1.0-mini" / f"{name}.json").read_text()) for name in names)
+    vehicles = {row["token"]: (row["rotation"], row["translation"]) for row in ego}
+    mounted = {row["token"]: np.array(row["translation"]) for row in sensors}
+    places = {}
+    for row in frames:
+        if "LIDAR_TOP" in row["filename"] and row["is_key_frame"]:
+            (w, *xyz), origin = vehicles[row["ego_pose_token"]]
+            turn = Rotation.from_quat([*xyz, w])
+            place = turn.apply(mounted[row["calibrated_sensor_token"]]) + origin
+            places[row["sample_token"]] = Pose(np.eye(3), place)
+    return places
+
+
 def nuscenes_detections(rows: list[dict], tracker: WorldTracker) -> Detections3D:
     """Rows of a submission, of which the classes without tracking task are left out."""
     rows = [row for row in rows if row["detection_name"] in NUSCENES_CLASSES]
@@ -214,11 +251,12 @@ def score_nuscenes(folder: Path, detector: str, python: Path, config: WorldConfi
     """Mean scores over the classes present, by the official devkit, and milliseconds a frame."""
     submission = json.loads((folder / "detections" / f"{detector}.json").read_text())
     tracker = WorldTracker(config, {"lidar": NUSCENES_SENSORS[detector]})
+    places = lidar_places(folder)
     results, durations = {}, []
     for token, time_ns in nuscenes_frames(folder):
         detections = nuscenes_detections(submission["results"][token], tracker)
         start = time.perf_counter()
-        tracks = tracker.step(time_ns, detections, "lidar")
+        tracks = tracker.step(time_ns, detections, "lidar", places[token])
         durations.append((time.perf_counter() - start) * 1e3)
         results[token] = nuscenes_rows(token, tracks, tracker.class_names)
     with tempfile.TemporaryDirectory() as out:
@@ -272,14 +310,15 @@ def main() -> int:
     parser.add_argument("--spread", choices=SPREADS, default=CONFIG.spread)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON as well")
     arguments = parser.parse_args()
-    config = CONFIG.model_copy(update={"identities": arguments.identities, "spread": arguments.spread})
+    chosen = {"identities": arguments.identities, "spread": arguments.spread}
+    default, config = DEFAULT.model_copy(update=chosen), CONFIG.model_copy(update=chosen)
 
     figures: dict[str, dict[str, float]] = {}
     kitti, nuscenes = arguments.data / "kitti_tracking", arguments.data / "nuscenes"
     if (kitti / "pointrcnn_car").is_dir():
         track_kitti(kitti, KITTI[0], 5, False)  # compile before anything is timed
-        figures["kitti"] = report_kitti(kitti, False, config)
-        figures["kitti_with_poses"] = report_kitti(kitti, True, config)
+        figures["kitti"] = report_kitti(kitti, False, default)
+        figures["kitti_with_poses"] = report_kitti(kitti, True, default)
         figures["ab3dmot_by_definition"] = ab3dmot_by_definition(kitti)
         for name, row in figures.items():
             values = [f"{row.get(f'{s}_definition', row.get(s)):.2f}" for s in ("samota", "amota", "amotp", "mota")]

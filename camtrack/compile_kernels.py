@@ -22,7 +22,7 @@ def draw_drive() -> None:
 
 def warm_up_both_motions_in_space() -> None:
     warm_up_in_space()
-    warm_up_in_space(WorldConfig(vehicle=ClassGroup(motion="interacting")))
+    warm_up_in_space(WorldConfig(vehicle=ClassGroup(motion="constant velocity")))
 
 
 def main() -> None:

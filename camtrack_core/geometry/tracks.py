@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from camtrack_core.geometry.boxes import ArraySet, Boxes3D, Floats, Integers, fill_motions
 
@@ -31,6 +33,35 @@ class Tracks2D(ArraySet):
 
 
 @dataclass(frozen=True)
+class TrackStates(ArraySet):
+    """What a filter knows of tracks in space beside their boxes.
+
+    Attributes:
+        existence: (N,) float, probability that there is an object.
+        class_probabilities: (N, C) float, of the tracker's C class names.
+        velocity_covariance: (N, 2, 2) float, of the velocity on the ground, (m / s)^2.
+        resting: (N,) float, probability that the object is at rest.
+        coasting: (N,) bool, whether the track is predicted, and not measured where it could have been.
+        age: (N,) float, seconds since the first measurement, silence: (N,) float, since the last one.
+    """
+
+    existence: Floats
+    class_probabilities: Floats
+    velocity_covariance: Floats
+    resting: Floats
+    coasting: NDArray[np.bool_]
+    age: Floats
+    silence: Floats
+
+    @classmethod
+    def unknown(cls, scores: Floats) -> TrackStates:
+        """Of tracks that carry no more than a score: NaN where nothing is known."""
+        count = len(scores)
+        unknown, covariance = np.full(count, np.nan), np.full((count, 2, 2), np.nan)
+        return cls(scores, np.zeros((count, 0)), covariance, unknown, np.zeros(count, bool), unknown, np.zeros(count))
+
+
+@dataclass(frozen=True)
 class Tracks3D(ArraySet):
     """Tracked boxes in space.
 
@@ -42,6 +73,7 @@ class Tracks3D(ArraySet):
         class_ids: (N,) int, index into the tracker's class names.
         turn_rates: (N,) float, radians per second about the up axis.
         motions: (N, 3) float, probability of each of MOTIONS; zeros, the default, where unknown.
+        states: what a filter knows of them beside; unknown by default.
     """
 
     ids: Integers
@@ -51,12 +83,20 @@ class Tracks3D(ArraySet):
     class_ids: Integers
     turn_rates: Floats
     motions: Floats = None  # type: ignore[assignment]
+    states: TrackStates = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         fill_motions(self, len(self.ids))
+        _fill_states(self)
         super().__post_init__()
 
     @classmethod
     def empty(cls) -> Tracks3D:
         none = np.zeros(0, np.int64)
         return cls(none, Boxes3D.empty(), np.zeros((0, 4, 4)), np.zeros(0), none, np.zeros(0))
+
+
+def _fill_states(tracks: Any) -> None:
+    """Gives frozen tracks that were made without states those of which nothing is known."""
+    if tracks.states is None:
+        object.__setattr__(tracks, "states", TrackStates.unknown(tracks.scores))

@@ -14,7 +14,9 @@ from pkf_filter.numerics.compiled import compiled
 
 VOTE_MEMORY = 0.95  # share of its old votes that a track keeps at each measurement
 SEEN = 0.5  # probability of a measurement from which a track counts as measured
-OUT_OF_VIEW = 0.05  # factor on the detection probability: the edge of the view is not sharp
+CHANCE = 0.98  # probability that an object which can be detected is detected in a frame
+UNEXPECTED = 0.05  # least detection probability of a pair: hidden objects and those out of view are found now and then
+FASTER = 1.0  # m/s along the own heading from which on motion alone tells which end is the front
 SMALLEST_ODDS = 1e-6  # a score of 0 or 1 is not taken for certain
 
 
@@ -35,22 +37,153 @@ def evidence(scores: Floats, offset: float, slope: float) -> Floats:
 
 
 @compiled
-def detection_probabilities(
-    in_view: NDArray[np.bool_], scores: Floats, probability: float, offset: float, slope: float
-) -> Floats:
-    """(N,) P_D of tracks that exist: a detector misses more of the objects that it scores low.
+def detected_shares(scores: Floats, probability: float, offset: float, slope: float) -> Floats:
+    """(N,) share of the time in which objects are detected: a detector misses more of those that it scores low.
 
     Args:
         scores: (N,) log odds of the tracks' scores.
-        probability: P_D of an object of the score `offset`.
-        slope: log odds of P_D per log odds of the score.
+        probability: that share, of an object of the score `offset`.
+        slope: log odds of the share per log odds of the score.
     """
     found = np.empty(len(scores))
     for j in range(len(scores)):
         odds = log_odds(probability) + slope * (scores[j] - log_odds(offset))
         found[j] = 1.0 / (1.0 + np.exp(-odds))
-        if not in_view[j]:
-            found[j] *= OUT_OF_VIEW
+    return found
+
+
+@compiled
+def detectable(visibility: Floats, shares: Floats, unhidden: Floats, miss_time: float, dt: Floats) -> Floats:
+    """(N,) probability that a sensor can detect objects, if they exist, dt (N,) seconds after it looked before.
+
+    A continuous Markov chain of two states, so that the frame rate does not matter: an object that cannot be detected
+    becomes detectable at the rate `unhidden` / `miss_time`, and in the long run can be so for shares * unhidden of the
+    time.
+
+    Args:
+        visibility: (N,) the probability at the sensor's last frame.
+        shares: (N,) of the time, see `detected_shares`.
+        unhidden: (N,) share of its detections that is not lost behind others, above 0.
+        miss_time: mean duration of a run of misses, seconds.
+    """
+    later = np.empty(len(visibility))
+    for j in range(len(visibility)):
+        share = shares[j] * unhidden[j]
+        hides = (1.0 - share) / (shares[j] * miss_time) / unhidden[j]
+        appears = unhidden[j] / miss_time
+        settled = appears / (appears + hides)
+        later[j] = settled + (visibility[j] - settled) * np.exp(-(appears + hides) * dt[j])
+    return later
+
+
+@compiled
+def covered_by_bearing(states: Floats, origin: Floats, existence: Floats) -> Floats:
+    """(N,) expected share of tracks (N, 10) that lies behind nearer ones, as seen from an origin (3,).
+
+    An object spans a range of bearings and a range of elevations; several that are nearer cover independent shares.
+    """
+    N = len(states)
+    bearing, half, low, high, distance = np.empty(N), np.empty(N), np.empty(N), np.empty(N), np.empty(N)
+    for j in range(N):
+        x, y, z = states[j, 0] - origin[0], states[j, 1] - origin[1], states[j, 2] - origin[2]
+        distance[j] = max(np.hypot(x, y), 0.1)
+        bearing[j] = np.arctan2(y, x)
+        angle = states[j, 3] - bearing[j]
+        across = abs(np.sin(angle)) * states[j, 4] + abs(np.cos(angle)) * states[j, 5]
+        half[j] = np.arctan2(across / 2, distance[j])
+        low[j], high[j] = (z - states[j, 6] / 2) / distance[j], (z + states[j, 6] / 2) / distance[j]
+    covered = np.zeros(N)
+    for j in range(N):
+        free = 1.0
+        for i in range(N):
+            if distance[i] + states[i, 5] / 2 > distance[j] - states[j, 5] / 2:  # not clearly nearer
+                continue
+            apart = abs((bearing[i] - bearing[j] + np.pi) % (2 * np.pi) - np.pi)
+            width = min(half[j], apart + half[i]) + min(half[j], half[i] - apart)
+            height = min(high[i], high[j]) - min(low[i], low[j])  # what ends below it stands on the ground before it
+            height = min(height, high[j] - low[j])
+            if width > 0.0 and height > 0.0:
+                share = min(width / (2 * half[j]), 1.0) * height / (high[j] - low[j])
+                free *= 1.0 - existence[i] * share
+        covered[j] = 1.0 - free
+    return covered
+
+
+@compiled
+def shared_outline(a: Floats, b: Floats) -> float:
+    """Share of the smaller outline, from above, of two boxes (7+,): x, y, z, yaw, length, width, that lies in both.
+
+    The outline of one, in the axes of the other, is cut at that one's four sides.
+    """
+    reach = np.hypot(a[4], a[5]) + np.hypot(b[4], b[5])
+    dx, dy = a[0] - b[0], a[1] - b[1]
+    if 2 * np.hypot(dx, dy) >= reach:
+        return 0.0
+    cos, sin = np.cos(b[3]), np.sin(b[3])
+    x, y, turn = cos * dx + sin * dy, cos * dy - sin * dx, a[3] - b[3]
+    polygon, cut = np.empty((10, 2)), np.empty((10, 2))
+    for corner in range(4):
+        along = a[4] / 2 if corner == 0 or corner == 3 else -a[4] / 2
+        across = a[5] / 2 if corner < 2 else -a[5] / 2
+        polygon[corner, 0] = x + np.cos(turn) * along - np.sin(turn) * across
+        polygon[corner, 1] = y + np.sin(turn) * along + np.cos(turn) * across
+    count = 4
+    for side in range(4):
+        axis, sign, limit = side // 2, 1.0 if side % 2 == 0 else -1.0, b[4 + side // 2] / 2
+        kept = 0
+        for k in range(count):
+            start, end = polygon[k], polygon[(k + 1) % count]
+            before, after = limit - sign * start[axis], limit - sign * end[axis]
+            if before >= 0.0:
+                cut[kept] = start
+                kept += 1
+            if (before >= 0.0) != (after >= 0.0):
+                cut[kept] = start + before / (before - after) * (end - start)
+                kept += 1
+        count = kept
+        polygon[:count] = cut[:count]
+    area = 0.0
+    for k in range(count):
+        start, end = polygon[k], polygon[(k + 1) % count]
+        area += (start[0] * end[1] - end[0] * start[1]) / 2
+    return float(abs(area) / min(a[4] * a[5], b[4] * b[5]))
+
+
+@compiled
+def births(found: Floats, least: float, measurements: Floats, states: Floats, existence: Floats, same: float) -> Floats:
+    """(M,) existence of the tracks that detections start, 0 where one starts none.
+
+    Args:
+        found: (M,) probability that a detection is true and of no track by the association.
+        least: existence of a new track.
+        measurements: (M, 7), states: (N, 10), existence: (N,) of the tracks.
+        same: shared outline from which a detection is of a track, or of a likelier detection, after all.
+    """
+    born = np.zeros(len(found))
+    for k in np.argsort(-found):
+        likely = found[k]
+        if likely < least:
+            break
+        for j in range(len(states)):
+            if existence[j] > 0.0 and shared_outline(measurements[k], states[j]) >= same:
+                likely *= 1.0 - existence[j]
+        for other in range(len(found)):
+            if born[other] > 0.0 and shared_outline(measurements[k], measurements[other]) >= same:
+                likely = 0.0
+        if likely >= least:
+            born[k] = likely
+    return born
+
+
+@compiled
+def rivals(states: Floats, ids: Integers, same: float) -> Integers:
+    """(N,) row of the oldest track, by its id, that shares its outline with each track and is older; -1 for none."""
+    found = np.full(len(ids), -1, np.int64)
+    for j in range(len(ids)):
+        for i in range(len(ids)):
+            older = ids[i] < ids[j] and (found[j] < 0 or ids[i] < ids[found[j]])
+            if older and shared_outline(states[i], states[j]) >= same:
+                found[j] = i
     return found
 
 
@@ -60,6 +193,7 @@ def event_weights(
     existence: Floats,
     detected: Floats,
     class_mismatch: float,
+    group_mismatch: float,
     seen: Integers,
     classes: Integers,
     groups: Integers,
@@ -71,28 +205,33 @@ def event_weights(
     Args:
         log_density: (M, N) of N(z; h(x), S), -inf beyond the gate.
         existence: (N,) r, detected: (N,) P_D.
-        class_mismatch: factor where the classes differ; classes of different `groups` (C,) never pair.
+        class_mismatch: factor where the classes differ, group_mismatch: where their `groups` (C,) do.
         seen: (M,) classes of the measurements, classes: (N,) of the tracks.
     """
     pairs = np.full(log_density.shape, -np.inf)
     missed = np.empty(len(classes))
-    other_class = np.log(class_mismatch)
+    other_class, other_group = np.log(class_mismatch), np.log(group_mismatch)
     for j in range(len(classes)):
         missed[j] = np.log1p(-existence[j] * detected[j])
-        exists = np.log(existence[j] * detected[j])
+        exists = np.log(existence[j] * max(detected[j], UNEXPECTED))
         for k in range(len(seen)):
-            if log_density[k, j] > -np.inf and groups[seen[k]] == groups[classes[j]]:
-                pairs[k, j] = log_density[k, j] + exists
-                if seen[k] != classes[j]:
-                    pairs[k, j] += other_class
+            pairs[k, j] = log_density[k, j] + exists
+            if groups[seen[k]] != groups[classes[j]]:
+                pairs[k, j] += other_group
+            elif seen[k] != classes[j]:
+                pairs[k, j] += other_class
     return pairs, missed
 
 
 @compiled
-def turned_back(yaw: Floats, fading: Floats, facing: Floats, weights: Floats) -> Floats:
-    """Turn, in place, the yaw (N,) of tracks that most measurements face away from; returns the new `fading` (N,).
+def turned_back(yaw: Floats, velocity: Floats, fading: Floats, facing: Floats, weights: Floats) -> Floats:
+    """Turn, in place, the yaw (N,) of tracks that move backwards or, at rest, that most measurements face away from.
+
+    Returns the new `fading` (N,). Who moves backwards faster than FASTER is turned; who moves forwards, at half of it
+    or more, is not, whatever the measurements say.
 
     Args:
+        velocity: (N, 2) m/s.
         fading: (N,) sum of measurements that face as the track does, less those that face away.
         facing: (M, N) 1, -1 or 0 of each pair, weights: (M, N).
     """
@@ -101,51 +240,16 @@ def turned_back(yaw: Floats, fading: Floats, facing: Floats, weights: Floats) ->
         for k in range(len(weights)):
             if weights[k, j] > 0.0:
                 after[j] += weights[k, j] * facing[k, j]
-        if after[j] < 0.0:
+        along = velocity[j, 0] * np.cos(yaw[j]) + velocity[j, 1] * np.sin(yaw[j])
+        if along < -FASTER:
+            yaw[j] += np.pi
+            after[j] = abs(after[j])
+        elif along > FASTER / 2:
+            after[j] = max(after[j], 0.0)
+        elif after[j] < 0.0:
             yaw[j] += np.pi
             after[j] = -after[j]
     return after
-
-
-@compiled
-def seen(
-    missed: Floats,
-    existence: Floats,
-    confirmed: NDArray[np.bool_],
-    shown: NDArray[np.bool_],
-    seen_ns: Integers,
-    time_ns: int,
-    confirmation: float,
-    hold: float,
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Integers]:
-    """New `confirmed`, `shown` and `seen_ns` (N,) of tracks after a measurement; see WorldState.
-
-    Args:
-        missed: (N,) of the association, existence: (N,) after it.
-        confirmation: existence that confirms a track, and that one which is shown needs to stay so.
-        hold: existence from which a confirmed track is shown again.
-    """
-    confirmed, shown, seen_ns = confirmed.copy(), shown.copy(), seen_ns.copy()
-    for j in range(len(missed)):
-        likely = existence[j] >= confirmation
-        confirmed[j] |= likely
-        shown[j] = confirmed[j] and ((shown[j] and likely) or existence[j] >= hold)
-        if missed[j] < SEEN:
-            seen_ns[j] = time_ns
-    return confirmed, shown, seen_ns
-
-
-@compiled
-def placed(
-    missed: Floats, existence: Floats, confirmed: NDArray[np.bool_], placed_ns: Integers, time_ns: int, hold: float
-) -> tuple[NDArray[np.bool_], Integers]:
-    """New `shown` and `placed_ns` (N,) of tracks after a measurement in space; arguments as of `seen`."""
-    shown, placed_ns = confirmed.copy(), placed_ns.copy()
-    for j in range(len(missed)):
-        if missed[j] < SEEN:
-            placed_ns[j] = time_ns
-        shown[j] &= placed_ns[j] == time_ns or existence[j] >= hold
-    return shown, placed_ns
 
 
 @compiled
@@ -159,22 +263,24 @@ def voted(
     weights: Floats,
     missed: Floats,
     seen_scores: Floats,
+    evidence: Floats,
     seen_classes: Integers,
     hits: Floats,
     scores: Floats,
+    trust: Floats,
     votes: Floats,
     classes: Integers,
     memory: float,
-) -> tuple[Floats, Floats, Floats, Integers]:
-    """New hits (N,), scores (N,), votes (N, C) and classes (N,) of tracks; each measured one by its likeliest.
+) -> tuple[Floats, Floats, Floats, Floats, Integers]:
+    """New hits, scores, trust (N,), votes (N, C) and classes (N,) of tracks; each measured one by its likeliest.
 
     Args:
         weights: (M, N), missed: (N,), of the association.
-        seen_scores: (M,) in [0, 1], seen_classes: (M,) of the measurements.
-        hits, scores, votes, classes: of the tracks, see WorldState.
+        seen_scores: (M,) in [0, 1], evidence: (M,) of them, seen_classes: (M,) of the measurements.
+        hits, scores, trust, votes, classes: of the tracks, see WorldState.
         memory: largest share of the old score in the new one.
     """
-    hits, scores, votes, classes = hits.copy(), scores.copy(), votes.copy(), classes.copy()
+    hits, scores, trust, votes, classes = hits.copy(), scores.copy(), trust.copy(), votes.copy(), classes.copy()
     for j in range(len(missed)):
         if missed[j] >= SEEN or not len(seen_scores):
             continue
@@ -184,6 +290,7 @@ def voted(
                 best = k
         share = min(hits[j] / (hits[j] + 1.0), memory)
         scores[j] = share * scores[j] + (1.0 - share) * log_odds(seen_scores[best])
+        trust[j] = share * trust[j] + (1.0 - share) * evidence[best]
         hits[j] += 1.0
         chosen = 0
         for c in range(votes.shape[1]):
@@ -193,24 +300,25 @@ def voted(
             if votes[j, c] > votes[j, chosen]:
                 chosen = c
         classes[j] = chosen
-    return hits, scores, votes, classes
+    return hits, scores, trust, votes, classes
 
 
 @compiled
 def expected_and_found(
-    shown: NDArray[np.bool_], in_view: NDArray[np.bool_], unhidden: Floats, missed: Floats
+    existence: Floats, in_view: NDArray[np.bool_], unhidden: Floats, missed: Floats
 ) -> tuple[float, float]:
-    """How many of the shown tracks a sensor should have detected, and how many of these it did.
+    """How many objects a sensor should have detected, and how many of these it did.
 
     Args:
-        shown, in_view: (N,), unhidden: (N,) share of a track's detections that those before it leave.
+        existence: (N,) of the tracks that count, 0 for all others.
+        in_view: (N,), unhidden: (N,) share of a track's detections that those before it leave.
         missed: (N,) of the association.
     """
     expected, found = 0.0, 0.0
     for j in range(len(missed)):
-        if shown[j] and in_view[j]:
-            expected += unhidden[j]
-            found += unhidden[j] * (1.0 - missed[j])
+        if in_view[j]:
+            expected += existence[j] * unhidden[j]
+            found += existence[j] * unhidden[j] * (1.0 - missed[j])
     return expected, found
 
 

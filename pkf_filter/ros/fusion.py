@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, PointCloud2
 from std_msgs.msg import Header
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection2DArray, Detection3DArray
@@ -22,7 +22,7 @@ from camtrack_core.geometry.camera import Camera, Pose
 from camtrack_core.geometry.tracks import Tracks3D
 from camtrack_core.ros.lifecycle.node import CamtrackNode
 from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
-from camtrack_core.ros.messages import cdr, cdr3d
+from camtrack_core.ros.messages import cdr, cdr3d, point_cloud
 from camtrack_core.ros.messages import detections2d as messages
 from camtrack_core.ros.messages import detections3d as messages3d
 from camtrack_core.ros.messages.camera_info import distortion, read_camera
@@ -102,7 +102,7 @@ class _Measurement:
 class Fusion:
     """Tracks in the fixed frame from the topics of all sensors. Create it in the node's configure.
 
-    Publishes `~/tracks`, and while someone listens `~/trajectories` and `~/markers`.
+    Publishes `~/tracks`, and while someone listens `~/trajectories`, `~/markers`, `~/states` and `~/predictions`.
     """
 
     def __init__(self, node: CamtrackNode[Any], parameters: FusionParameters) -> None:
@@ -127,6 +127,8 @@ class Fusion:
         self._tracks = node.advertise(Detection3DArray, "~/tracks", RESULTS)
         self._motion = node.advertise(MultiDOFJointTrajectory, "~/trajectories", RESULTS)
         self._markers = node.advertise(MarkerArray, "~/markers", RESULTS)
+        self._states = node.advertise(PointCloud2, "~/states", RESULTS)
+        self._predictions = node.advertise(PointCloud2, "~/predictions", RESULTS)
         self._transforms = TransformListener(node, self._retry)
         self._sensors = [self._listen(name, sensor) for name, sensor in sensors.items()]
         self._look_again = node.alarm(self._retry)
@@ -330,6 +332,12 @@ class Fusion:
                 self._motion.publish(messages3d.pack_motion(tracks.ids, header, offsets, places, velocities))
             if self._markers.get_subscription_count():
                 self._markers.publish(messages3d.to_markers(tracks, names, header))
+            if self._states.get_subscription_count():
+                self._states.publish(point_cloud.to_point_cloud(header, point_cloud.states(tracks, names)))
+            if self._predictions.get_subscription_count():
+                ahead = self._trajectories.offsets[self._trajectories.offsets >= 0]
+                expected = [self._tracker.predicted(time_ns + offset) for offset in ahead.tolist()]
+                self._predictions.publish(point_cloud.to_point_cloud(header, point_cloud.predictions(expected, ahead)))
 
     # --- Health
 

@@ -21,9 +21,9 @@ class ClassGroup(Parameters):
     names: tuple[str, ...] = Field((), description="class names, in lower case")
     motion: Literal["constant velocity", "coordinated turn", "interacting"] = Field(
         "constant velocity",
-        description="whether the velocity keeps its direction, turns at an estimated rate, or changes between the two",
+        description="whether the velocity keeps its direction, turns at an estimated rate, or does so and rests",
     )
-    dwell: float = Field(2.0, gt=0, description="mean time until a turn begins or ends, of interacting motions, s")
+    dwell: float = Field(20.0, gt=0, description="mean time until a rest begins or ends, of interacting motions, s")
     measured_position: float = Field(0.12, gt=0, description="measured centre on the ground, m")
     measured_height: float = Field(0.1, gt=0, description="measured height of the centre, m")
     measured_yaw: float = Field(0.1, gt=0, description="measured yaw, rad")
@@ -37,7 +37,10 @@ class ClassGroup(Parameters):
     turn_rate: float = Field(0.3, gt=0, description="of a new track, rad / s")
 
 
-VEHICLE = ClassGroup(names=("car", "van", "truck", "bus", "trailer", "vehicle", "others", "construction_vehicle"))
+VEHICLE = ClassGroup(
+    names=("car", "van", "truck", "bus", "trailer", "vehicle", "others", "construction_vehicle"),
+    motion="interacting",
+)
 CYCLE = ClassGroup(
     names=("bicycle", "motorcycle", "cyclist", "motorcyclist", "rider"),
     motion="coordinated turn",
@@ -64,13 +67,20 @@ class SensorModel(Parameters):
     velocity_noise: float = Field(2.0, gt=0, description="measured velocity, along each axis, m / s")
     pixel_noise: float = Field(0.05, gt=0, description="measured sides of a box in an image, in its width and height")
     occlusion: float = Field(
-        0.9, ge=0, lt=1, description="share of detections in an image lost behind a track that covers all"
+        0.95, ge=0, lt=1, description="share of detections lost behind a nearer track that covers all of an object"
+    )
+    miss_time: float = Field(
+        0.2,
+        gt=0,
+        description="mean time for which an object that is missed goes on being missed, s: misses come in runs",
     )
     range: float = Field(EVERYWHERE, gt=0, description="distance up to which it sees, m")
     field_of_view: float = Field(
         360.0, gt=0, le=360, description="angle that it sees about its x axis, or an optical frame's z axis, degrees"
     )
-    detection_probability: float = Field(0.9, gt=0, lt=1, description="of an existing object in view, at even score")
+    detection_probability: float = Field(
+        0.9, gt=0, lt=1, description="share of the time in which an object in view is detected, at even score"
+    )
     detection_slope: float = Field(
         0.0, ge=0, description="log odds of the detection probability per log odds of the object's score"
     )
@@ -90,16 +100,24 @@ class WorldConfig(Correction):
 
     gate: float = Field(5.0, gt=0, description="pairs above this Mahalanobis distance are impossible")
     class_mismatch: float = Field(0.2, gt=0, le=1, description="factor on the likelihood of two classes of one group")
+    group_mismatch: float = Field(0.02, gt=0, le=1, description="factor on the likelihood of classes of two groups")
+    shape_mismatch: float = Field(
+        0.02, gt=0, lt=1, description="share of detections whose yaw and size say nothing about their object"
+    )
+    same_object: float = Field(
+        0.5, gt=0, le=1, description="share of the smaller outline, from above, that two boxes of one object share"
+    )
+    merge_time: float = Field(0.5, gt=0, description="seconds of such overlap after which two tracks become one")
     birth_existence: float = Field(0.3, gt=0, lt=1, description="existence probability of a detection of even score")
     min_birth: float = Field(0.03, gt=0, lt=1, description="no track from a detection of less existence probability")
-    half_life: float = Field(10.0, gt=0, description="seconds in which half of all objects vanish")
+    half_life: float = Field(5.0, gt=0, description="seconds in which half of all objects vanish")
     confirmation: float = Field(0.7, gt=0, lt=1, description="existence probability that confirms a track")
     hold: float = Field(
-        0.6, ge=0, le=1, description="existence probability from which a confirmed track is shown while not measured"
+        0.6, ge=0, le=1, description="score from which a confirmed track is published while it is not measured"
     )
     deletion: float = Field(0.03, gt=0, lt=1, description="existence probability below which a track ends")
-    max_silence: float = Field(2.0, gt=0, description="seconds without measurement after which a track ends")
-    score_memory: float = Field(0.8, ge=0, lt=1, description="share of the old score in the new one")
+    max_silence: float = Field(3.0, gt=0, description="seconds without measurement after which a track ends")
+    score_memory: float = Field(0.3, ge=0, lt=1, description="share of the old score in the new one")
     max_lag: float = Field(0.3, ge=0, description="seconds by which a measurement may be late")
 
     def groups(self) -> tuple[ClassGroup, ...]:

@@ -1,10 +1,10 @@
-"""Two motions at once: constant velocity and coordinated turn, each with the probability that it holds.
+"""Two motions at once: at rest and moving, each with the probability that it holds.
 
 Interacting multiple models (H. Blom and Y. Bar-Shalom, IEEE Trans. Automatic Control 33(8), 1988), in four steps: mix
 the modes by how likely each becomes the other, predict each by its own motion, correct each with the measurements, and
 weigh the modes by how well they foretold them. A mode is corrected by the collapsed update of PKF (paper Prop. 2), so
 its likelihood is that of the collapsed measurement zbar of covariance V / s. What leaves is the mixture's mean and
-covariance, with which measurements are gated and associated.
+covariance, with which measurements are gated and associated. Who is fast does not come to rest at once.
 
 Shapes: N tracks, two modes, M measurements of m numbers; probability (N, 2), mean (N, 2, 10) and covariance
 (N, 2, 10, 10) of the modes, all float64. The modes change as a continuous Markov chain of one rate, so that two half
@@ -17,6 +17,7 @@ import numpy as np
 
 from camtrack_core.geometry.boxes import Floats
 from pkf_filter.filtering.linearised import linearised_update
+from pkf_filter.filtering.update import NONE
 from pkf_filter.numerics.compiled import compiled
 from pkf_filter.numerics.small_matrices import cholesky, innovation_covariance, solve_lower, times_transposed
 from pkf_filter.space import models as world
@@ -25,26 +26,32 @@ from pkf_filter.space.sensors import Linearisation, View
 from pkf_filter.space.state import WorldState
 
 MODES = 2
-STRAIGHT, TURN = range(MODES)  # constant velocity, coordinated turn
+REST, MOVING = range(MODES)
+MOVING_AT_FIRST = 0.9  # so that the gate of a new track stays that of a moving one
+WALKING = 1.0  # m/s; who moves much faster is not at rest a moment later
 LEAST = 1e-9  # of the likelihoods of two modes: none is ever given up
-TURNING_AT_FIRST = {"constant velocity": 0.0, "coordinated turn": 1.0, "interacting": 0.5}
 
 
-def turning_at_first(group: ClassGroup) -> float:
-    """Probability that a new track of a class group turns; 0 or 1 for a group of one motion, which keeps it."""
-    return TURNING_AT_FIRST[group.motion]
+def moving_at_first(group: ClassGroup) -> float:
+    """Probability that a new track of a class group moves; 1 for a group that always does."""
+    return MOVING_AT_FIRST if group.motion == "interacting" else 1.0
 
 
 def change_rate(group: ClassGroup) -> float:
-    """1 / s at which the modes of a class group's tracks change, 0 for a group of one motion."""
+    """1 / s at which the modes of a class group's tracks change, 0 for a group that always moves."""
     return 1 / group.dwell if group.motion == "interacting" else 0.0
 
 
-def new_modes(mean: Floats, covariance: Floats, turning: Floats, modes: int) -> tuple[Floats, Floats, Floats]:
-    """Probability, mean and covariance of the `modes` (2, or 0) of new tracks (N, 10) that turn with (N,) `turning`."""
+def new_modes(mean: Floats, covariance: Floats, moving: Floats, modes: int) -> tuple[Floats, Floats, Floats]:
+    """Probability, mean and covariance of the `modes` (2, or 0) of new tracks (N, 10).
+
+    One measured velocity does not decide whether they move: a track that were at rest by a wrong one would be lost.
+
+    Args:
+        moving: (N,) probability that a track of its group moves.
+    """
     count, n = mean.shape
-    probability = np.empty((count, MODES))
-    probability[:, STRAIGHT], probability[:, TURN] = 1 - turning, turning
+    probability = np.stack([1 - moving, moving], 1)
     mode_mean, mode_covariance = np.empty((count, modes, n)), np.empty((count, modes, n, n))
     mode_mean[:], mode_covariance[:] = mean[:, None], covariance[:, None]
     return probability[:, :modes], mode_mean, mode_covariance
@@ -57,14 +64,13 @@ def predicted(state: WorldState, dt: float, parameters: Floats, rates: Floats) -
         parameters: (N, 12), see `world.group_table`.
         rates: (N,) 1 / s, see `change_rate`.
     """
-    change = -np.expm1(-2 * rates * dt) / 2
-    probability, mean, covariance = mixed(
-        state.mode_probability, state.mode_mean, state.mode_covariance, np.asarray(change)
-    )
-    for mode in range(MODES):
-        own = parameters.copy()
-        own[:, world.TURNING] = mode == TURN
-        mean[:, mode], covariance[:, mode] = world.predict(*_one(mean, covariance, mode), dt, own)
+    speed = np.hypot(*state.mode_mean[:, MOVING, world.VX : world.VY + 1].T)
+    change = np.empty((len(rates), MODES))
+    change[:] = -np.expm1(-2 * rates * dt)[:, None] / 2
+    change[:, MOVING] *= np.exp(-((speed / WALKING) ** 2) / 2)
+    probability, mean, covariance = mixed(state.mode_probability, state.mode_mean, state.mode_covariance, change)
+    for mode, motion in ((REST, world.rest), (MOVING, world.predict)):
+        mean[:, mode], covariance[:, mode] = motion(*_one(mean, covariance, mode), dt, parameters)
     return with_modes(state, probability, mean, covariance)
 
 
@@ -82,7 +88,11 @@ def corrected(state: WorldState, seen: Linearisation, view: View, weights: Float
         innovation = from_mode(seen.innovation, seen.H, state.mean, m)
         log_likelihood[:, mode] = collapsed_log_likelihood(innovation, seen.H, seen.V, P, weights)
         m, P = linearised_update(m, P, innovation, seen.H, seen.V, weights, spread)
-        mean[:, mode], covariance[:, mode] = view.corrected_velocity(m, P, weights)
+        if (velocities := view.velocities(m, weights)) is not None:
+            innovation, H, V, known = velocities
+            log_likelihood[:, mode] += collapsed_log_likelihood(innovation, H, V, P, known)
+            m, P = linearised_update(m, P, innovation, H, V, known, NONE)
+        mean[:, mode], covariance[:, mode] = m, P
     likelihood = np.exp(log_likelihood - log_likelihood.max(1, keepdims=True))
     probability = state.mode_probability * np.maximum(likelihood, LEAST)
     return with_modes(state, probability / probability.sum(1, keepdims=True), mean, covariance)
@@ -122,7 +132,7 @@ def mixed(probability: Floats, mean: Floats, covariance: Floats, change: Floats)
     """Modes before the prediction, each a mixture of those that may have become it.
 
     Args:
-        change: (N,) probability that a mode becomes the other one.
+        change: (N, 2) probability that each mode becomes the other one.
 
     Returns:
         probability (N, 2) of the modes after the change, their mean (N, 2, 10) and covariance (N, 2, 10, 10).
@@ -133,7 +143,7 @@ def mixed(probability: Floats, mean: Floats, covariance: Floats, change: Floats)
     for j in range(len(probability)):
         for mode in range(2):
             for before in range(2):
-                moves = 1.0 - change[j] if before == mode else change[j]
+                moves = 1.0 - change[j, before] if before == mode else change[j, before]
                 shares[before] = moves * probability[j, before]
             after[j, mode] = shares[0] + shares[1]
             if shares[1 - mode] > 0.0:

@@ -2,7 +2,8 @@
 
 State x = (x, y, z, yaw, l, w, h, vx, vy, rate): geometric centre in metres, yaw about z in radians, length, width and
 height in metres, velocity on the ground in m/s, and the rate in rad/s at which velocity and yaw turn. Height and size
-drift. Constant velocity is the coordinated turn whose rate has no effect; each class group has its own of the two.
+drift. Constant velocity is the coordinated turn whose rate has no effect; each class group has its own of the two. What
+is at rest has no velocity and no rate, and hardly drifts.
 
 Measurement z = (x, y, z, yaw, l, w, h). A detector often takes the front for the back, so that a yaw is compared on
 the half circle: a measurement turned by 180 degrees counts as one that is not. A velocity (vx, vy), where the detector
@@ -31,6 +32,11 @@ FAR = 1e8  # metres; a northing of UTM or a place in an earth-centred frame is n
 MIN_SIZE, MAX_SIZE = 0.05, 100.0  # metres
 MAX_SPEED = 100.0  # m/s; no measured velocity is higher
 SLOW_TURN = 1e-4  # rad over a step; below it the turn's integrals are taken as series
+REST_SPEED = 0.1  # m/s, deviation of the speed of what is at rest
+REST_RATE = 0.01  # rad/s, of its turn rate
+REST_DRIFT = 0.15  # m / s^0.5, of its place
+REST_YAW_DRIFT = 0.15  # rad / s^0.5
+SHAPE_GATE = 3.5  # deviations of yaw and size together beyond which a detection's shape says nothing
 
 # Columns of a table of class groups, and so of the parameters (N, 12) of the tracks
 TURNING, ACCELERATION, CLIMB, YAW_DRIFT, TURN_ACCELERATION, SIZE_DRIFT, SPEED, TURN_RATE = range(8)
@@ -43,7 +49,7 @@ def group_table(groups: Sequence[ClassGroup]) -> Floats:
 
 
 def _parameters(g: ClassGroup) -> tuple[float, ...]:
-    turning = float(g.motion == "coordinated turn")
+    turning = float(g.motion != "constant velocity")
     motion = (turning, g.acceleration, g.climb, g.yaw_drift, g.turn_acceleration, g.size_drift, g.speed, g.turn_rate)
     return (*motion, g.measured_position, g.measured_height, g.measured_yaw, g.measured_size)
 
@@ -143,6 +149,26 @@ def predict(mean: Floats, covariance: Floats, dt: float, parameters: Floats) -> 
 
 
 @compiled
+def rest(mean: Floats, covariance: Floats, dt: float, parameters: Floats) -> tuple[Floats, Floats]:
+    """As `predict`, for tracks at rest."""
+    new_mean = mean.copy()
+    new_covariance = covariance.copy()
+    new_mean[:, VX:] = 0.0
+    new_covariance[:, VX:, :] = 0.0
+    new_covariance[:, :, VX:] = 0.0
+    for j in range(len(mean)):
+        for place in (X, Y):
+            new_covariance[j, place, place] += REST_DRIFT**2 * dt
+        new_covariance[j, Z, Z] += (parameters[j, CLIMB]) ** 2 * dt
+        new_covariance[j, YAW, YAW] += REST_YAW_DRIFT**2 * dt
+        for size in range(LENGTH, HEIGHT + 1):
+            new_covariance[j, size, size] += (parameters[j, SIZE_DRIFT] * mean[j, size]) ** 2 * dt
+        new_covariance[j, VX, VX] = new_covariance[j, VY, VY] = REST_SPEED**2
+        new_covariance[j, RATE, RATE] = REST_RATE**2
+    return new_mean, new_covariance
+
+
+@compiled
 def keep_plausible(states: Floats) -> None:
     """Keep, in place, the size of states (N, 10) within its limits and the yaw in [-pi, pi)."""
     for j in range(len(states)):
@@ -170,11 +196,13 @@ def measurable(measurements: Floats) -> NDArray[np.bool_]:
 @compiled
 def innovations(
     measurements: Floats, states: Floats, covariance: Floats, noise: Floats, gate: float
-) -> tuple[Floats, Floats]:
-    """Differences (M, N, 7) of measurements (M, 7) from states (N, 10), and how the pairs face (M, N).
+) -> tuple[Floats, Floats, Floats]:
+    """Differences (M, N, 7) of measurements (M, 7) from states (N, 10), and how pairs face and odd shapes, both (M, N).
 
     The yaw difference lies in [-pi / 2, pi / 2): that of the measurement or of the measurement turned by 180 degrees.
-    A pair faces 1 where the measurement counts as it is, -1 where it counts as turned.
+    A pair faces 1 where the measurement counts as it is, -1 where it counts as turned. Where yaw and size are beyond
+    SHAPE_GATE they count as not measured: the differences are 0, the pair faces 0, and the last result is the log
+    density of any shape over that of the expected one; it is 0 for all other pairs.
 
     Args:
         covariance: (N, 10, 10) of the states, noise: (N, 7, 7) of their measurements.
@@ -183,6 +211,7 @@ def innovations(
     M, N = len(measurements), len(states)
     difference = np.empty((M, N, MEASUREMENT_SIZE))
     facing = np.empty((M, N))
+    odd = np.zeros((M, N))
     reach = np.empty((N, 2))
     for j in range(N):
         for a in range(X, Y + 1):
@@ -201,7 +230,17 @@ def innovations(
             half = (whole + np.pi / 2) % np.pi - np.pi / 2
             difference[k, j, YAW] = half
             facing[k, j] = -1.0 if abs(whole - half) > np.pi / 2 else 1.0
-    return difference, facing
+            squared, expected = 0.0, 0.0
+            for a in range(YAW, MEASUREMENT_SIZE):
+                variance = covariance[j, a, a] + noise[j, a, a]
+                squared += difference[k, j, a] ** 2 / variance
+                expected -= np.log(2 * np.pi * variance) / 2
+            if squared > SHAPE_GATE**2:
+                difference[k, j, YAW:] = 0.0
+                facing[k, j] = 0.0
+                size = measurements[k, LENGTH] * measurements[k, WIDTH] * measurements[k, HEIGHT]
+                odd[k, j] = -np.log(np.pi * size) - expected
+    return difference, facing, odd
 
 
 @compiled

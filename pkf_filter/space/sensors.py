@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from camtrack_core.geometry.boxes import Boxes2D, Detections3D, Floats, Integers
 from camtrack_core.geometry.camera import Camera, Pose
-from pkf_filter.filtering.linearised import linearised_update
-from pkf_filter.filtering.update import NONE
 from pkf_filter.image import models
+from pkf_filter.life import space_kernels as kernels
 from pkf_filter.space import models as world
 from pkf_filter.space import projection
 from pkf_filter.space.config import EVERYWHERE, SensorModel
@@ -34,6 +33,7 @@ class Linearisation(NamedTuple):
     Attributes:
         innovation: (M, N, m), H: (N, m, 10), V: (N, m, m), as in `linearised`.
         facing: (M, N) 1 where a measurement faces as the track does, -1 the opposite way, 0 where it does not tell.
+        odd: (M, N) log density of shapes that say nothing about the track, over the expected one's; 0 for all others.
         in_view: (N,) bool, whether the sensor can be expected to see the track.
         unhidden: (N,) share of a track's detections that the tracks before it leave.
     """
@@ -42,17 +42,18 @@ class Linearisation(NamedTuple):
     H: Floats
     V: Floats
     facing: Floats
+    odd: Floats
     in_view: NDArray[np.bool_]
     unhidden: Floats
 
 
 @dataclass(frozen=True)
 class SpaceView:
-    """Boxes in the fixed frame, seen by a sensor at `pose` in it (x forward, or an optical frame)."""
+    """Boxes in the fixed frame, seen by a sensor at `pose` in it (x forward, or an optical frame), None if unknown."""
 
     detections: Detections3D
     sensor: SensorModel
-    pose: Pose
+    pose: Pose | None
 
     @property
     def scores(self) -> Floats:
@@ -77,10 +78,10 @@ class SpaceView:
         self, states: Floats, covariance: Floats, existence: Floats, parameters: Floats, gate: float
     ) -> Linearisation:
         V = self._noise(states, parameters)
-        innovation, facing = world.innovations(self.measurements, states, covariance, V, gate)
+        innovation, facing, odd = world.innovations(self.measurements, states, covariance, V, gate)
         H = np.empty((len(states), *world.MEASUREMENT_MATRIX.shape))
         H[:] = world.MEASUREMENT_MATRIX
-        return Linearisation(innovation, H, V, facing, self._in_view(states), np.ones(len(states)))
+        return Linearisation(innovation, H, V, facing, odd, self._in_view(states), self._unhidden(states, existence))
 
     def log_clutter(self) -> Floats:
         """(M,) log density of false detections of even score, in the units of the measurements."""
@@ -96,29 +97,40 @@ class SpaceView:
         mean, covariance = world.initial_state(z, noise, velocity, self.sensor.velocity_noise, parameters)
         return mean, covariance
 
-    def corrected_velocity(self, mean: Floats, covariance: Floats, weights: Floats) -> tuple[Floats, Floats]:
-        """Mean (N, 10) and covariance (N, 10, 10) after the velocities of the detections, as far as they are known.
+    def velocities(self, mean: Floats, weights: Floats) -> tuple[Floats, Floats, Floats, Floats] | None:
+        """The velocities of the detections as measurements, None where none is known.
 
         Args:
+            mean: (N, 10) of the tracks.
             weights: (M, N), of the association by place.
+
+        Returns:
+            innovation (M, N, 2), H (N, 2, 10) and V (N, 2, 2), as in `linearised`, and the weights (M, N) of those that
+            are known.
         """
         velocity = self.detections.boxes.velocity
         if not np.isfinite(velocity[:, :2]).any():
-            return mean, covariance
+            return None
         innovation, known = world.velocity_innovations(velocity, weights, mean)
         H = np.tile(world.VELOCITY_MATRIX, (len(mean), 1, 1))
         V = np.tile(self.sensor.velocity_noise**2 * np.eye(2), (len(mean), 1, 1))
-        mean, covariance = linearised_update(mean, covariance, innovation, H, V, known, NONE)
-        return mean, covariance
+        return innovation, H, V, known
 
     def along_own_axes(self, offsets: Floats) -> Floats:
         """(3,) mean innovations (7,) of the place along the sensor's axes, whichever way it faces."""
-        return np.asarray(offsets[:3] @ self.pose.rotation)
+        return np.asarray(offsets[:3] if self.pose is None else offsets[:3] @ self.pose.rotation)
+
+    def _unhidden(self, states: Floats, existence: Floats) -> Floats:
+        """(N,) share of the detections of each track that those nearer in its direction leave."""
+        if self.pose is None:
+            return np.ones(len(states))
+        origin = np.asarray(self.pose.translation, np.float64)
+        return np.asarray(1.0 - self.sensor.occlusion * kernels.covered_by_bearing(states, origin, existence))
 
     def _in_view(self, states: Floats) -> NDArray[np.bool_]:
         """(N,) within the sensor's range and field of view, which lies about its x axis, or, of an optical frame, about
         its z axis: that one is nearly horizontal there."""
-        if self.sensor.field_of_view == 360 and self.sensor.range == EVERYWHERE:
+        if self.pose is None or (self.sensor.field_of_view == 360 and self.sensor.range == EVERYWHERE):
             return np.ones(len(states), bool)
         rotation = self.pose.rotation
         ahead = rotation[:2, 2] if abs(rotation[2, 2]) < OPTICAL else rotation[:2, 0]
@@ -129,8 +141,8 @@ class SpaceView:
 
     def _noise(self, states: Floats, parameters: Floats) -> Floats:
         sensor = self.sensor
-        V = world.measurement_noise(states, parameters, sensor.noise, sensor.depth_noise, self.pose.translation)
-        return np.asarray(V)
+        depth, origin = (0.0, np.zeros(3)) if self.pose is None else (sensor.depth_noise, self.pose.translation)
+        return np.asarray(world.measurement_noise(states, parameters, sensor.noise, depth, origin))
 
 
 @dataclass(frozen=True)
@@ -167,7 +179,8 @@ class ImageView:
         innovation = self.detections.xyxy[:, None] - sides
         innovation[:, ~in_view] = np.inf  # beyond every gate
         unhidden = 1.0 - self.sensor.occlusion * self._covered(states, sides, existence)
-        return Linearisation(innovation, H, V, np.zeros(innovation.shape[:2]), in_view, unhidden)
+        nothing = np.zeros(innovation.shape[:2])
+        return Linearisation(innovation, H, V, nothing, nothing, in_view, unhidden)
 
     def _covered(self, states: Floats, sides: Floats, existence: Floats) -> Floats:
         """(N,) expected share of the images (N, 4) of tracks that lies behind those of tracks nearer to the camera.
@@ -178,9 +191,8 @@ class ImageView:
         nearness = np.argsort(np.argsort(-depth))
         return np.asarray(models.covered(sides, existence, nearness))
 
-    def corrected_velocity(self, mean: Floats, covariance: Floats, weights: Floats) -> tuple[Floats, Floats]:
-        """The same: an image tells no velocity."""
-        return mean, covariance
+    def velocities(self, mean: Floats, weights: Floats) -> None:
+        """None: an image tells no velocity."""
 
     def along_own_axes(self, offsets: Floats) -> Floats:
         """(3,) mean innovations (4,) of the sides as shifts to the right and down, and as growth."""

@@ -16,11 +16,11 @@ import numpy as np
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.geometry.boxes import Boxes2D, Detections3D, Floats
 from camtrack_core.geometry.camera import Camera, Pose
-from camtrack_core.geometry.tracks import Tracks3D
+from camtrack_core.geometry.tracks import Tracks3D, TrackStates
 from pkf_filter.association.weights import AssociationWeights, association_weights
 from pkf_filter.filtering.estimators import with_resolved_identities
 from pkf_filter.filtering.linearised import gaussian, linearised_update
-from pkf_filter.filtering.update import SPREADS
+from pkf_filter.filtering.update import NONE, SPREADS
 from pkf_filter.image.tracker import TimeError, best
 from pkf_filter.life import existence as life
 from pkf_filter.life import space_kernels as kernels
@@ -29,13 +29,20 @@ from pkf_filter.space import imm as interacting
 from pkf_filter.space import models as world
 from pkf_filter.space.config import SensorModel, WorldConfig
 from pkf_filter.space.sensors import ImageView, Linearisation, SpaceView, View
-from pkf_filter.space.state import MAX_CLASSES, WorldState, motions_after, no_tracks
+from pkf_filter.space.state import (
+    MAX_CLASSES,
+    WorldState,
+    class_probabilities,
+    motions_after,
+    no_tracks,
+    true_detections,
+)
 
 SECOND = 1_000_000_000  # nanoseconds
 MAX_STATES = 2.0**18  # of exact association: a component above some 10 ms is approximated
 MAX_BUFFERED = 256  # measurements that late ones can be sorted into
+UNSEEN = 0.5  # seconds after which a track coasts that no sensor has in view
 AGREEMENT_RATE = 0.05  # weight of the newest measurement
-HERE = Pose(np.eye(3), np.zeros(3))
 
 
 @dataclass
@@ -48,6 +55,7 @@ class _Entry:
     """
 
     time_ns: int
+    sensor: str
     view: View
     evidence: Floats
     before_ns: int | None
@@ -67,7 +75,7 @@ class WorldTracker:
         approximated: steps so far whose association was too ambiguous for exact weights.
         time_ns: stamp of the newest measurement, nanoseconds; None before the first.
         max_lag: seconds by which a measurement may be late; the configuration's, until somebody raises it.
-        agreement: by sensor, the fading share of the shown tracks in its view that its detections confirm; low for a
+        agreement: by sensor, the fading share of the confirmed tracks in its view that its detections find; low for a
             sensor whose pose is wrong.
         offsets: by sensor, (3,) the fading mean of the innovations in their deviations: along its axes x, y, z, or in
             the image to the right, down and in size; far from 0 for a sensor whose pose is slightly wrong.
@@ -83,7 +91,7 @@ class WorldTracker:
         self._groups = np.zeros(0, np.int64)  # of the class names
         groups = self.config.groups()
         self._table = world.group_table(groups)
-        self._turning = np.array([interacting.turning_at_first(group) for group in groups])
+        self._moving = np.array([interacting.moving_at_first(group) for group in groups])
         self._change_rates = np.array([interacting.change_rate(group) for group in groups])
         self._modes = interacting.MODES if self._change_rates.any() else 0
         self._next_id = 1
@@ -94,7 +102,7 @@ class WorldTracker:
         self.time_ns: int | None = None
         self.agreement = dict.fromkeys(self.sensors, 1.0)
         self.offsets: dict[str, Floats] = {name: np.zeros(3) for name in self.sensors}
-        self._state = no_tracks(self._modes)
+        self._state = no_tracks(self._modes, len(self.sensors))
         self._entries: deque[_Entry] = deque()
 
     def class_id(self, name: str) -> int:
@@ -107,7 +115,7 @@ class WorldTracker:
         self._groups = np.array([self.config.group_of(known) for known in self.class_names])
         return len(self.class_names) - 1
 
-    def step(self, time_ns: int, detections: Detections3D, sensor: str = "", pose: Pose = HERE) -> Tracks3D:
+    def step(self, time_ns: int, detections: Detections3D, sensor: str = "", pose: Pose | None = None) -> Tracks3D:
         """Tracks at the newest time, after the detections of one frame of one sensor; an empty frame is a frame too.
 
         Args:
@@ -115,7 +123,8 @@ class WorldTracker:
                 if it had come in time.
             detections: M detections in the fixed frame; unusable ones are counted in `dropped`.
             sensor: name of the sensor.
-            pose: of the sensor (x forward) in the fixed frame, at `time_ns`.
+            pose: of the sensor (x forward) in the fixed frame, at `time_ns`; where it is not known no object counts as
+                hidden or out of view.
 
         Raises:
             TimeError: `time_ns` is older than that.
@@ -143,7 +152,7 @@ class WorldTracker:
         """
         if self.time_ns is not None and time_ns < self.time_ns:
             raise TimeError(f"expected a time of at least {self.time_ns} ns, got {time_ns} ns")
-        return self._tracks(self._at(time_ns))
+        return self._tracks(self._at(self._published(), time_ns), time_ns)
 
     def _sensor(self, name: str) -> SensorModel:
         if name not in self.sensors:
@@ -160,14 +169,15 @@ class WorldTracker:
         later = self._later_than(time_ns)
         fresh, model = self._next_id, view.sensor
         evidence = kernels.evidence(view.scores, model.score_offset, model.score_slope)
-        entry = _Entry(time_ns, view, evidence, self.time_ns, self._state, agreement=self.agreement[sensor])
+        entry = _Entry(time_ns, sensor, view, evidence, self.time_ns, self._state, agreement=self.agreement[sensor])
         for each in [entry, *later]:
             self._process(each, fresh)
         self.agreement[sensor] += AGREEMENT_RATE * (entry.agreement - self.agreement[sensor])
         if entry.offsets is not None:
             self.offsets[sensor] = (1 - AGREEMENT_RATE) * self.offsets[sensor] + AGREEMENT_RATE * entry.offsets
         self._forget()
-        return self._tracks(self._state)
+        assert self.time_ns is not None
+        return self._tracks(self._published(), self.time_ns)
 
     # --- Late measurements
 
@@ -198,15 +208,15 @@ class WorldTracker:
         """`fresh` is the first id that nobody has seen before the measurement which is being sorted in."""
         entry.before_ns, entry.before = self.time_ns, self._state
         self._entries.append(entry)
-        self._state, self.time_ns = self._at(entry.time_ns), entry.time_ns
+        self._state, self.time_ns = self._at(self._state, entry.time_ns), entry.time_ns
         association = self._correct(entry)
         self._rename(entry, association, fresh)
         self._end()
+        self._merge(entry.time_ns)
         self._start(entry, association)
 
-    def _at(self, time_ns: int) -> WorldState:
+    def _at(self, state: WorldState, time_ns: int) -> WorldState:
         """Eq. 15 over the time since the last measurement."""
-        state = self._state
         dt = 0.0 if self.time_ns is None else (time_ns - self.time_ns) / SECOND
         if not dt or not len(state.ids):
             return state
@@ -221,17 +231,24 @@ class WorldTracker:
     def _correct(self, entry: _Entry) -> AssociationWeights:
         """Weights over all joint events of M detections and N tracks, and Eq. 16-17 with them.
 
-        A pair weighs r P_D f(score) N(z; h(x), S), a false detection its density, a missed track 1 - r P_D.
+        A pair weighs r P_D f(score) N(z; h(x), S), a false detection its density, a missed track 1 - r P_D. P_D holds
+        that the sensor can detect the object at all; out of its view that is 0, and its silence says nothing.
         """
         config, state, view = self.config, self._state, entry.view
         seen = view.linearised(state.mean, state.covariance, state.existence, self._table[state.groups], config.gate)
         _, log_density = gaussian(seen.innovation, seen.H, seen.V, state.covariance, config.gate)
-        sensor = view.sensor
-        detected = seen.unhidden * kernels.detection_probabilities(
-            seen.in_view, state.scores, sensor.detection_probability, sensor.score_offset, sensor.detection_slope
-        )
+        log_density += np.where(seen.odd != 0.0, np.log(config.shape_mismatch) + seen.odd, 0.0)
+        visibility, chance = self._visibility(entry, seen), kernels.CHANCE * seen.in_view
+        detected = visibility * chance
         log_likelihood, log_missed = kernels.event_weights(
-            log_density, state.existence, detected, config.class_mismatch, view.class_ids, state.classes, self._groups
+            log_density,
+            state.existence,
+            detected,
+            config.class_mismatch,
+            config.group_mismatch,
+            view.class_ids,
+            state.classes,
+            self._groups,
         )
         log_clutter = view.log_clutter() - entry.evidence
         association = association_weights(log_likelihood, log_clutter, log_missed, MAX_STATES)
@@ -239,40 +256,60 @@ class WorldTracker:
         if config.identities == "resolved":
             association = with_resolved_identities(association)
         if len(state.ids):
-            expected, found = kernels.expected_and_found(state.shown, seen.in_view, seen.unhidden, association.missed)
+            expected, found = kernels.expected_and_found(
+                state.existence * state.confirmed, seen.in_view, seen.unhidden, association.missed
+            )
             if expected:
                 entry.agreement = found / expected
             existence = life.posterior(state.existence, detected, association.missed)
-            self._update(entry, seen, association, existence)
+            visibility = life.visible(state.existence, visibility, chance, association.missed)
+            weights = np.ascontiguousarray(association.weights)  # one type of array, for which kernels are compiled
+            self._update(entry, seen, weights, association.missed, existence)
+            self._look(entry, seen, visibility)
         return association
 
-    def _update(self, entry: _Entry, seen: Linearisation, association: AssociationWeights, existence: Floats) -> None:
-        config, state, view, weights = self.config, self._state, entry.view, association.weights
+    def _visibility(self, entry: _Entry, seen: Linearisation) -> Floats:
+        """(N,) probability that the sensor can detect each object now, before its detections are looked at."""
+        state, sensor, column = self._state, entry.view.sensor, self._column(entry)
+        shares = kernels.detected_shares(
+            state.scores, sensor.detection_probability, sensor.score_offset, sensor.detection_slope
+        )
+        dt = (entry.time_ns - state.looked_ns[:, column]) / SECOND
+        return kernels.detectable(state.visibility[:, column].copy(), shares, seen.unhidden, sensor.miss_time, dt)
+
+    def _look(self, entry: _Entry, seen: Linearisation, visibility: Floats) -> None:
+        """Keep what the sensor's frame has told about which objects it can detect."""
+        state, column = self._state, self._column(entry)
+        kept, looked_ns = state.visibility.copy(), state.looked_ns.copy()
+        kept[:, column], looked_ns[:, column] = visibility, entry.time_ns
+        looks = isinstance(entry.view, SpaceView) & seen.in_view
+        apparent = np.where(looks, visibility, state.apparent)
+        self._state = state._replace(visibility=kept, looked_ns=looked_ns, apparent=apparent)
+
+    def _column(self, entry: _Entry) -> int:
+        return list(self.sensors).index(entry.sensor)
+
+    def _update(self, entry: _Entry, seen: Linearisation, weights: Floats, missed: Floats, existence: Floats) -> None:
+        config, state, view = self.config, self._state, entry.view
         offsets, count = kernels.offsets(seen.innovation, seen.H, seen.V, state.covariance, weights)
         if count:
             entry.offsets = view.along_own_axes(offsets)
         state = self._corrected(state, seen, view, weights)
         yaw = state.mean[:, world.YAW].copy()
-        facing = kernels.turned_back(state.mean[:, world.YAW], state.facing, seen.facing, weights)
+        velocity = state.mean[:, world.VX : world.VY + 1].copy()
+        facing = kernels.turned_back(state.mean[:, world.YAW], velocity, state.facing, seen.facing, weights)
         if self._modes:
             state.mode_mean[:, :, world.YAW] += (state.mean[:, world.YAW] - yaw)[:, None]
             world.keep_plausible(state.mode_mean.reshape(-1, world.STATE_SIZE))
         world.keep_plausible(state.mean)
-        confirmed, shown, seen_ns = kernels.seen(
-            association.missed,
-            existence,
-            state.confirmed,
-            state.shown,
-            state.seen_ns,
-            entry.time_ns,
-            config.confirmation,
-            config.hold,
-        )
         self._state = state._replace(
-            existence=existence, confirmed=confirmed, shown=shown, seen_ns=seen_ns, facing=facing
+            existence=existence,
+            confirmed=state.confirmed | (existence >= config.confirmation),
+            seen_ns=np.where(missed < kernels.SEEN, entry.time_ns, state.seen_ns),
+            facing=facing,
         )
         if isinstance(view, SpaceView):
-            self._identify(entry.time_ns, view, association)
+            self._identify(entry, view, seen, weights, missed)
 
     def _corrected(self, state: WorldState, seen: Linearisation, view: View, weights: Floats) -> WorldState:
         """Eq. 16-17, and what is known of velocities."""
@@ -282,33 +319,42 @@ class WorldTracker:
         mean, covariance = linearised_update(
             state.mean, state.covariance, seen.innovation, seen.H, seen.V, weights, spread
         )
-        mean, covariance = view.corrected_velocity(mean, covariance, weights)
+        if (velocities := view.velocities(mean, weights)) is not None:
+            innovation, H, V, known = velocities
+            mean, covariance = linearised_update(mean, covariance, innovation, H, V, known, NONE)
         return state._replace(mean=mean, covariance=covariance)
 
-    def _identify(self, time_ns: int, view: SpaceView, association: AssociationWeights) -> None:
-        """What measurements in space alone tell: how well a box fits, what it is, and whether it is shown.
+    def _identify(self, entry: _Entry, view: SpaceView, seen: Linearisation, weights: Floats, missed: Floats) -> None:
+        """What measurements in space alone tell: whether a place is measured, how sure the detector is, and what it is.
 
         Scores of an image's detector say nothing about places, and where an image alone goes on seeing an object, its
         distance is soon wrong.
         """
-        state = self._state
-        hits, scores, votes, classes = kernels.voted(
-            association.weights,
-            association.missed,
+        state, unseen = self._state, missed >= kernels.SEEN
+        hits, scores, trust, votes, classes = kernels.voted(
+            weights,
+            missed,
             view.scores,
+            entry.evidence,
             view.class_ids,
             state.hits,
             state.scores,
+            state.trust,
             state.votes,
             state.classes,
             self.config.score_memory,
         )
-        shown, placed_ns = kernels.placed(
-            association.missed, state.existence, state.confirmed, state.placed_ns, time_ns, self.config.hold
-        )
-        motions = motions_after(state.motions, view.detections.motions, association.weights)
+        overdue = entry.time_ns - state.placed_ns > UNSEEN * SECOND
         self._state = state._replace(
-            hits=hits, scores=scores, votes=votes, classes=classes, motions=motions, placed_ns=placed_ns, shown=shown
+            hits=hits,
+            scores=scores,
+            trust=trust,
+            votes=votes,
+            classes=classes,
+            groups=self._groups[classes],
+            motions=motions_after(state.motions, view.detections.motions, weights),
+            coasting=unseen & (state.coasting | seen.in_view | overdue),
+            placed_ns=np.where(unseen, state.placed_ns, entry.time_ns),
         )
 
     # --- Births and deaths
@@ -322,14 +368,47 @@ class WorldTracker:
         if len(alive) < len(state.ids):
             self._state = state.rows(alive)
 
+    def _merge(self, time_ns: int) -> None:
+        """Tracks that share a place with an older one for `merge_time` become one with it; the older id stays.
+
+        What has been measured last is kept. An older track that was missed while the younger one was measured elsewhere
+        has strayed: it ends, and the younger keeps its id.
+        """
+        state, config = self._state, self.config
+        older = kernels.rivals(state.mean, state.ids, config.same_object)
+        since = np.where(older < 0, -1, np.where(state.rival_ns < 0, time_ns, state.rival_ns))
+        self._state = state._replace(rival_ns=since)
+        over = (since >= 0) & (time_ns - since >= config.merge_time * SECOND)
+        if not over.any():
+            return
+        ids, kept = state.ids.copy(), np.ones(len(state.ids), np.bool_)
+        for young in over.nonzero()[0].tolist():
+            old = int(older[young])
+            if not (kept[old] and kept[young]):
+                continue
+            if state.seen_ns[old] >= state.seen_ns[young]:
+                kept[young] = False
+            else:
+                kept[old] = False
+                if state.born_ns[young] > state.seen_ns[old] or state.seen_ns[old] >= since[young]:
+                    ids[young] = ids[old]
+        self._state = self._state._replace(ids=ids).rows(kept.nonzero()[0])
+
     def _start(self, entry: _Entry, association: AssociationWeights) -> None:
         """Births: detections exist, as tracks, with the probability that they are true and of no track yet."""
         view, config = entry.view, self.config
         if not isinstance(view, SpaceView):  # an image does not tell how far away an object is
             return
         odds = config.birth_existence / (1 - config.birth_existence) * np.exp(entry.evidence)
-        existence = association.clutter * odds / (1 + odds)
-        rows = (existence >= config.min_birth).nonzero()[0]
+        existence = kernels.births(
+            association.clutter * odds / (1 + odds),
+            config.min_birth,
+            view.measurements,
+            self._state.mean,
+            self._state.existence,
+            config.same_object,
+        )
+        rows = existence.nonzero()[0]
         if not len(rows):
             return
         classes = view.class_ids[rows]
@@ -338,25 +417,32 @@ class WorldTracker:
         votes = np.zeros((len(rows), MAX_CLASSES))
         votes[np.arange(len(rows)), classes] = view.scores[rows]
         ids = np.array([self._id(entry, row) for row in rows.tolist()])
-        confirmed = existence[rows] >= config.confirmation
         seen_ns = np.full(len(rows), entry.time_ns)
         once, scores = np.ones(len(rows)), kernels.evidence(view.scores[rows], 0.5, 1.0)
         mode_probability, mode_mean, mode_covariance = interacting.new_modes(
-            mean, covariance, self._turning[groups], self._modes
+            mean, covariance, self._moving[groups], self._modes
         )
+        visibility = np.tile([sensor.detection_probability for sensor in self.sensors.values()], (len(rows), 1))
+        visibility[:, self._column(entry)] = 1.0
         born = WorldState(
+            visibility=visibility,
+            looked_ns=np.full(visibility.shape, entry.time_ns),
+            apparent=np.ones(len(rows)),
+            rival_ns=np.full(len(rows), -1),
+            born_ns=seen_ns,
             mean=mean,
             covariance=covariance,
             ids=ids,
             classes=classes,
             groups=groups,
             existence=existence[rows],
-            confirmed=confirmed,
-            shown=confirmed,
+            confirmed=existence[rows] >= config.confirmation,
             seen_ns=seen_ns,
             placed_ns=seen_ns,
+            coasting=np.zeros(len(rows), np.bool_),
             hits=once,
             scores=scores,
+            trust=entry.evidence[rows],
             facing=once,
             votes=votes,
             motions=view.detections.motions[rows],
@@ -385,17 +471,36 @@ class WorldTracker:
             for other in self._entries:
                 other.ids = {r: known if track == renamed else track for r, track in other.ids.items()}
 
-    def _tracks(self, state: WorldState) -> Tracks3D:
-        shown = state.shown.nonzero()[0]
-        mean = state.mean[shown]
-        turning = state.mode_probability[:, interacting.TURN] if self._modes else self._turning[state.groups]
-        scores = state.existence[shown] / (1 + np.exp(-state.scores[shown]))  # that there is one, and what it is
-        return Tracks3D(
-            state.ids[shown],
-            world.to_boxes(mean),
-            state.covariance[shown, : world.YAW + 1, : world.YAW + 1],
-            scores,
-            state.classes[shown],
-            mean[:, world.RATE] * turning[shown],
-            state.motions[shown],
+    def _published(self) -> WorldState:
+        """The confirmed tracks that the last look in their direction found, or that are likely enough without."""
+        state, config = self._state, self.config
+        found = ~state.coasting & (state.existence >= config.confirmation)
+        likely = _likely(state) >= config.hold
+        return state.rows((state.confirmed & (found | likely)).nonzero()[0])
+
+    def _tracks(self, state: WorldState, time_ns: int) -> Tracks3D:
+        place, velocity = slice(world.YAW + 1), slice(world.VX, world.VY + 1)
+        states = TrackStates(
+            state.existence,
+            class_probabilities(state.votes[:, : len(self.class_names)]),
+            state.covariance[:, velocity, velocity],
+            state.mode_probability[:, interacting.REST] if self._modes else np.zeros(len(state.ids)),
+            state.coasting,
+            (time_ns - state.born_ns) / SECOND,
+            (time_ns - state.seen_ns) / SECOND,
         )
+        return Tracks3D(
+            state.ids,
+            world.to_boxes(state.mean),
+            state.covariance[:, place, place],
+            _likely(state) * np.where(state.coasting, state.apparent, 1.0),
+            state.classes,
+            state.mean[:, world.RATE] * self._table[state.groups, world.TURNING],
+            state.motions,
+            states,
+        )
+
+
+def _likely(state: WorldState) -> Floats:
+    """(N,) probability that the objects exist and are what the detectors look for, by the scores that they gave."""
+    return state.existence * true_detections(state.trust)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from ros_helpers import Diagnostics, Graph, collect, opened_graph
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, PointCloud2, PointField
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import MultiDOFJointTrajectory
@@ -281,6 +281,41 @@ def test_trajectories_and_markers_for_those_who_listen(bench: Bench) -> None:
     assert np.diff(places[2:]) == pytest.approx(np.full(8, 5.0), abs=0.5)
     assert newest.points[4].velocities[0].linear.x == pytest.approx(10.0, abs=0.5)
     assert len(markers[-1].markers) == 3
+
+
+def fields(cloud: PointCloud2) -> dict[str, np.ndarray]:
+    """Columns of a point cloud by name, read as its fields say."""
+    table = np.frombuffer(bytes(cloud.data), np.float64).reshape(cloud.height * cloud.width, -1)
+    assert cloud.point_step == table.shape[1] * 8 and cloud.row_step == len(table) * cloud.point_step
+    assert {field.datatype for field in cloud.fields} == {PointField.FLOAT64}
+    return {field.name: table[:, field.offset // 8] for field in cloud.fields}
+
+
+def test_what_is_known_of_tracks_and_where_they_are_expected_for_those_who_listen(bench: Bench) -> None:
+    """A car that drives on at 10 m/s, until it is not detected any more."""
+    states = collect(bench.peer, PointCloud2, "pkf_filter/states", RESULTS)
+    predictions = collect(bench.peer, PointCloud2, "pkf_filter/predictions", RESULTS)
+    bench.graph.spin_until(lambda: bench.node.count_subscribers("pkf_filter/predictions"))
+    for i in range(11):
+        count = len(bench.heard)
+        bench.move(SECOND + i * FRAME)
+        bench.detect(SECOND + i * FRAME, *[(20.0 + i * 1.0, 2.0)] * (i < 10))
+        bench.answer(count)
+    bench.graph.spin_until(lambda: len(states) == len(predictions) == 11)
+    seen, missed = fields(states[-2]), fields(states[-1])
+    assert seen["id"] == missed["id"] == [1]
+    assert (seen["coasting"], missed["coasting"]) == ([0], [1])
+    assert seen["age"] == pytest.approx([0.9]) and seen["silence"] == [0] and missed["silence"] == pytest.approx([0.1])
+    assert seen["existence"] > missed["existence"] > 0.7 and seen["score"] < seen["existence"]
+    assert seen["class_car"] == [1] and seen["resting"] < 0.1
+    for name in ("x", "vx"):
+        assert seen[name] == pytest.approx([29.0 if name == "x" else 10.0], abs=0.5)
+        assert 0 < seen[f"variance_{name}_{name}"] < missed[f"variance_{name}_{name}"]
+    ahead = fields(predictions[-1])
+    assert ahead["after"] == pytest.approx(np.arange(7) * 0.5) and (ahead["id"] == 1).all()
+    assert ahead["x"] == pytest.approx(30.0 + 5.0 * np.arange(7), abs=1.5)
+    assert (np.diff(ahead["variance_x_x"]) > 0).all() and (np.diff(ahead["existence"]) < 0).all()
+    assert bench.heard[-1].detections[0].id == "1"
 
 
 def test_boxes_in_the_image_correct_tracks_in_space() -> None:

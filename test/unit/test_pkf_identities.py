@@ -55,7 +55,7 @@ def persons(*places: tuple[float, float]) -> Detections3D:
 
 
 def in_space(identities: str, spread: str, noise: float = 1.0) -> WorldTracker:
-    config = WorldConfig.model_validate({"identities": identities, "spread": spread, "gate": 30.0})
+    config = WorldConfig.model_validate({"identities": identities, "spread": spread, "gate": 30.0, "same_object": 1.0})
     tracker = WorldTracker(config, {"": SensorModel(noise=noise)})
     tracker.class_id("person")
     return tracker

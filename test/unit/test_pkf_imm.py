@@ -1,4 +1,4 @@
-"""Interacting multiple models: against the textbook's formulas in loops, and on a target that turns now and then."""
+"""Interacting multiple models: against the textbook's formulas in loops, and on a target that stops now and then."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECOND = 1_000_000_000
 PERIOD = 0.1
 H = world.MEASUREMENT_MATRIX
 GROUP = ClassGroup(
-    names=("car",), motion="interacting", acceleration=0.7, turn_acceleration=2.0, dwell=2.0, measured_position=0.3
+    names=("car",), motion="interacting", acceleration=2.0, turn_acceleration=0.5, dwell=4.0, measured_position=0.3
 )
 PARAMETERS = world.group_table([GROUP])
 
@@ -40,9 +40,8 @@ def mixture(shares: np.ndarray, means: np.ndarray, covariances: np.ndarray) -> t
 @pytest.mark.parametrize("seed", range(10))
 def test_mixing_is_the_textbooks(seed: int) -> None:
     probability, mean, covariance = modes(np.random.default_rng(seed))
-    change = 0.15
-    transition = np.array([[1 - change, change], [change, 1 - change]])
-    found = interacting.mixed(probability, mean, covariance, np.array([change]))
+    transition = np.array([[0.85, 0.15], [0.3, 0.7]])
+    found = interacting.mixed(probability, mean, covariance, np.array([[0.15, 0.3]]))
     for mode in range(2):
         after = sum(transition[i, mode] * probability[0, i] for i in range(2))
         shares = np.array([transition[i, mode] * probability[0, i] / after for i in range(2)])
@@ -100,16 +99,17 @@ def test_two_half_steps_of_change_make_a_whole_one() -> None:
 
 
 def drive(seconds: float = 24.0) -> tuple[np.ndarray, np.ndarray]:
-    """Places (T, 3) x, y, yaw and velocities (T, 2) of a car of 10 m/s: 4 s straight, 2 s turning."""
-    x, y, yaw = 0.0, 0.0, 0.0
+    """Places (T, 3) x, y, yaw and velocities (T, 2) of a car of 10 m/s that turns at 0.2 rad/s: it stands for 4 s,
+    drives for 4 s, and starts and brakes at 4 m/s^2."""
+    x, y, yaw, speed = 0.0, 0.0, 0.0, 0.0
     rows, velocities = [], []
     for i in range(int(seconds / PERIOD)):
-        rate = (0.0, 0.0, 0.8, 0.0, 0.0, -0.8)[int(i * PERIOD / 2) % 6]
-        yaw += rate * PERIOD / 2
-        x, y = x + 10 * np.cos(yaw) * PERIOD, y + 10 * np.sin(yaw) * PERIOD
-        yaw += rate * PERIOD / 2
+        wanted = 10.0 if int(i * PERIOD / 4) % 2 else 0.0
+        speed += np.clip(wanted - speed, -0.4, 0.4)
+        yaw += 0.02 * speed * PERIOD
+        x, y = x + speed * np.cos(yaw) * PERIOD, y + speed * np.sin(yaw) * PERIOD
         rows.append((x, y, yaw))
-        velocities.append((10 * np.cos(yaw), 10 * np.sin(yaw)))
+        velocities.append((speed * np.cos(yaw), speed * np.sin(yaw)))
     return np.array(rows), np.array(velocities)
 
 
@@ -136,13 +136,13 @@ def errors(motion: str, seeds: int = 4) -> tuple[float, float]:
     return float(np.sqrt(mean[0])), float(np.sqrt(mean[1:].sum()))
 
 
-def test_both_motions_at_once_follow_a_car_that_turns_now_and_then_better_than_either() -> None:
-    straight, turning, both = (errors(motion) for motion in ("constant velocity", "coordinated turn", "interacting"))
-    assert both[0] < min(straight[0], turning[0])
-    assert both[1] < min(straight[1], turning[1])
+def test_rest_and_motion_at_once_follow_a_car_that_stops_better_than_motion_alone() -> None:
+    moving, both = (errors(motion) for motion in ("coordinated turn", "interacting"))
+    assert both[0] < moving[0]
+    assert both[1] < moving[1]
 
 
-def test_the_probability_of_a_turn_follows_the_turn() -> None:
+def test_the_probability_of_rest_follows_the_car() -> None:
     truth, _ = drive(12.0)
     t = WorldTracker(WorldConfig(vehicle=GROUP))
     car = np.array([t.class_id("car")])
@@ -152,16 +152,20 @@ def test_the_probability_of_a_turn_follows_the_turn() -> None:
         centre = np.array([[x, y, 0.75]]) + rng.normal(scale=[[0.05, 0.05, 0.05]])
         boxes = Boxes3D(centre, np.array([[4.0, 1.8, 1.5]]), np.array([yaw]), np.full((1, 3), np.nan))
         tracks = t.step(round(i * PERIOD * SECOND), Detections3D(boxes, np.array([0.95]), car))
-        probability.append(t._state.mode_probability[0, interacting.TURN])
+        probability.append(t._state.mode_probability[0, interacting.REST])
         assert t._state.mode_probability.sum(1) == pytest.approx(1.0)
         assert (np.linalg.eigvalsh(t._state.covariance) > 0).all()
-    assert np.mean(probability[45:60]) > np.mean(probability[20:40]) + 0.1
+    assert min(probability[20:40]) > 0.9
+    assert max(probability[50:80]) < 0.1
+    assert min(probability[112:]) > 0.9
     assert tracks.ids.tolist() == [1]
 
 
 def test_groups_of_one_motion_are_what_they_are_without_modes() -> None:
-    """A tracker in which only another class group has interacting motions gives the same tracks."""
-    plain, beside = WorldConfig(), WorldConfig(cycle=WorldConfig().cycle.model_copy(update={"motion": "interacting"}))
+    """A tracker in which only another class group rests at times gives the same tracks."""
+    turning, resting = ({"motion": motion} for motion in ("coordinated turn", "interacting"))
+    plain = WorldConfig(vehicle=GROUP.model_copy(update=turning))
+    beside = plain.model_copy(update={"cycle": plain.cycle.model_copy(update=resting)})
     truth, _ = drive(3.0)
     found = []
     for config in (plain, beside):

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from camtrack_core.geometry.boxes import Boxes3D
 from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Camera, Pose
+from camtrack_core.geometry.overlap import ground_intersection
 from pkf_filter.filtering.linearised import gaussian, linearised_update
 from pkf_filter.filtering.update import MEANS, SPREADS, pkf_update
 from pkf_filter.life import space_kernels as world_kernels
@@ -104,7 +105,8 @@ def test_yaws_are_compared_on_the_half_circle(track: float, measured: float) -> 
     state[0, world.YAW] = track
     z = np.zeros((1, 7))
     z[0, world.YAW] = measured
-    innovation, facing = world.innovations(z, state, np.eye(10)[None], np.eye(7)[None], gate=1.0)
+    innovation, facing, odd = world.innovations(z, state, np.eye(10)[None], np.eye(7)[None], gate=1.0)
+    assert not odd.any()
     difference = innovation[0, 0, world.YAW]
     assert -np.pi / 2 - 1e-9 <= difference <= np.pi / 2 + 1e-9
     back = np.pi if facing[0, 0] < 0 else 0.0
@@ -253,32 +255,71 @@ def test_pairs_out_of_reach_along_one_axis_are_not_looked_at() -> None:
     covariance[0, 0, 0], covariance[0, 1, 1], noise[0, 0, 0], noise[0, 1, 1] = 4, 9, 5, 7
     z = np.zeros((4, 7))
     z[:, :2] = [[5.9, -7.9], [6.1, 0.0], [-6.1, 0.0], [0.0, 8.1]]
-    innovation, facing = world.innovations(z, np.zeros((1, 10)), covariance, noise, gate=2.0)
+    innovation, facing, _ = world.innovations(z, np.zeros((1, 10)), covariance, noise, gate=2.0)
     np.testing.assert_array_equal(innovation[0, 0], z[0])
     assert np.isinf(innovation[1:]).all() and facing[:, 0].tolist() == [1, 0, 0, 0]
 
 
-def test_what_a_sensor_should_have_found_is_shown_in_view_and_unhidden() -> None:
-    shown, in_view = np.array([True, True, True, False]), np.array([True, True, False, True])
+def test_a_shape_beyond_its_gate_says_nothing() -> None:
+    """Deviations 1 before the measurement, sqrt(2) with it: 3.5 of them are 4.95."""
+    state, z = np.zeros((1, 10)), np.zeros((2, 7))
+    z[:, world.LENGTH :] = [[4.0, 2.0, 1.0], [8.0, 2.0, 1.5]]
+    z[:, world.X] = 0.5
+    innovation, facing, odd = world.innovations(z, state, np.eye(10)[None], np.eye(7)[None], gate=5.0)
+    np.testing.assert_array_equal(innovation[0, 0], z[0])
+    np.testing.assert_array_equal(innovation[1, 0], [0.5, 0, 0, 0, 0, 0, 0])
+    assert facing[:, 0].tolist() == [1, 0]
+    assert odd[0, 0] == 0 and odd[1, 0] == pytest.approx(2 * np.log(2 * np.pi * 2) - np.log(np.pi * 24))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shared_outlines_are_those_of_the_polygons(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = (rng.uniform([-2, -2, 0, -4, 0.5, 0.5, 1], [2, 2, 0, 4, 5, 3, 1], (40, 7)) for _ in range(2))
+    boxes = [Boxes3D(rows[:, :3], rows[:, 4:], rows[:, 3], np.zeros((40, 3))) for rows in (a, b)]
+    smaller = np.minimum(a[:, 4] * a[:, 5], b[:, 4] * b[:, 5])
+    found = [world_kernels.shared_outline(one, other) for one, other in zip(a, b, strict=True)]
+    assert found == pytest.approx(ground_intersection(*boxes) / smaller, abs=1e-9)
+    assert max(found) > 0.3
+
+
+def test_what_hides_is_nearer_and_in_the_same_direction() -> None:
+    """A wall of 4 m at 10 m hides a car of 2 m across at 20 m behind its middle, half of one at its edge."""
+    rows = [
+        (10, 0, 2, np.pi / 2, 4, 0.2, 4),
+        (20, 0, 0.75, 0, 4, 2, 1.5),
+        (20, 4, 0.75, 0, 4, 2, 1.5),
+        (5, 9, 1, 0, 4, 2, 2),
+    ]
+    states = np.zeros((4, 10))
+    states[:, :7] = rows
+    covered = world_kernels.covered_by_bearing(states, np.zeros(3), np.array([0.8, 1, 1, 1]))
+    assert covered[[0, 1, 3]] == pytest.approx([0, 0.8, 0])
+    assert covered[2] == pytest.approx(0.4, abs=0.15)
+
+
+def test_detectability_depends_on_time_alone() -> None:
+    share, unhidden = np.array([0.9, 0.9]), np.array([1.0, 0.1])
+    whole = world_kernels.detectable(np.array([0.2, 1.0]), share, unhidden, 0.2, np.full(2, 0.3))
+    thirds = np.array([0.2, 1.0])
+    for _ in range(3):
+        thirds = world_kernels.detectable(thirds, share, unhidden, 0.2, np.full(2, 0.1))
+    assert thirds == pytest.approx(whole)
+    long = world_kernels.detectable(thirds, share, unhidden, 0.2, np.full(2, 100.0))
+    assert long[0] == pytest.approx(0.9) and long[1] < 0.09
+
+
+def test_what_a_sensor_should_have_found_exists_in_view_and_unhidden() -> None:
+    existence, in_view = np.array([1.0, 0.5, 1.0, 0.0]), np.array([True, True, False, True])
     unhidden, missed = np.array([1.0, 0.5, 1.0, 1.0]), np.array([0.1, 0.4, 0.0, 0.0])
-    found = world_kernels.expected_and_found(shown, in_view, unhidden, missed)
-    np.testing.assert_allclose(found, [1.5, 0.9 + 0.3])
+    found = world_kernels.expected_and_found(existence, in_view, unhidden, missed)
+    np.testing.assert_allclose(found, [1.25, 0.9 + 0.15])
 
 
-def test_the_life_of_tracks_is_that_of_the_same_in_numpy() -> None:
+def test_who_is_likely_and_not_silent_is_alive() -> None:
     """Stamps as on a vehicle: float64 does not hold them to the nanosecond."""
     rng, number, now = np.random.default_rng(2), 200, 1_700_000_000_123_456_789
-    missed, existence = rng.random(number), rng.random(number)
-    confirmed, shown = rng.random((2, number)) < 0.5
-    before_ns = now - rng.integers(0, 3, number) * 1_000_000_000
-    measured, likely = missed < world_kernels.SEEN, existence >= 0.4
-    found = world_kernels.seen(missed, existence, confirmed, shown, before_ns, now, 0.4, 0.8)
-    np.testing.assert_array_equal(found[0], confirmed | likely)
-    np.testing.assert_array_equal(found[1], (confirmed | likely) & ((shown & likely) | (existence >= 0.8)))
-    np.testing.assert_array_equal(found[2], np.where(measured, now, before_ns))
-    found = world_kernels.placed(missed, existence, confirmed, before_ns, now, 0.8)
-    np.testing.assert_array_equal(found[0], confirmed & (measured | (before_ns == now) | (existence >= 0.8)))
-    np.testing.assert_array_equal(found[1], np.where(measured, now, before_ns))
+    existence, before_ns = rng.random(number), now - rng.integers(0, 3, number) * 1_000_000_000
     alive = world_kernels.alive(before_ns, existence, now, 1e9, 0.1)
     np.testing.assert_array_equal(alive, np.flatnonzero((now - before_ns <= 1_000_000_000) & (existence >= 0.1)))
     assert 0 < len(alive) < number

@@ -1,0 +1,59 @@
+"""Small scenes in space: objects that move, sensors that see them with noise, and what a tracker makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from camtrack_core.geometry.boxes import Boxes3D, Detections3D
+from camtrack_core.geometry.camera import Pose
+from camtrack_core.geometry.tracks import Tracks3D
+from pkf_filter.space.tracker import WorldTracker
+
+SECOND = 1_000_000_000
+SIZES = {
+    "car": (4.5, 1.8, 1.5),
+    "truck": (8.0, 2.5, 3.0),
+    "bus": (12.0, 2.5, 3.2),
+    "pedestrian": (0.7, 0.7, 1.75),
+    "bicycle": (1.8, 0.7, 1.5),
+}
+Box = tuple[str, float, float, float]  # class, x, y, yaw
+
+
+def facing(degrees: float) -> Pose:
+    """A sensor at the origin, 1.5 m above the ground, that looks along a bearing."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return Pose(np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]]), np.array([0, 0, 1.5]))
+
+
+def seen(tracker: WorldTracker, boxes: list[Box], rng: np.random.Generator, noise: float = 0.05) -> Detections3D:
+    """Detections of boxes on the ground; `noise` is the deviation of the place in metres."""
+    size = np.array([SIZES[name] for name, *_ in boxes]).reshape(-1, 3)
+    ground = np.array([place for _, *place in boxes]).reshape(-1, 3)
+    centre = np.concatenate([ground[:, :2], size[:, 2:] / 2], 1) + rng.normal(scale=noise, size=(len(boxes), 3))
+    unknown = np.full((len(boxes), 3), np.nan)
+    classes = np.array([tracker.class_id(name) for name, *_ in boxes], np.int64)
+    yaw = ground[:, 2] + rng.normal(scale=0.02, size=len(boxes))
+    return Detections3D(Boxes3D(centre, size, yaw, unknown), np.full(len(boxes), 0.95), classes)
+
+
+def run(
+    tracker: WorldTracker, rate: int, until: float, scene: Callable[[str, float], list[Box]], poses: dict[str, Pose]
+) -> list[tuple[float, Tracks3D]]:
+    """Time and tracks after each round of all sensors, which look one after the other within a period.
+
+    Args:
+        rate: rounds a second.
+        until: seconds.
+        scene: what a sensor finds at a time.
+        poses: of the sensors by name.
+    """
+    rng, found = np.random.default_rng(0), []
+    for frame in range(round(until * rate)):
+        for turn, (name, pose) in enumerate(poses.items()):
+            time = (frame + turn / len(poses)) / rate
+            tracks = tracker.step(round(time * SECOND), seen(tracker, scene(name, time), rng), name, pose)
+        found.append((time, tracks))
+    return found

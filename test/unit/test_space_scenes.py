@@ -1,0 +1,187 @@
+"""Behaviour of tracks in space that planning relies on, written from the requirement, at three frame rates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from space_scenes_helpers import SECOND, Box, facing, run, seen
+
+from camtrack_core.geometry.camera import Pose
+from pkf_filter.space.config import SensorModel
+from pkf_filter.space.tracker import WorldTracker
+
+FRONT = {"front": facing(0)}
+RING = {name: facing(60 * i) for i, name in enumerate(("front", "b", "c", "d", "e", "f"))}
+CAMERA = SensorModel(field_of_view=60.0)
+
+rates = pytest.mark.parametrize("rate", [10, 20, 30])
+rigs = pytest.mark.parametrize("poses", [FRONT, RING], ids=["one sensor", "and five that see nothing"])
+
+
+def made(poses: dict[str, Pose]) -> WorldTracker:
+    return WorldTracker(sensors=dict.fromkeys(poses, CAMERA))
+
+
+@rates
+@rigs
+def test_a_car_behind_a_parked_truck_for_a_second_is_the_same_car(rate: int, poses: dict[str, Pose]) -> None:
+    """The truck, 8 m long at 20 m, hides 12 m of the car's way at 30 m; detections of the car are missing for 1 s."""
+    tracker = made(poses)
+
+    def scene(name: str, time: float) -> list[Box]:
+        y = -14.0 + 8.0 * time  # hidden from -4 to 4 m: 1.0 s
+        car = [] if abs(y) < 4.0 else [("car", 30.0, y, np.pi / 2)]
+        return [*car, ("truck", 20.0, 0.0, np.pi / 2)] if name == "front" else []
+
+    found = run(tracker, rate, 3.0, scene, poses)
+    ids, spread, scores = [], [], {True: [], False: []}
+    for time, tracks in found:
+        cars = tracks[np.abs(tracks.boxes.centre[:, 0] - 30) < 5]
+        if time > 0.6:
+            assert len(cars) == 1, f"{time:.2f} s"
+            assert cars.boxes.centre[0, 1] == pytest.approx(-14.0 + 8.0 * time, abs=1.0)
+            ids.append(cars.ids[0])
+            scores[bool(cars.states.coasting[0])].append(cars.scores[0])
+        if 1.35 < time < 2.15:
+            spread.append(cars.covariance[0, 1, 1])
+    assert len(set(ids)) == 1
+    assert max(scores[True]) < min(scores[False])
+    assert (np.diff(spread) > 0).all() and spread[-1] > 3 * spread[0]
+
+
+@rates
+@rigs
+def test_a_car_that_is_seen_to_be_gone_vanishes_within_half_a_second(rate: int, poses: dict[str, Pose]) -> None:
+    tracker = made(poses)
+    found = run(
+        tracker,
+        rate,
+        3.0,
+        lambda name, time: [("car", 20.0, 0.0, 0.0)] if name == "front" and time < 2.0 else [],
+        poses,
+    )
+    shown = {round(time, 3): len(tracks) for time, tracks in found}
+    assert all(count == 1 for time, count in shown.items() if 0.5 < time < 2.0)
+    assert all(count == 0 for time, count in shown.items() if time > 2.5)
+
+
+@rates
+def test_a_short_gap_in_the_open_keeps_the_id(rate: int) -> None:
+    found = run(
+        made(FRONT),
+        rate,
+        3.0,
+        lambda _, time: [] if 1.5 < time < 1.9 else [("car", 10.0 + 5.0 * time, 0.0, 0.0)],
+        FRONT,
+    )
+    assert {track for _, tracks in found for track in tracks.ids.tolist()} == {1}
+
+
+@rates
+def test_the_silence_of_a_sensor_that_looks_elsewhere_says_nothing(rate: int) -> None:
+    lone = WorldTracker(sensors={"a": CAMERA, "b": CAMERA})
+    poses = {"a": facing(0), "b": facing(120)}
+    run(lone, rate, 1.0, lambda name, _: [("car", 20.0, 0.0, 0.0)] if name == "a" else [], poses)
+    existence = lone._state.existence[0]
+    rng = np.random.default_rng(0)
+    for frame in range(rate * 3 // 2):
+        lone.step(round((1.0 + frame / rate) * SECOND), seen(lone, [], rng), "b", poses["b"])
+    assert lone._state.existence[0] == pytest.approx(existence * 0.5 ** (1.5 / lone.config.half_life), rel=0.02)
+
+
+PAIRS = {
+    "two sensors of different class": (["pedestrian"], ["bicycle"]),
+    "yaw 90 degrees apart": (["car"], ["car across"]),
+    "double box": (["car", "truck"], ["car", "truck"]),
+    "duplicate half a metre off": (["car", "car beside"], ["car", "car beside"]),
+    "ten equal boxes": (["car"] * 10, ["car"] * 10),
+}
+
+
+@rates
+@pytest.mark.parametrize("case", list(PAIRS))
+def test_one_object_is_one_track(rate: int, case: str) -> None:
+    poses = {"a": facing(0), "b": facing(10)}
+    names = dict(zip(poses, PAIRS[case], strict=True))
+
+    def scene(name: str, time: float) -> list[Box]:
+        x = 15.0 + 2.0 * time
+        of = {"car across": ("car", x, 0.0, np.pi / 2), "car beside": ("car", x + 0.5, 0.0, 0.0)}
+        return [of.get(each, (each, x, 0.0, 0.0)) for each in names[name]]
+
+    found = run(WorldTracker(sensors=dict.fromkeys(poses, SensorModel())), rate, 4.0, scene, poses)
+    assert {track for _, tracks in found for track in tracks.ids.tolist()} == {1}
+    assert all(len(tracks) == 1 for time, tracks in found if time > 1.0)
+
+
+@rates
+def test_a_sensor_that_takes_pedestrians_for_bicycles_now_and_then_keeps_one_id(rate: int) -> None:
+    flips = np.random.default_rng(5).random(8 * rate) < 0.1
+    found = run(
+        made(FRONT),
+        rate,
+        8.0,
+        lambda _, time: [("bicycle" if flips[round(time * rate)] else "pedestrian", 10.0 + time, 0.0, 0.0)],
+        FRONT,
+    )
+    assert {track for _, tracks in found for track in tracks.ids.tolist()} == {1}
+
+
+@rates
+def test_heading_does_not_oppose_motion_where_many_yaws_are_turned(rate: int) -> None:
+    flips = np.random.default_rng(6).random(30 * rate) < 0.3
+    found = run(
+        made(FRONT),
+        rate,
+        30.0,
+        lambda _, time: [("car", 5.0 + 8.0 * time, 0.0, np.pi * flips[round(time * rate)])],
+        FRONT,
+    )
+    wrong = [np.cos(tracks.boxes.yaw[0]) < 0 for time, tracks in found if time > 1.0]
+    assert np.mean(wrong) <= 0.001
+
+
+@rates
+def test_a_turning_car_is_foretold_for_three_seconds(rate: int) -> None:
+    """8 m/s at 0.35 rad/s."""
+    speed, turn = 8.0, 0.35
+
+    def place(time: float) -> tuple[float, float]:
+        return 30 + speed / turn * np.sin(turn * time), speed / turn * (1 - np.cos(turn * time)) - 20
+
+    tracker = WorldTracker(sensors={"front": SensorModel()})
+    run(tracker, rate, 4.0, lambda _, time: [("car", *place(time), turn * time)], FRONT)
+    assert tracker.time_ns is not None
+    ahead = tracker.predicted(tracker.time_ns + 3 * SECOND).boxes.centre[0, :2]
+    assert np.linalg.norm(ahead - place(tracker.time_ns / SECOND + 3.0)) <= 4.0
+
+
+@rates
+def test_a_parked_car_stands_still(rate: int) -> None:
+    """Deviation of the measured place: .12 m, as the filter holds."""
+    tracker = WorldTracker(sensors={"front": SensorModel()})
+    rng, car = np.random.default_rng(3), [("car", 20.0, 5.0, 0.7)]
+    speeds, astray, resting = [], [], []
+    for frame in range(20 * rate):
+        time_ns = round(frame / rate * SECOND)
+        tracks = tracker.step(time_ns, seen(tracker, car, rng, 0.12), "front", FRONT["front"])
+        if frame >= 2 * rate:
+            ahead = tracker.predicted(time_ns + 3 * SECOND).boxes.centre[0, :2]
+            speeds.append(np.linalg.norm(tracks.boxes.velocity[0, :2]))
+            astray.append(np.linalg.norm(ahead - (20.0, 5.0)))
+            resting.append(tracks.states.resting[0] >= 0.5)
+    assert np.sqrt(np.mean(np.square(speeds))) <= 0.15
+    assert np.sqrt(np.mean(np.square(astray))) <= 0.4
+    assert np.mean(resting) >= 0.99
+
+
+@rates
+def test_a_car_that_drives_off_is_soon_known_to_move(rate: int) -> None:
+    """2 m/s^2 from 4 s on."""
+    tracker = WorldTracker(sensors={"front": SensorModel()})
+    found = run(tracker, rate, 7.0, lambda _, t: [("car", 10.0 + max(t - 4.0, 0.0) ** 2, 0.0, 0.0)], FRONT)
+    resting = {round(time, 3): tracks.states.resting[0] >= 0.5 for time, tracks in found if time > 2.0}
+    assert all(rests for time, rests in resting.items() if time <= 4.0)
+    assert not any(rests for time, rests in resting.items() if time >= 5.0)
+    time, tracks = found[-1]
+    assert tracks.boxes.velocity[0, 0] == pytest.approx(2 * (time - 4.0), abs=0.5)
