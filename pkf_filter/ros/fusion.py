@@ -348,7 +348,7 @@ class Fusion:
             since = "" if sensor.ever else " (never so far)"
             sentence = f"no detections of '{sensor.name}' on {sensor.topic} for {silence:.0f} s{since}"
             pace = self._gathering.paces[sensor.name]
-            self._node.warn(sensor.name, sentence if silence > pace.allowance() else None)
+            self._node.warn(sensor.name, sentence if silence > self._gathering.allowance(sensor.name) else None)
             self._tell_lateness(sensor, pace.answered)
             agreement = self._tracker.agreement[sensor.name]
             sentence = (

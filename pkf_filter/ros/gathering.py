@@ -26,7 +26,7 @@ class Pace:
         timeout: after which the sensor is silent, at least.
         newest_ns: stamp of its newest result, -1 before the first one.
         since_ns: from which its silence counts: its newest result, before that the first one of any sensor.
-        period: between two of its results, fading mean.
+        period: between two of its results, fading mean; 0 until there are two.
         lag: of a result behind the newest one of any sensor when it comes, fading mean.
         answered: fading share of its group's stamps that it has answered in time.
     """
@@ -41,16 +41,14 @@ class Pace:
     def take(self, time_ns: int, front_ns: int) -> None:
         """A result has come, and the newest one of any sensor is of `front_ns`."""
         if 0 <= self.newest_ns < time_ns:
-            self.period += RATE * ((time_ns - self.newest_ns) / NANOSECONDS - self.period)
+            gap = (time_ns - self.newest_ns) / NANOSECONDS
+            self.period += RATE * (gap - self.period) if self.period else gap
         self.lag += RATE * ((front_ns - time_ns) / NANOSECONDS - self.lag)
         self.newest_ns = self.since_ns = max(self.newest_ns, time_ns)
 
-    def allowance(self) -> float:
-        """Seconds by which the newest stamp of any sensor may be ahead of this one's."""
-        return max(self.timeout, min(MISSED * (self.period + self.lag), LONGEST))
-
-    def is_silent(self, front_ns: int) -> bool:
-        return (front_ns - self.since_ns) / NANOSECONDS > self.allowance()
+    def allowance(self, period: float) -> float:
+        """Seconds by which the newest stamp of any sensor may be ahead of this one's, whose results come so often."""
+        return max(self.timeout, min(MISSED * (period + self.lag), LONGEST))
 
 
 @dataclass
@@ -98,8 +96,19 @@ class Gathering:
         complete = [(stamp, members) for each in self._groups for stamp, members in self._complete(each)]
         return [members for _, members in sorted(complete, key=lambda one: one[0])]
 
+    def allowance(self, sensor: str) -> float:
+        """Seconds by which the newest stamp of any sensor may be ahead of this one's.
+
+        Who has answered once is expected as often as the others of its group: the second stamp of a slow recording may
+        come later than a timeout.
+        """
+        pace = self.paces[sensor]
+        group = next(group for group in self._groups if sensor in group.members)
+        usual = max(self.paces[name].period for name in group.members)
+        return pace.allowance(pace.period or (usual if pace.newest_ns >= 0 else 0.0))
+
     def is_silent(self, sensor: str) -> bool:
-        return self.paces[sensor].is_silent(self.front_ns)
+        return (self.front_ns - self.paces[sensor].since_ns) / NANOSECONDS > self.allowance(sensor)
 
     def _complete(self, group: _Group) -> list[tuple[int, list[Any]]]:
         complete = []

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import yaml
 from ros_helpers import Diagnostics, Graph, collect, opened_graph
-from sensor_msgs.msg import CameraInfo, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
+from camtrack.nodes import replay as replay_node
+from camtrack_core.datasets.frames import Frame
 from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D
 from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Camera, Pose
 from camtrack_core.geometry.tracks import Tracks3D
@@ -394,6 +396,53 @@ def test_without_the_sensors_that_are_named_for_it_tracks_are_published_after_ev
         bench.detect(SECOND + 24 * FRAME, (40.0, 2.0))
         assert len(bench.answer(count).detections) == 1
         assert not bench.node.monitor.drops
+
+
+class Street:
+    """Four frames of a recording, two a second: longer apart than a measurement may be late."""
+
+    name, class_names = "street", ()
+
+    def __len__(self) -> int:
+        return 4
+
+    def __iter__(self) -> Iterator[Frame]:
+        image = np.zeros((CAMERA.height // 16, CAMERA.width // 16, 3), np.uint8)
+        for i in range(len(self)):
+            time_ns = SECOND + i * SECOND // 2
+            ego = vehicle(time_ns)
+            yield Frame(time_ns, image, camera_pose=ego @ MOUNT, ego_pose=ego)
+
+
+@pytest.mark.parametrize("slow", ["front", "image"])
+def test_a_replay_at_rate_0_waits_for_a_slow_detector_and_the_tracks_are_the_same(
+    slow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers each image long after its timeout, by the clock: by the stamps nobody goes on without it."""
+    monkeypatch.setattr(replay_node, "open_source", lambda spec: Street())
+    found = []
+    for wait in (0.0, 0.7):
+        with opened_graph() as graph:
+            bench = two_detectors(graph, **{"front.timeout": 0.3, "image.timeout": 0.3})
+            detectors = {"front": bench.detect_car, "image": partial(bench.see, x=40.0, y=1.5)}
+            results = bench.peer.create_publisher(Detection3DArray, "results", RESULTS)
+            bench.peer.create_subscription(Detection3DArray, "pkf_filter/tracks", results.publish, RESULTS)
+            images = collect(bench.peer, Image, "image", SENSOR_DATA)
+            replay = graph.start(
+                replay_node.ReplayNode, source="street", rate=0.0, result_type="Detection3DArray", publish_tf=True,
+                fixed_frame="odom", wait_for_results=True,
+            )  # fmt: skip
+            for count in range(1, len(Street()) + 1):
+                graph.spin_until(lambda count=count, images=images: len(images) == count)  # type: ignore[misc]
+                stamp = to_nanoseconds(images[-1].header.stamp)
+                detectors["image" if slow == "front" else "front"](stamp)
+                graph.spin_for(wait)
+                detectors[slow](stamp)
+            graph.spin_until(lambda replay=replay: replay.exit_code == 0)  # type: ignore[misc]
+            assert not replay.monitor.drops and not bench.node.monitor.drops
+            assert len(images) == len(Street()), "expected no image to be sent twice"
+            found.append([(to_nanoseconds(m.header.stamp), [centre(d) for d in m.detections]) for m in bench.heard])
+    assert found[0] == found[1] and len(found[0]) == len(Street()) and len(found[0][-1][1]) == 1
 
 
 def late_side(bench: Bench, frames: range, lag: int) -> None:

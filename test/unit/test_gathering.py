@@ -89,11 +89,21 @@ def test_a_slow_sensor_is_given_three_of_its_own_periods() -> None:
         if frame % 4 == 3:
             add(gathering, "objects", frame)
     assert gathering.paces["objects"].period == pytest.approx(2.0, rel=0.05)
-    assert gathering.paces["objects"].allowance() == pytest.approx(6.0, rel=0.05)
+    assert gathering.allowance("objects") == pytest.approx(6.0, rel=0.05)
     assert gathering.paces["objects"].answered == pytest.approx(0.25, abs=0.1)
     assert gathering.paces["image"].answered == pytest.approx(1.0)
     held = [add(gathering, "image", 80 + k) for k in range(11)]
     assert not any(held)
+
+
+def test_the_second_stamp_of_a_slow_recording_may_come_later_than_a_timeout() -> None:
+    gathering = pair(timeout=0.3)
+    for frame in range(4):
+        assert add(gathering, "image", frame) == []
+        assert add(gathering, "objects", frame) == [[f"image {frame}", f"objects {frame}"]]
+    for frame in range(4, 7):
+        assert add(gathering, "image", frame) == []
+    assert [len(group) for group in add(gathering, "image", 7)] == [1, 1, 1, 1]
 
 
 def test_however_slow_a_sensor_was_its_silence_is_bounded() -> None:
@@ -101,7 +111,7 @@ def test_however_slow_a_sensor_was_its_silence_is_bounded() -> None:
     for frame in range(0, 4000, 100):
         add(gathering, "image", frame)
         add(gathering, "objects", frame)
-    assert gathering.paces["objects"].allowance() == LONGEST
+    assert gathering.allowance("objects") == LONGEST
 
 
 def test_a_result_behind_all_others_does_not_turn_the_time_back() -> None:
