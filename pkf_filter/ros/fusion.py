@@ -302,19 +302,18 @@ class Fusion:
         return all(self._gathering.is_silent(sensor.name) for sensor in self._named(names))
 
     def _publish_at_rate(self) -> None:
-        """Publish the tracks as they are expected now.
+        """Publish the tracks as they are expected now, which are none long after the last measurement.
 
         Now is the clock's time where that is near the measurements, else the newest measurement's plus the time
         since it came: recordings are often played without their clock.
         """
         newest = self._tracker.time_ns
-        if newest is None:
+        if newest is None:  # neither is it known whether stamps follow the clock
             return
         now = self._node.get_clock().now().nanoseconds
-        silence = self._parameters.world.max_silence * NANOSECONDS
-        if not 0 <= now - newest <= silence:
+        if not 0 <= now - newest <= self._parameters.world.max_silence * NANOSECONDS:
             now = newest + round((time.monotonic() - self._measured) * NANOSECONDS)
-        if self._published_ns < now <= newest + silence:
+        if now > self._published_ns:
             self._publish(now, self._tracker.predicted(now))
 
     def _publish(self, time_ns: int, tracks: Tracks3D) -> None:

@@ -581,6 +581,23 @@ def test_at_a_fixed_rate_tracks_are_predicted() -> None:
         assert centre(newest.detections[0])[0] == pytest.approx(expected, abs=0.5)
 
 
+def test_at_a_fixed_rate_messages_go_on_without_anything_to_tell() -> None:
+    """The sensor finds nothing any more, and then says nothing any more: silence would mean a fault of the filter."""
+    with opened_graph() as graph:
+        bench = Bench(graph, **{"sensors": ["front"], "publish_rate": 50.0, "world.max_silence": 0.5})
+        for i in range(5):
+            bench.move(SECOND + i * FRAME)
+            bench.detect(SECOND + i * FRAME, (20.0, 2.0))
+            bench.taken()
+        graph.spin_until(lambda: bench.heard and bench.heard[-1].detections)
+        graph.spin_until(lambda: not bench.heard[-1].detections)
+        count = len(bench.heard)
+        graph.spin_until(lambda: len(bench.heard) >= count + 50)
+        assert not any(message.detections for message in bench.heard[count:])
+        stamps = [to_nanoseconds(message.header.stamp) for message in bench.heard]
+        assert stamps == sorted(set(stamps)) and stamps[-1] > SECOND + 5 * FRAME + SECOND
+
+
 def test_time_going_backwards_starts_afresh(bench: Bench) -> None:
     bench.drive(range(100, 105), (150.0, 2.0))
     for i in (0, 1):  # these might be stragglers
