@@ -165,7 +165,8 @@ def node(kind: str) -> Figures:
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=90, check=False)
     if done.returncode:
         raise CamtrackError((done.stderr.strip().splitlines() or ["no words"])[-1])
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    (figures,) = json.loads(done.stdout.splitlines()[-1]).values()  # of the one rate
+    return dict(figures)
 
 
 def steps(device_id: int) -> list[Step]:

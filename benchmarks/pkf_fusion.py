@@ -8,9 +8,9 @@ on a moving vehicle.
 
 from __future__ import annotations
 
-import argparse
 import json
 
+import head
 import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -88,10 +88,9 @@ def measure(objects: int, frames: int) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.parser(__doc__)
     parser.add_argument("--objects", type=int, nargs="+", default=[30, 100], help="number of cars")
     parser.add_argument("--frames", type=int, default=300, help="messages to measure")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args()
     figures = {}
     for objects in arguments.objects:

@@ -14,9 +14,9 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
+import head
 import numpy as np
 import rclpy
 from rclpy.node import Node
@@ -27,7 +27,6 @@ from camtrack_core.ros.lifecycle.qos import LATCHED, SENSOR_DATA
 from camtrack_core.ros.messages.image import fill_image, to_bgr
 from camtrack_core.ros.messages.stamps import fill_stamp, to_nanoseconds
 
-ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = ("FASTRTPS_", "FASTDDS_", "MALLOC_")  # beginnings of the variables in question
 DOMAIN = "97"
 PATIENCE = 30.0  # seconds
@@ -85,7 +84,7 @@ def measure(arguments: argparse.Namespace, environment: dict[str, str]) -> dict[
 
 def with_settings() -> dict[str, str]:
     """The environment that config/environment.sh makes."""
-    command = ["bash", "-c", f". '{ROOT}/config/environment.sh' && env -0"]
+    command = ["bash", "-c", f". '{head.ROOT}/config/environment.sh' && env -0"]
     output = subprocess.run(command, env=without_settings(), check=True, capture_output=True, text=True).stdout
     return dict(entry.split("=", 1) for entry in output.split("\0") if entry)
 
@@ -97,12 +96,11 @@ def without_settings() -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.parser(__doc__)
     parser.add_argument("--width", type=int, default=1920)
     parser.add_argument("--height", type=int, default=1080)
     parser.add_argument("--rate", type=float, default=30.0, help="images a second")
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--role", choices=("publish", "receive"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.role:

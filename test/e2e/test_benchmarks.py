@@ -1,16 +1,62 @@
 """Benchmarks are run by hand: here it is only seen that the code which they are made of is still there."""
 
 import importlib
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from camtrack_core.errors import ConfigurationError
+
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-# devkit_boxes.py runs in the nuScenes devkit's own environment.
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "devkit_boxes")
+# devkit_boxes.py runs in the nuScenes devkit's own environment, and head.py is what the others share.
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("devkit_boxes", "head"))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_benchmark_finds_what_it_imports(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(FOLDER))  # some take parts from others
     assert callable(importlib.import_module(name).main)
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("bench")
+
+
+def test_a_bench_stands_beside_an_older_one_and_says_what_failed(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise ConfigurationError("expected a camera, got none")
+
+    sections = {"decode": lambda: {"jpeg_ms": 3.0, "10 objects": {"read_ms": 5.0}}, "transport": fail}
+    monkeypatch.setattr(bench, "SECTIONS", sections)
+    monkeypatch.setenv("COLUMNS", "150")
+    older = tmp_path / "old.json"
+    old = {"decode": {"jpeg_ms": 4.0, "10 objects": {"read_ms": 2.0, "gone_ms": 1.0}}, "transport": {"p50_ms": 1.0}}
+    older.write_text(json.dumps({"machine": {"processor": "abacus", "load": 0.5}, "figures": old}))
+    monkeypatch.setattr("sys.argv", ["bench.py", "--against", str(older)])
+    assert bench.main() == 1  # a section failed
+    said = [line.split() for line in capsys.readouterr().out.replace("│", " ").splitlines()]
+    assert ["decode", "jpeg_ms", "3", "4", "0.75"] in said
+    assert ["decode", "10", "objects", "read_ms", "5", "2", "2.50"] in said
+    assert ["transport", "failed", "expected", "a", "camera,", "got", "none"] in said
+    assert any("abacus," in line for line in said)
+
+
+def test_a_bench_without_its_older_run_says_so(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["bench.py", "--against", str(tmp_path / "none.json")])
+    assert bench.main() == 2
+    assert "none.json: expected the JSON of an older run" in capsys.readouterr().err
+
+
+def test_the_bench_measures_in_this_process(bench: Any) -> None:
+    """The sections that need no network and no process; each figure is a time."""
+    figures = bench.measure({"messages": bench.two_ways, "decode": bench.decode})
+    assert all(0 < value < 1e4 for value in bench.rows(figures).values())
+    assert set(figures["messages"]) == {f"{count} objects" for count in bench.OBJECTS}
