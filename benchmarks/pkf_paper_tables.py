@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pkf_tracking import RECORDINGS, ROOT, score
+from head import ROOT
+from pkf_tracking import RECORDINGS, score
 from pkf_weights import milliseconds, permanent, weights_by_permanents
 from rich.console import Console
 from rich.table import Table
