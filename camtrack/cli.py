@@ -281,10 +281,11 @@ def track(
     source: Annotated[list[str], typer.Argument(help=f"{SOURCE}; of a data set all sequences", show_default=False)],
     out: Annotated[Path, typer.Option(help="a .txt or .json file, or a folder for NAME.txt of each sequence")],
     method: Annotated[
-        Literal["gcnet", "time3d", "ground", "pkf", "stack", "detections"],
+        Literal["gcnet", "time3d", "ground", "fusion", "pkf", "stack", "detections"],
         typer.Option(
             help="gcnet alone, time3d: boxes in space, pkf on public detections, stack: gcnet through pkf as the "
-            "nodes do, or detections: gcnet's in single frames"
+            "nodes do, fusion: time3d and gcnet through pkf in space as the nodes do, or detections: gcnet's in single "
+            "frames"
         ),
     ] = "stack",
     model: Annotated[Path | None, typer.Option(help="exported GCNet or Time3D; without: the demo weights")] = None,
@@ -306,7 +307,8 @@ def track(
 ) -> None:
     """Track recordings without ROS, as fast as the machine allows. Goes on where it ended.
 
-    Writes MOTChallenge text; of time3d a nuScenes submission where the recording is of nuScenes, else KITTI's text.
+    Writes MOTChallenge text; of time3d, ground and fusion a nuScenes submission where the recording is of nuScenes,
+    else KITTI's text.
 
     With --thresholds, OUT gets a folder for each threshold and `detections`, what `evaluate --pr-curve` takes.
 

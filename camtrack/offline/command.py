@@ -31,7 +31,8 @@ def make_run(method: Method, model: Path | None, device: str, device_id: int, pr
             raise ConfigurationError(f"--{option}: expected one of {', '.join(known)}, got {given}")
     if model is None and method != "pkf" and not demo_model(method).is_file():
         raise ConfigurationError(f"no weights come with --method {method} here; name an exported model with --model")
-    return Run(method, model or demo_model(method), device, device_id, precision, skip_broken)  # type: ignore[arg-type]
+    run = Run(method, model or demo_model(method), device, device_id, precision, skip_broken)  # type: ignore[arg-type]
+    return replace(run, image_model=demo_model("gcnet")) if method == "fusion" else run
 
 
 def run_track(sources: list[str], out: Path, run: Run, jobs: int, cluster: str, as_json: bool) -> int:

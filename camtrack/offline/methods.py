@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +20,7 @@ from camtrack_core.errors import DataError
 from camtrack_core.evaluation.kitti.text import write_kitti
 from camtrack_core.evaluation.mot_text import write_mot
 from camtrack_core.evaluation.nuscenes.submission import SubmittedBoxes, write_submission
-from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D
+from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D, area
 from camtrack_core.geometry.camera import Pose
 from camtrack_core.geometry.tracks import Tracks2D, Tracks3D
 from camtrack_core.runtime import Device, Precision
@@ -28,9 +28,9 @@ from camtrack_core.runtime import Device, Precision
 if TYPE_CHECKING:
     from time3d_tracker.tracker import Result as SpatialTracks
 
-Method = Literal["gcnet", "time3d", "ground", "pkf", "stack", "detections"]
+Method = Literal["gcnet", "time3d", "ground", "fusion", "pkf", "stack", "detections"]
 THRESHOLD_FLOOR = 0.05  # score below which a detection is noise
-SPATIAL = ("time3d", "ground")
+SPATIAL = ("time3d", "ground", "fusion")
 # nuScenes' names of classes and of the motion (moving, stopped, parked), by those of Time3D.
 SUBMITTED = {"cyclist": "bicycle"}
 VEHICLE = ("vehicle.moving", "vehicle.stopped", "vehicle.parked")
@@ -47,13 +47,15 @@ class Run:
     Attributes:
         method: gcnet, GCNet's own tracks; stack, those through PKF, as the nodes do; pkf, PKF on the public
             detections that come with a recording; time3d, Time3D's tracks in space; ground, GCNet's on flat ground;
-            detections, what GCNet finds in single frames, with ids of -1.
-        model: exported GCNet or Time3D.
+            fusion, those of Time3D and GCNet through PKF in space, as the nodes do; detections, what GCNet finds in
+            single frames, with ids of -1.
+        model: exported GCNet or Time3D; of fusion Time3D.
         device, device_id: what runs it.
         precision: what it is computed in.
         skip_broken: frames that cannot be read are left out, as the nodes do, and counted; else they end a sequence.
         threshold: score from which GCNet's detections start tracks, in place of p1 (and of p2 where that is higher);
             None leaves both.
+        image_model: exported GCNet, of fusion.
     """
 
     method: Method
@@ -63,6 +65,7 @@ class Run:
     precision: Precision = "auto"
     skip_broken: bool = False
     threshold: float | None = None
+    image_model: Path | None = None
 
     def suffix(self, sequence: Sequence) -> str:
         """Of the file with the tracks of a sequence."""
@@ -72,18 +75,23 @@ class Run:
         """What must be equal for two results to belong to one run. Raises DataError where there is no model."""
         if self.method == "pkf":
             return {"method": self.method}
-        try:
-            digest = hashlib.sha256(self.model.read_bytes()).hexdigest()[:16]
-        except OSError as error:
-            raise DataError(f"cannot read the model {self.model}: {error.strerror}") from error
         computed = {"device": self.device, "precision": self.precision}
-        settings = {"method": self.method, "model": self.model.name, "model_sha256": digest, **computed}
+        settings = {"method": self.method, "model": self.model.name, "model_sha256": _digest(self.model), **computed}
+        if self.image_model is not None:
+            settings |= {"image_model": self.image_model.name, "image_model_sha256": _digest(self.image_model)}
         return settings if self.threshold is None else settings | {"threshold": str(self.threshold)}
+
+
+def _digest(model: Path) -> str:
+    try:
+        return hashlib.sha256(model.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise DataError(f"cannot read the model {model}: {error.strerror}") from error
 
 
 def demo_model(method: Method) -> Path:
     """The weights that come with this project for a method."""
-    if method == "time3d":
+    if method in ("time3d", "fusion"):
         from time3d_tracker.model import DEMO_MODEL
 
         return DEMO_MODEL
@@ -106,25 +114,38 @@ class Engine:
     def __init__(self, run: Run, threads: int = 0) -> None:
         self._run = run
         self._model: Any = None
+        self._image_model: Any = None
+        self.class_names: tuple[str, ...] = ()
         self.seconds: list[float] = []
         self.skipped: list[str] = []
-        if run.method == "time3d":
+        computed = run.device, threads, run.precision, run.device_id
+        if run.method in ("time3d", "fusion"):
             from time3d_tracker.model import Time3DModel
 
-            self._model = Time3DModel(run.model, run.device, threads, run.precision, run.device_id)
+            self._model = Time3DModel(run.model, *computed)
         elif run.method != "pkf":
             from gcnet_tracker.tracker import GCNetModel
 
-            self._model = GCNetModel(run.model, run.device, threads, run.precision, run.device_id)
+            self._model = GCNetModel(run.model, *computed)
+        if self._model is not None:
+            self.class_names = self._model.class_names
         if run.method in ("pkf", "stack"):
             from pkf_filter.ros.precompile import warm_up_in_image
 
             warm_up_in_image()
+        if run.method == "fusion":
+            self._prepare_fusion(computed)
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        names: tuple[str, ...] = () if self._model is None else self._model.class_names
-        return names
+    def _prepare_fusion(self, computed: tuple[Device, int, Precision, int]) -> None:
+        from camtrack.offline.fusion import class_names, shipped_parameters
+        from gcnet_tracker.tracker import GCNetModel
+        from pkf_filter.ros.precompile import warm_up_in_space
+
+        assert self._run.image_model is not None
+        self._image_model = GCNetModel(self._run.image_model, *computed)
+        self._parameters = shipped_parameters()
+        self.class_names = class_names(self._model, self._image_model)
+        warm_up_in_space(self._parameters.world)
 
     def tracks(self, sequence: Sequence) -> Iterator[Tracks2D | SpatialTracks]:
         """The tracks after every frame, from trackers that know nothing yet; `seconds` grows with them.
@@ -137,7 +158,7 @@ class Engine:
         self.seconds, self.skipped = [], []
         steps: dict[str, Callable[[Sequence], Callable[[Any], Any]]] = {
             "gcnet": self._gcnet, "pkf": self._pkf, "stack": self._stack, "time3d": self._time3d,
-            "ground": self._ground, "detections": self._detections,
+            "ground": self._ground, "fusion": self._fusion, "detections": self._detections,
         }  # fmt: skip
         step = steps[self._run.method](sequence)
         for item in self._items(sequence):
@@ -213,6 +234,11 @@ class Engine:
 
         return GroundTracker(self._model).step
 
+    def _fusion(self, _: Sequence) -> Callable[[Frame], SpatialTracks]:
+        from camtrack.offline.fusion import FusionTracker
+
+        return FusionTracker(self._model, self._image_model, self._parameters).step
+
     # --- What is written
 
     def write(self, path: Path, sequence: Sequence, frames: list[Any]) -> None:
@@ -230,6 +256,8 @@ class Engine:
             return
         mounting = sequence.mounting() if isinstance(sequence, kitti.KittiSequence) else None
         place = kitti.TO_VEHICLE if mounting is None else mounting
+        if self._run.method == "fusion":
+            frames = [_in_image(found) for found in frames]
         write_kitti(path, [(f.tracks, moved(f.tracks.boxes, place @ f.upright), f.xyxy) for f in frames], names)
 
 
@@ -265,6 +293,12 @@ def _public_detections(sequence: Sequence) -> Iterator[tuple[int, Boxes2D]]:
     for index, found in enumerate(sequence.detections()):
         scores = np.clip(found.scores, 0, 1)  # some public detectors give margins
         yield stamp_ns(index, sequence.frame_rate), Boxes2D(found.xyxy, scores, found.class_ids)
+
+
+def _in_image(found: SpatialTracks) -> SpatialTracks:
+    """Without the tracks that the image does not show."""
+    seen = area(found.xyxy) > 0
+    return replace(found, tracks=found.tracks[seen], xyxy=found.xyxy[seen])
 
 
 def _submitted(found: SpatialTracks, camera_pose: Pose, names: tuple[str, ...]) -> SubmittedBoxes:

@@ -310,11 +310,12 @@ class Fusion:
         newest = self._tracker.time_ns
         if newest is None:  # neither is it known whether stamps follow the clock
             return
-        now = self._node.get_clock().now().nanoseconds
-        if not 0 <= now - newest <= self._parameters.world.max_silence * NANOSECONDS:
+        now, silence = self._node.get_clock().now().nanoseconds, self._parameters.world.max_silence
+        if not 0 <= now - newest <= silence * NANOSECONDS:
             now = newest + round((time.monotonic() - self._measured) * NANOSECONDS)
         if now > self._published_ns:
-            self._publish(now, self._tracker.predicted(now))
+            tracks = self._tracker.predicted(now)
+            self._publish(now, tracks[tracks.states.silence <= silence])
 
     def _publish(self, time_ns: int, tracks: Tracks3D) -> None:
         self._published_ns = time_ns

@@ -147,16 +147,12 @@ class WorldTracker:
     def predicted(self, time_ns: int) -> Tracks3D:
         """The tracks as they are expected at a time not before the newest measurement's; nothing is changed.
 
-        Those that have not been measured for `max_silence` by then are expected to have ended.
-
         Raises:
             TimeError: `time_ns` lies before it.
         """
         if self.time_ns is not None and time_ns < self.time_ns:
             raise TimeError(f"expected a time of at least {self.time_ns} ns, got {time_ns} ns")
-        published = self._published()
-        lasting = published.rows((time_ns - published.seen_ns <= self.config.max_silence * SECOND).nonzero()[0])
-        return self._tracks(self._at(lasting, time_ns), time_ns)
+        return self._tracks(self._at(self._published(), time_ns), time_ns)
 
     def _sensor(self, name: str) -> SensorModel:
         if name not in self.sensors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 from command_helpers import camtrack
 from ros_helpers import collect, opened_graph
 from trajectory_msgs.msg import MultiDOFJointTrajectory
@@ -24,6 +26,7 @@ from camtrack_core.ros.lifecycle.qos import RESULTS
 from camtrack_core.ros.messages.stamps import to_nanoseconds
 from gcnet_tracker.node import GCNetNode
 from gcnet_tracker.tracker import DEMO_MODEL
+from pkf_filter.ros.node import PkfNode
 from time3d_tracker.model import DEMO_MODEL as TIME3D_MODEL
 from time3d_tracker.node import Time3DNode
 from time3d_tracker.tracker import Result
@@ -57,6 +60,10 @@ def test_the_nodes_and_the_offline_run_give_the_same_tracks(data_root: Path, tmp
     assert count > 10
 
 
+ENGINE = {"device": "onnxruntime", "threads": 1}
+PATIENT = {"transform_timeout": 15.0}
+
+
 class Seen(list[Frame]):
     """Frames as a recording."""
 
@@ -69,11 +76,13 @@ def by_stamp(messages: list[Any]) -> dict[int, Any]:
 
 
 def play(
-    source: str, seconds: float, node: type[Any], kind: type[Any], **parameters: Any
+    source: str, seconds: float, nodes: dict[type[Any], dict[str, Any]], kind: type[Any]
 ) -> tuple[dict[int, Any], dict[int, Any]]:
-    """What a node says of a recording that the replay node plays to it: results and velocities by stamp."""
+    """What the last of some nodes says of a recording that the replay node plays to them: results and velocities by
+    stamp."""
     with opened_graph() as graph:
-        tracker = graph.start(node, device="onnxruntime", threads=1, **parameters)
+        for node, parameters in nodes.items():
+            tracker = graph.start(node, **parameters)
         results = tracker.resolve_topic_name("~/tracks")
         peer = graph.peer()
         heard = collect(peer, kind, results, RESULTS)
@@ -94,7 +103,7 @@ def play(
 def test_gcnet_alone(data_root: Path) -> None:
     """Nine real images through replay and gcnet_tracker, and through `track --method gcnet`."""
     source = str(data_root / "uadetrac/Insight-MVT_Annotation_Train/MVI_20011")
-    heard, _ = play(source, 9.0, GCNetNode, Detection2DArray)
+    heard, _ = play(source, 9.0, {GCNetNode: ENGINE}, Detection2DArray)
     frames = [frame for frame in open_source(source) if frame.time_ns in heard]
     assert len(frames) == len(heard) >= 6
     engine, count = Engine(Run("gcnet", DEMO_MODEL, "onnxruntime"), 1), 0
@@ -117,7 +126,7 @@ def test_gcnet_alone(data_root: Path) -> None:
 def test_time3d_alone(data_root: Path) -> None:
     """Real images of a moving camera, its calibration and tf, to time3d_tracker, and `track --method time3d`."""
     source = str(data_root / "nuscenes")
-    heard, velocities = play(source, 4.0, Time3DNode, Detection3DArray, transform_timeout=15.0)
+    heard, velocities = play(source, 4.0, {Time3DNode: ENGINE | PATIENT}, Detection3DArray)
     frames = [frame for frame in islice(open_source(source), 10) if frame.time_ns in heard]
     assert len(frames) == len(heard) >= 6 and heard.keys() == velocities.keys()
     engine, count = Engine(Run("time3d", TIME3D_MODEL, "onnxruntime"), 1), 0
@@ -140,3 +149,40 @@ def test_time3d_alone(data_root: Path) -> None:
         )
         count += len(found)
     assert count > 20
+
+
+@pytest.mark.skipif(not (DEMO_MODEL.exists() and TIME3D_MODEL.exists()), reason="the demo weights are not here")
+def test_the_stack_in_space(data_root: Path) -> None:
+    """The same real images through both trackers and pkf_filter, and through `track --method fusion`."""
+    file = Path(__file__).resolve().parents[2] / "config" / "camera_fusion.yaml"
+    parameters = dict(flattened(yaml.safe_load(file.read_text())["/**"]["ros__parameters"]))
+    source = str(data_root / "nuscenes")
+    nodes = {GCNetNode: ENGINE, Time3DNode: ENGINE | PATIENT, PkfNode: parameters | PATIENT}
+    heard, _ = play(source, 4.0, nodes, Detection3DArray)
+    frames = [frame for frame in islice(open_source(source), 10) if frame.time_ns in heard]
+    assert len(frames) == len(heard) >= 6
+    engine, count = Engine(Run("fusion", TIME3D_MODEL, "onnxruntime", image_model=DEMO_MODEL), 1), 0
+    names = engine.class_names
+    for frame, result in zip(frames, engine.tracks(Seen(frames)), strict=True):
+        assert isinstance(result, Result) and frame.camera_pose is not None
+        found, tracks = heard[frame.time_ns].detections, result.tracks
+        assert [int(d.id) for d in found] == tracks.ids.tolist()
+        assert [d.results[0].hypothesis.class_id for d in found] == [names[i] for i in tracks.class_ids]
+        np.testing.assert_allclose([d.results[0].hypothesis.score for d in found], tracks.scores, atol=1e-4)
+        points = [d.bbox.center.position for d in found]
+        boxes = moved(tracks.boxes, frame.camera_pose @ result.upright)
+        places = np.array([[p.x, p.y, p.z] for p in points]).reshape(-1, 3)
+        np.testing.assert_allclose(places, boxes.centre, atol=5e-3)
+        sizes = np.array([[d.bbox.size.x, d.bbox.size.y, d.bbox.size.z] for d in found]).reshape(-1, 3)
+        np.testing.assert_allclose(sizes, boxes.size, atol=1e-3)
+        count += len(found)
+    assert count > 20
+
+
+def flattened(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Values of nested parameters by their dotted names."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from flattened(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

@@ -255,6 +255,16 @@ def test_the_example_configuration_is_one_that_the_node_takes() -> None:
     assert "config/camera_fusion.yaml" in (root / "launch" / "fusion.launch.xml").read_text()
 
 
+def test_the_node_filters_with_the_models_defaults_class_by_class() -> None:
+    """Also where only some of a class group's parameters are given."""
+    with opened_graph() as graph:
+        node = graph.start(PkfNode, **{"sensors": ["front"], "world.cycle.speed": 7.0})
+        default = WorldConfig()
+        cycle = default.cycle.model_copy(update={"speed": 7.0})
+        assert node.parameters.world == default.model_copy(update={"cycle": cycle})
+        assert "car" in node.parameters.world.vehicle.names and node.parameters.world.vehicle.motion == "interacting"
+
+
 def flattened(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         if isinstance(value, dict):

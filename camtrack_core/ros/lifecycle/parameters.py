@@ -37,11 +37,11 @@ def declare(node: Node, model: type[Parameters]) -> None:
 
     What the node was given must have been declared before (`declare_given`).
     """
-    for name, field in _fields(model):
+    for name, field, default in _fields(model):
         # Types are the model's business: ROS would refuse a 1 for 1.0, and say so only in a traceback.
         descriptor = ParameterDescriptor(description=field.description or "", dynamic_typing=True)
         if not node.has_parameter(name):
-            node.declare_parameter(name, _to_ros(field), descriptor, ignore_override=True)
+            node.declare_parameter(name, _to_ros(default), descriptor, ignore_override=True)
         _describe_range(descriptor, field)
         # A value out of range stays until configure, which refuses it with a sentence.
         with suppress(InvalidParameterValueException):
@@ -89,20 +89,28 @@ def strangers(node: Node, model: type[Parameters]) -> list[str]:
     ]
 
 
-def _fields(model: type[Parameters], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+def _fields(
+    model: type[Parameters], prefix: str = "", defaults: Parameters | None = None
+) -> Iterator[tuple[str, FieldInfo, Any]]:
+    """Dotted name, field and default of every parameter; None where it must be given.
+
+    What a model that has the nested model as a field takes for its default counts, not the nested model's own.
+    """
     for name, field in model.model_fields.items():
+        default = _default(field) if defaults is None else getattr(defaults, name)
         nested = nested_model(field.annotation)
         if nested:
-            yield from _fields(nested, f"{prefix}{name}.")
+            yield from _fields(nested, f"{prefix}{name}.", default)
         else:
-            yield prefix + name, field
+            yield prefix + name, field, default
 
 
-def _to_ros(field: FieldInfo) -> Any:
-    """A field's default as ROS can hold it; None where the field must be given."""
-    if field.is_required():
-        return None
-    value = field.get_default(call_default_factory=True, validated_data={})
+def _default(field: FieldInfo) -> Any:
+    return None if field.is_required() else field.get_default(call_default_factory=True, validated_data={})
+
+
+def _to_ros(value: Any) -> Any:
+    """A default as ROS can hold it."""
     if isinstance(value, tuple):
         return list(value)
     return str(value) if isinstance(value, Path) else value

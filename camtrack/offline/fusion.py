@@ -1,0 +1,108 @@
+"""The stack in space without ROS: GCNet and Time3D on the images of one camera, and PKF on what both find, as nodes do.
+
+The parameters are those that launch/fusion.launch.xml gives to pkf_filter_node. Sensors of kind boxes_2d take GCNet's
+tracks, those of boxes_3d Time3D's with their velocities, at every frame in the order of `sensors`.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from camtrack.launch.packages import LaunchError, find_share
+from camtrack.offline.methods import moved
+from camtrack_core.config import validated
+from camtrack_core.datasets.frames import Frame
+from camtrack_core.datasets.projected import project_boxes
+from camtrack_core.errors import DataError
+from camtrack_core.geometry.boxes import Boxes2D, Detections3D
+from camtrack_core.geometry.camera import Pose
+from camtrack_core.geometry.tracks import Tracks2D, Tracks3D
+from gcnet_tracker.tracker import GCNetModel
+from gcnet_tracker.tracker import Tracker as ImageTracker
+from pkf_filter.ros.fusion_config import FusionParameters, with_sensors
+from pkf_filter.space.config import SensorModel
+from pkf_filter.space.tracker import WorldTracker
+from time3d_tracker.level import camera_height
+from time3d_tracker.model import Time3DModel
+from time3d_tracker.tracker import Result
+from time3d_tracker.tracker import Tracker as SpatialTracker
+
+
+def shipped_parameters() -> FusionParameters:
+    """Those of config/camera_fusion.yaml, in the installed package's share folder or beside the code in a checkout.
+
+    Raises ConfigurationError for those that the filter does not take.
+    """
+    folder = Path(__file__).resolve().parents[2]
+    with suppress(LaunchError):
+        if (find_share("camtrack") / "config").is_dir():
+            folder = find_share("camtrack")
+    values = yaml.safe_load((folder / "config" / "camera_fusion.yaml").read_text())["/**"]["ros__parameters"]
+    return validated(with_sensors(FusionParameters, values["sensors"]), values)
+
+
+def class_names(spatial: Time3DModel, image: GCNetModel) -> tuple[str, ...]:
+    """What the class ids of the tracks mean: Time3D's classes, then those that GCNet has beside."""
+    return tuple(dict.fromkeys([*spatial.class_names, *image.class_names]))
+
+
+class FusionTracker:
+    """Tracks of one camera's frames, from models that may be shared."""
+
+    def __init__(self, spatial: Time3DModel, image: GCNetModel, parameters: FusionParameters) -> None:
+        self._spatial, self._image = SpatialTracker(spatial), ImageTracker(image)
+        self._kinds = {name: getattr(parameters, name).kind for name in parameters.sensors}
+        sensors = {
+            name: SensorModel(**getattr(parameters, name).model_dump(include=set(SensorModel.model_fields)))
+            for name in parameters.sensors
+        }
+        self._filter = WorldTracker(parameters.world, sensors)
+        numbers = {name: self._filter.class_id(name) for name in class_names(spatial, image)}
+        self._spatial_ids = np.array([numbers[name] for name in spatial.class_names], np.int64)
+        self._image_ids = np.array([numbers[name] for name in image.class_names], np.int64)
+
+    def step(self, frame: Frame) -> Result:
+        """Tracks after the next frame, as Time3D gives them; those that coast may lie out of the image.
+
+        Raises DataError at a frame without a camera or its pose.
+        """
+        camera, pose = frame.calibrated(), frame.camera_pose
+        if pose is None:
+            raise DataError("expected frames with the camera's pose, got one without")
+        found = self._spatial.step(frame.image, frame.time_ns, camera.intrinsics, pose, camera_height(frame))
+        seen = self._image.step(frame.image)
+        upright = pose @ found.upright
+        for name, kind in self._kinds.items():
+            if kind == "boxes_2d":
+                tracks = self._filter.step_image(frame.time_ns, self._boxes(seen), camera, pose, name)
+            else:
+                tracks = self._filter.step(frame.time_ns, self._detections(found.tracks, upright), name, pose)
+        xyxy, _, _ = project_boxes(tracks.boxes, camera, pose)
+        return replace(found, tracks=moved_tracks(tracks, upright.inverse()), xyxy=xyxy)
+
+    def _boxes(self, seen: Tracks2D) -> Boxes2D:
+        return Boxes2D(seen.xyxy, seen.scores, self._image_ids[seen.class_ids])
+
+    def _detections(self, tracks: Tracks3D, upright: Pose) -> Detections3D:
+        """Time3D's tracks in the fixed frame. A message names the likeliest motion alone, with its probability."""
+        likeliest = np.eye(tracks.motions.shape[1], dtype=bool)[tracks.motions.argmax(1)]
+        return Detections3D(
+            moved(tracks.boxes, upright),
+            tracks.scores,
+            self._spatial_ids[tracks.class_ids],
+            np.where(likeliest, tracks.motions, 0.0),
+        )
+
+
+def moved_tracks(tracks: Tracks3D, pose: Pose) -> Tracks3D:
+    """Tracks (up axis z) in the parent frame of a pose that keeps them upright."""
+    turn = np.eye(4)
+    turn[:3, :3] = pose.rotation
+    ground, states = pose.rotation[:2, :2], tracks.states
+    states = replace(states, velocity_covariance=ground @ states.velocity_covariance @ ground.T)
+    return replace(tracks, boxes=moved(tracks.boxes, pose), covariance=turn @ tracks.covariance @ turn.T, states=states)
