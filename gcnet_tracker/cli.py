@@ -109,6 +109,8 @@ def train(
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="weights.pt or checkpoint.pt of a run")],
     out: Annotated[Path, typer.Argument(help="ONNX file to write")],
+    height: Annotated[int | None, typer.Option(min=1, help="of its input, pixels; as trained if not given")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="of its input, pixels; as trained if not given")] = None,
     precision: Annotated[
         Literal["float32", "float16"], typer.Option(help="of the convolutions; float16 is what TensorRT wants")
     ] = "float32",
@@ -120,12 +122,15 @@ def export(
 ) -> None:
     """Write the graph that the node runs.
 
-    Example: camtrack gcnet export run/weights.pt gcnet.onnx
+    Example: camtrack gcnet export run/weights.pt gcnet.onnx --width 640 --height 352
     """
     from gcnet_tracker.export import export as write
+    from gcnet_tracker.export import resized
     from gcnet_tracker.training import load_network
 
-    write(load_network(checkpoint), out, precision, refresh, 0 if cameras == 0 else 1)
+    network = load_network(checkpoint)
+    network = resized(network, height or network.config.height, width or network.config.width)
+    write(network, out, precision, refresh, 0 if cameras == 0 else 1)
     exported(out, as_json)
 
 

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from camtrack_core.config import validated
+from camtrack_core.errors import ModelError
 from camtrack_core.networks.half import to_half
-from gcnet_tracker.config import INPUTS, OUTPUTS, PEAKS, SLOTS
+from gcnet_tracker.config import INPUTS, OUTPUTS, PEAKS, SLOTS, NetworkConfig
 from gcnet_tracker.correlation import gather
 from gcnet_tracker.network import GCNet, to_xyxy
 
@@ -84,6 +86,29 @@ def example_inputs(network: GCNet, cameras: int = 1) -> tuple[Tensor, Tensor, Te
     image = torch.randint(0, 256, (cameras, config.height, config.width, 3), dtype=torch.uint8)
     value_channels = config.channels if config.local == "value" else 0
     return image, torch.zeros(cameras, config.channels, SLOTS), torch.zeros(cameras, value_channels + 2, SLOTS)
+
+
+def resized(network: GCNet, height: int, width: int) -> GCNet:
+    """The same network for inputs of another size, pixels, in evaluation mode: objects keep their sizes in pixels.
+
+    Boxes are shares of the input, so that the last layer changes with it. Raises ModelError for another correlation
+    than attention, whose weights belong to cells, and ConfigurationError for a size that the strides do not divide.
+    """
+    old = network.config
+    if (height, width) == (old.height, old.width):
+        return network
+    if old.correlation != "attention":
+        raise ModelError(f"expected a network with attention for inputs of another size, got {old.correlation}")
+    changed = GCNet(validated(NetworkConfig, old.model_dump() | {"height": height, "width": width}))
+    changed.load_state_dict(network.state_dict())
+    share = torch.tensor([old.width / width, old.height / height])
+    layer, bias = changed.to_box, changed.to_box.bias
+    assert bias is not None
+    with torch.no_grad():
+        layer.weight[:2] *= share[:, None, None]  # offsets of the centre
+        bias[:2] *= share
+        bias[2:] += share.log()  # logarithms of the sides
+    return changed.eval()
 
 
 def export(

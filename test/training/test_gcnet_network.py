@@ -12,7 +12,8 @@ from camtrack_core.config import validated
 from camtrack_core.errors import ConfigurationError, ModelError
 from camtrack_core.networks.backbones import BACKBONES
 from gcnet_tracker.config import NetworkConfig
-from gcnet_tracker.correlation import AttentionCorrelation, Frame, LinearCorrelation, dense_correlation, unit
+from gcnet_tracker.correlation import AttentionCorrelation, Frame, LinearCorrelation, Memory, dense_correlation, unit
+from gcnet_tracker.export import resized
 from gcnet_tracker.network import GCNet
 from gcnet_tracker.position import circular, explicit
 
@@ -226,3 +227,35 @@ def test_ablations_of_table_1_train(form: str, change: dict[str, str]) -> None:
 def test_sizes_that_do_not_fit_the_strides_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"height.*multiple of 32 pixels, got 100"):
         small(height=100)
+
+
+def test_an_input_of_another_size_leaves_objects_their_sizes_and_distances_in_pixels() -> None:
+    torch.manual_seed(0)
+    network = GCNet(small()).eval()
+    with torch.no_grad():
+        torch.nn.init.normal_(network.to_box.weight, std=0.1)
+        network.box_norm.running_mean.normal_()
+    larger = resized(network, 128, 160)
+    assert (larger.config.height, larger.config.width) == (128, 160)
+    pixels, slots, cells, channels = torch.tensor([96.0, 64.0]), 5, 12, 16
+    keys, values, log_gate = torch.randn(1, channels, cells), torch.randn(1, channels, cells), -torch.rand(1, 1, cells)
+    places, queries = torch.rand(1, 2, cells) * pixels[:, None], torch.randn(1, channels, slots)
+    stored, asked = torch.randn(1, channels, slots), torch.rand(1, 2, slots) * pixels[:, None]
+
+    def answer(network: GCNet) -> tuple[torch.Tensor, torch.Tensor]:
+        """Boxes in pixels, and confidences."""
+        size = torch.tensor([network.config.width, network.config.height], dtype=torch.float32)
+        memory = Memory(unit(keys), log_gate, values, places / size[:, None], torch.arange(cells))
+        with torch.no_grad():
+            found = network.ask(memory, queries, torch.cat([stored, asked / size[:, None]], 1))
+        return found.boxes * size.repeat(2)[:, None], found.confidence
+
+    for before, after in zip(answer(network), answer(larger), strict=True):
+        torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
+
+
+def test_weights_that_belong_to_cells_stay_at_their_size() -> None:
+    network = GCNet(small(correlation="places"))
+    assert resized(network, 64, 96) is network
+    with pytest.raises(ModelError, match="expected a network with attention for inputs of another size, got places"):
+        resized(network, 128, 160)
