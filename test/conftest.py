@@ -1,6 +1,7 @@
 """What all tests share: the environment of a camtrack process and the folder of the data sets."""
 
 import os
+import signal
 import subprocess
 import sys
 import zlib
@@ -30,6 +31,10 @@ def process_environment() -> dict[str, str]:
     output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     return dict(entry.split("=", 1) for entry in output.split("\0") if entry)
 
+
+# What starts the tests, as nohup or a shell in the background, may ignore signals that their processes are to heed.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # At import, before any test module can initialise rclpy.
 os.environ.update(process_environment())
