@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from camtrack_core.datasets.frames import Frame, Labels
 from camtrack_core.datasets.sources import open_source
@@ -19,6 +20,8 @@ from camtrack_core.labelling import picodet
 from camtrack_core.labelling.agreement import agree
 from camtrack_core.labelling.recordings import Completed, Taught, one_by_one, over_time
 from camtrack_core.labelling.teacher import COCO_BUS, COCO_CAR, COCO_PERSON, COCO_TRUCK
+from time3d_tracker import clips
+from time3d_tracker.cli import app
 
 
 def boxes(*rows: tuple[list[float], float, int]) -> Boxes2D:
@@ -175,3 +178,22 @@ def test_toll_road_boxes_lie_on_vehicles(data_root: Path) -> None:
         shares += (iou(large.xyxy, detector(frame.image).xyxy).max(1, initial=0) > 0.5).tolist()
     assert len(shares) > 10 and np.mean(shares) > 0.7
     assert read_image(data_root / "real2d/rf100_toll_cctv/images/adit_mp4_00002.jpg").shape == (640, 640, 3)
+
+
+def test_one_command_gathers_what_has_places_and_what_has_none(data_root: Path, tmp_path: Path) -> None:
+    """A drive with its own labels and pictures that the teachers label, as clips of Time3D."""
+    (tmp_path / "street.yaml").write_text(
+        "recordings:\n"
+        "  - {source: 'drive:7?frames=2&width=320&height=192', labels: own}\n"
+        "  - {source: real2d/udacity_carnd/vehicle_test_images, labels: one_by_one}\n"
+    )
+    options = ["--config", tmp_path / "street.yaml", "--data", data_root, "--out", tmp_path / "clips", "--json"]
+    run = CliRunner().invoke(app, ["gather", *map(str, options)])
+    assert run.exit_code == 0, run.output
+    assert sorted(path.stem for path in (tmp_path / "clips").iterdir()) == ["drive-000007", "vehicle_test_images"]
+    drive, pictures = clips.load_all(sorted((tmp_path / "clips").iterdir()))
+    assert all(np.isfinite(boxes.centre).all() for boxes in drive.boxes) and drive.heights.min() > 1
+    assert len(pictures) == 6 and sum(map(len, pictures.labels)) >= 6
+    assert all(np.isnan(boxes.centre).all() for boxes in pictures.boxes) and pictures.heights.max() == 0
+    ids = np.concatenate([labels.ids for labels in pictures.labels])
+    assert len(set(ids.tolist())) == len(ids), "expected unrelated pictures to share no object"

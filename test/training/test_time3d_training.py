@@ -306,6 +306,23 @@ def test_views_are_made_around_every_class_alike() -> None:
     assert augmentation.choose_shown(rng, labels[labels.class_ids < 0]) is None
 
 
+def test_nothing_that_is_judged_on_is_trained_on() -> None:
+    """Of PandaSet the training cameras alone, at 30 % at most; no recording of another data set; the demo's network."""
+    config = Path(__file__).parents[2] / "config"
+    street = read_config(config / "time3d_street.yaml")
+    assert street.network == read_config(config / "time3d_demo.yaml").network
+    named = [recording.source for recording in street.recordings]
+    assert {name.partition("/")[0].partition("?")[0].partition(":")[0] for name in named} == {
+        "drive", "pandaset", "real2d", "videos"
+    }  # fmt: skip
+    assert "pandaset?camera=front_camera&frames=0-49" in named
+    assert not [name for name in named if "back_camera" in name or name.endswith("camera=front_camera")]
+    seeds = [range(*map(int, name[6:].partition("?")[0].split("-"))) for name in named if name.startswith("drive:")]
+    assert not set().union(*seeds) & set(range(9000, 9300))
+    real = sum(source.weight for source in street.sources if "pandaset" in source.clips)
+    assert real / sum(source.weight for source in street.sources) <= 0.3
+
+
 def test_the_demo_configuration_is_valid_and_a_wrong_one_is_named(tmp_path: Path) -> None:
     demo, real = (read_config(Path(__file__).parents[2] / "config" / f"time3d_{n}.yaml") for n in ("demo", "nuscenes"))
     assert demo.network.map_size == (40, 72)
