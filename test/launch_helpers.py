@@ -1,0 +1,159 @@
+"""What tests of launch files share: a vehicle with cameras that hears tracks, and what is to be heard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from ros_helpers import Graph, collect
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
+from vision_msgs.msg import Detection2DArray, Detection3DArray
+
+from camtrack.nodes.replay import _camera_info
+from camtrack_core.datasets.frames import Frame
+from camtrack_core.datasets.sources import open_source
+from camtrack_core.geometry.boxes import iou
+from camtrack_core.ros.lifecycle.qos import DIAGNOSTICS, RESULTS, SENSOR_DATA, TRANSFORMS
+from camtrack_core.ros.messages.image import fill_image
+from camtrack_core.ros.messages.stamps import fill_stamp, to_nanoseconds
+from camtrack_core.ros.tf.transforms import to_transform
+
+LAUNCH = Path(__file__).parents[1] / "launch"
+FILES = sorted(path.name for path in LAUNCH.glob("*.launch.xml"))
+DRIVE = "drive:7?frames=10&frame_rate=10&width=640&height=360&camera=vehicle&field_of_view=70"
+ALIKE = 0.5  # overlap of a track with an object
+NEAR = 3.0  # metres between a track and an object
+CLEAR = 0.7  # share of an object that is seen
+CLOSE = 30.0  # metres
+PROCESSES = 240.0  # seconds that processes may take where others use the machine, too
+
+
+class Vehicle:
+    """A peer that plays a vehicle with cameras, and hears tracks and diagnostics."""
+
+    def __init__(self, graph: Graph, cameras: dict[str, str], kind: type, tracks: str) -> None:
+        """`cameras`: sources by the namespace of the camera."""
+        self.graph, self.peer = graph, graph.peer("vehicle")
+        self.rounds = list(zip(*(open_source(source) for source in cameras.values()), strict=True))
+        self.names = list(cameras)
+        self.heard = collect(self.peer, kind, tracks, RESULTS)
+        self.reports = collect(self.peer, DiagnosticArray, "/diagnostics", DIAGNOSTICS)
+        self._images = {n: self.peer.create_publisher(Image, f"/{n}/image", SENSOR_DATA) for n in cameras}
+        self._infos = {n: self.peer.create_publisher(CameraInfo, f"/{n}/camera_info", SENSOR_DATA) for n in cameras}
+        self._tf = self.peer.create_publisher(TFMessage, "/tf", TRANSFORMS)
+        graph.spin_until(lambda: all(p.get_subscription_count() for p in self._images.values()), PROCESSES)
+        graph.spin_until(lambda: self.peer.count_publishers(tracks), PROCESSES)
+
+    def drive(self) -> list[tuple[tuple[Frame, ...], Any]]:
+        """Shows every round until its tracks have come; images travel best effort."""
+        return [(frames, self._answer_to(frames)) for frames in self.rounds]
+
+    def _answer_to(self, frames: tuple[Frame, ...]) -> Any:
+        return self.graph.spin_until(lambda: self._answer(frames), PROCESSES)
+
+    def _answer(self, frames: tuple[Frame, ...]) -> Any:
+        time_ns = frames[0].time_ns
+        for _ in range(40):
+            found = [m for m in self.heard if to_nanoseconds(m.header.stamp) == time_ns]
+            if found:
+                return found[0]
+            self.graph.spin_for(0.1)
+        for name, frame in zip(self.names, frames, strict=True):
+            self._show(name, frame)
+        return None
+
+    def _show(self, name: str, frame: Frame) -> None:
+        header = Header(frame_id=f"{name}_lens")
+        fill_stamp(header.stamp, frame.time_ns)
+        assert frame.ego_pose is not None and frame.camera_pose is not None
+        mount = frame.ego_pose.inverse() @ frame.camera_pose
+        vehicle = to_transform(frame.ego_pose, "map", "base_link", header.stamp)
+        self._tf.publish(
+            TFMessage(transforms=[vehicle, to_transform(mount, "base_link", f"{name}_lens", header.stamp)])
+        )
+        self._infos[name].publish(_camera_info(frame, header))
+        self._images[name].publish(fill_image(Image(header=header), frame.image))
+
+    def figures(self, node: str) -> dict[str, str]:
+        """The newest values of a node's diagnostics, once it has reported most of what was shown: images may get lost,
+        and a round whose tracks have come of other nodes is not shown again."""
+
+        def newest() -> dict[str, str] | None:
+            statuses = [s for m in self.reports for s in m.status if s.name == node]
+            values = {v.key: v.value for v in statuses[-1].values} if statuses else {}
+            return values if int(values.get("processed", 0)) >= len(self.rounds) // 2 else None
+
+        return self.graph.spin_until(newest, PROCESSES)  # type: ignore[no-any-return]
+
+
+def check_figures(values: dict[str, str]) -> None:
+    assert values["state"] == "active" and float(values["rate_hz"]) >= 0
+    for stage in ("age", "total", "end to end"):
+        median, worst = (float(values[f"latency.{stage}.p{p}_ms"]) for p in (50, 99))
+        assert 0 < median <= worst
+
+
+def found_in_space(frames: tuple[Frame, ...], message: Detection3DArray) -> list[bool]:
+    """For each object that a camera sees clearly and near: whether a track lies there."""
+    places = np.array([[d.bbox.center.position.x, d.bbox.center.position.y] for d in message.detections])
+    found = {}
+    for frame in frames:
+        assert frame.labels is not None and frame.boxes3d is not None and frame.camera_pose is not None
+        away = np.linalg.norm(frame.boxes3d.centre - frame.camera_pose.translation, axis=1)
+        for row in np.flatnonzero((frame.labels.visible > CLEAR) & (away < CLOSE)).tolist():
+            distances = np.linalg.norm(places.reshape(-1, 2) - frame.boxes3d.centre[row, :2], axis=1)
+            found[int(frame.labels.ids[row])] = bool((distances < NEAR).any())
+    return list(found.values())
+
+
+def drive_in_the_image(graph: Graph) -> None:
+    """What tracking.launch.xml promises of a camera in the namespace `front`."""
+    vehicle = Vehicle(graph, {"front": DRIVE}, Detection2DArray, "/front/pkf_filter/tracks")
+    answers = vehicle.drive()
+    (frame,), message = answers[-1]
+    assert message.header.frame_id == "front_lens"
+    assert frame.labels is not None
+    clear = frame.labels.xyxy[frame.labels.visible > CLEAR]
+    boxes = np.array(
+        [
+            [b.center.position.x - b.size_x / 2, b.center.position.y - b.size_y / 2,
+             b.center.position.x + b.size_x / 2, b.center.position.y + b.size_y / 2]
+            for b in (d.bbox for d in message.detections)
+        ]
+    ).reshape(-1, 4)  # fmt: skip
+    assert len(boxes) and (iou(boxes, clear).max(1, initial=0) > ALIKE).mean() >= 0.4
+    assert all(d.id and d.results[0].hypothesis.class_id for d in message.detections)
+    check_figures(vehicle.figures("/front/gcnet_tracker"))
+
+
+def drive_in_space(graph: Graph) -> None:
+    """What fusion.launch.xml promises of a camera in the namespace `front`."""
+    vehicle = Vehicle(graph, {"front": DRIVE}, Detection3DArray, "/front/pkf_filter/tracks")
+    answers = vehicle.drive()
+    assert answers[-1][1].header.frame_id == "map"
+    assert any(any(found_in_space(*answer)) for answer in answers[3:])
+    check_figures(vehicle.figures("/front/time3d_tracker"))
+    check_figures(vehicle.figures("/front/gcnet_tracker"))
+
+
+def drive_with_two_cameras(graph: Graph) -> None:
+    """What cameras.launch.xml promises of the cameras `front` and `left`."""
+    cameras = {"front": DRIVE, "left": f"{DRIVE}&view=60"}
+    vehicle = Vehicle(graph, cameras, Detection3DArray, "/pkf_filter/tracks")
+    answers = vehicle.drive()
+    assert answers[-1][1].header.frame_id == "map"
+    assert any(any(found_in_space(*answer)) for answer in answers[3:])
+    for name in cameras:
+        check_figures(vehicle.figures(f"/{name}/time3d_tracker"))
+        check_figures(vehicle.figures(f"/{name}/gcnet_tracker"))
+
+
+DRIVES = {  # by launch file: its arguments, and what is driven and expected
+    "cameras.launch.xml": ({"cameras": "front left"}, drive_with_two_cameras),
+    "fusion.launch.xml": ({"namespace": "front"}, drive_in_space),
+    "tracking.launch.xml": ({"namespace": "front"}, drive_in_the_image),
+}
