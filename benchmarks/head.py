@@ -60,9 +60,10 @@ def machine() -> dict[str, Any]:
 def _processor() -> str:
     """The model's name, and whether it computes in bfloat16: the fastest engines depend on it."""
     told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    values = dict(line.split("\t: ", 1) for line in told.splitlines() if "\t: " in line)
+    pairs = (line.split(":", 1) for line in told.splitlines() if ":" in line)
+    values = {name.strip(): value.strip() for name, value in pairs}
     flags = [name for name in ("avx512_vnni", "avx512_bf16", "amx_bf16") if name in values.get("flags", "").split()]
-    return ", ".join([values.get("model name\t", values.get("model name", platform.machine())), *flags])
+    return ", ".join([values.get("model name", platform.machine()), *flags])
 
 
 def _version(name: str) -> str:
