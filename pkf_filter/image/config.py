@@ -85,7 +85,12 @@ class FilterConfig(Correction):
     half_life: float = Field(5.0, gt=0, description="time in which half of the objects leave, seconds")
     confirmation: float = Field(0.6, gt=0, lt=1, description="existence from which a track is shown")
     deletion: float = Field(0.02, gt=0, lt=1, description="existence below which a track ends")
-    merge_iou: float = Field(0.7, gt=0, le=1, description="an unmeasured track that overlaps a longer one more ends")
+    merge_iou: float = Field(
+        0.7,
+        gt=0,
+        le=1,
+        description="an unmeasured track that overlaps a longer one more ends; of new boxes that do one starts a track",
+    )
     merge_hits: int = Field(10, ge=0, description="measurements after which a track is never a second one of an object")
     max_silence: float = Field(2.0, gt=0, description="seconds without measurement after which a track ends")
     hold: float = Field(0.05, ge=0, description="seconds without measurement during which a track is still shown")

@@ -314,6 +314,7 @@ class Tracker:
             config.min_birth,
             config.birth_iou,
         )
+        existence = track_life.without_doubles(existence, models.to_boxes(z), config.merge_iou)
         rows = np.flatnonzero(existence)
         if not len(rows):
             return

@@ -160,6 +160,25 @@ def births(
 
 
 @compiled
+def without_doubles(existence: Floats, boxes: Floats, merge_iou: float) -> Floats:
+    """(M,) existence of the tracks that boxes (M, 4) start, 0 where a likelier one overlaps by more than merge_iou.
+
+    Nearly equal boxes of one frame are of one object, which a detector has found more than once.
+    """
+    kept = np.zeros(len(existence))
+    for k in np.argsort(-existence):
+        if existence[k] <= 0.0:
+            break
+        first = True
+        for other in range(len(existence)):
+            if kept[other] > 0.0 and overlap(boxes[k : k + 1], boxes[other : other + 1])[0, 0] > merge_iou:
+                first = False
+        if first:
+            kept[k] = existence[k]
+    return kept
+
+
+@compiled
 def shown(
     confirmed: NDArray[np.bool_],
     seen_ns: Integers,

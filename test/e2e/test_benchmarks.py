@@ -5,9 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from camtrack_core.errors import ConfigurationError
+from camtrack_core.geometry.boxes import Boxes3D
+from camtrack_core.geometry.tracks import Tracks3D
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 # devkit_boxes.py runs in the nuScenes devkit's own environment, and head.py is what the others share.
@@ -60,3 +63,20 @@ def test_the_bench_measures_in_this_process(bench: Any) -> None:
     figures = bench.measure({"messages": bench.two_ways, "decode": bench.decode})
     assert all(0 < value < 1e4 for value in bench.rows(figures).values())
     assert set(figures["messages"]) == {f"{count} objects" for count in bench.OBJECTS}
+
+
+def test_six_cameras_are_counted_by_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Object 1 changes its track in the last round, object 2 has two in every round; track 9 stands at none."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    rig = importlib.import_module("pkf_rig")
+    truth = {1: np.array([0.0, 0.0, 1.0]), 2: np.array([20.0, 0.0, 1.0])}
+    places = {3: 0.5, 4: 20.2, 5: 21.0, 9: 50.0}
+    count, rounds = rig.Count(), int(rig.SETTLED * rig.RATE) + 5
+    for k in range(rounds):
+        ids = np.array([7 if k == rounds - 1 else 3, 4, 5, 9])
+        centre = np.array([[x, 0.0, 1.0] for x in places.values()])
+        boxes = Boxes3D(centre, np.ones((4, 3)), np.zeros(4), np.zeros((4, 3)))
+        count.add(truth, {1, 2}, Tracks3D(ids, boxes, np.zeros((4, 4, 4)), np.ones(4), np.zeros(4, int), np.zeros(4)))
+    assert count.ids == {1: {3, 7}, 2: {4}}
+    assert (count.duplicates, count.astray, count.rounds) == (rounds, rounds, rounds)
+    assert count.found == {1: 6, 2: 6}

@@ -63,6 +63,13 @@ def test_births_are_likely_and_stand_alone() -> None:
     np.testing.assert_allclose(track_life.births(alone, density, np.zeros((3, 0)), 0.03, 0.0, 0.5), 0.75 * alone)
 
 
+def test_of_boxes_that_nearly_agree_the_likeliest_starts_a_track() -> None:
+    """IoU of the first three 0.8 and more, of the last one with the first 0.6."""
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 8], [40, 0, 50, 10], [0, 0, 10, 6]], float)
+    kept = track_life.without_doubles(np.array([0.4, 0.6, 0.5, 0.3, 0.2]), boxes, 0.7)
+    np.testing.assert_allclose(kept, [0, 0.6, 0, 0.3, 0.2])
+
+
 def test_usable_boxes_are_measurable_with_a_finite_score_and_a_known_class() -> None:
     measurable = np.array([True, False, True, True, True, True, True])
     scores, classes = np.array([0.9, 0.9, np.nan, -np.inf, 0.5, 0.5, 0.0]), np.array([0, 0, 0, 0, -1, 4, 3])

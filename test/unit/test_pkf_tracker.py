@@ -283,3 +283,14 @@ def test_wrong_values_are_refused() -> None:
         validated(FilterConfig, {"gate_iou": 2.0})
     with pytest.raises(ConfigurationError, match=r"noise\.centre"):
         validated(FilterConfig, {"noise": {"centre": -1.0}})
+
+
+def test_ten_equal_boxes_are_one_track() -> None:
+    tracker, ids = Tracker(), set()
+    for i in range(30):
+        corner = np.array([100.0 + 3 * i, 100.0])
+        xyxy = np.tile(np.concatenate([corner, corner + 40]), (10, 1))
+        tracks = tracker.step(i * 100_000_000, Boxes2D(xyxy, np.full(10, 0.9), np.zeros(10, np.int64)))
+        assert len(tracks) == (i > 0)
+        ids |= set(tracks.ids.tolist())
+    assert ids == {1}
