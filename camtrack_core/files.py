@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+import psutil
 
 from camtrack_core.errors import DataError
+
+JSON_MEMORY = 4  # bytes that a byte of a data set's JSON takes while it is read: measured, of records of some fields
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,27 @@ def write_whole(path: Path, data: str | bytes) -> None:
     """The file appears, or changes, only when all of `data` is on the disk. Raises OSError."""
     with whole(path) as partial:
         partial.write_bytes(data.encode(errors="surrogateescape") if isinstance(data, str) else data)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, with or without a byte order mark.
+
+    Raises DataError where it is missing or no JSON, or asks for more memory than there is.
+    """
+    try:
+        expect_memory(path.stat().st_size * JSON_MEMORY, str(path))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is broken: no JSON or cut off: {error}") from error
+
+
+def expect_memory(needed: int, what: str) -> None:
+    """Raises DataError where so many bytes of memory are not there to be taken."""
+    available = psutil.virtual_memory().available
+    if needed > available:
+        raise DataError(f"{what}: expected it to fit into memory, needs {needed / 1e9:.1f} of {available / 1e9:.1f} GB")
 
 
 def new_folder(path: Path, files: Collection[str] = ()) -> Path:

@@ -190,6 +190,7 @@ def read_info(path: Path) -> dict[str, str]:
         for name in ("seqlength", "imwidth", "imheight"):
             if name in info and not (info[name].isascii() and info[name].isdigit() and integer(info[name])):
                 raise ValueError(f"expected a positive whole {name}, got {info[name]}")
+        frame_number(info.get("seqlength", "0"), first=0)
     except (configparser.Error, KeyError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
     return info

@@ -8,7 +8,6 @@ projections of the boxes in space.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -22,7 +21,7 @@ from camtrack_core.datasets.frames import Attempted, Frame, Labels, Truth, attem
 from camtrack_core.datasets.projected import project_boxes
 from camtrack_core.datasets.video import read_image
 from camtrack_core.errors import ConfigurationError, DataError
-from camtrack_core.files import below
+from camtrack_core.files import JSON_MEMORY, below, expect_memory, read_json
 from camtrack_core.geometry.boxes import Boxes3D, Floats
 from camtrack_core.geometry.camera import Camera, Pose
 
@@ -71,7 +70,10 @@ class Tables:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._tables = {name: _read_table(folder / f"{name}.json") for name in TABLES}
+        files = {name: folder / f"{name}.json" for name in TABLES}
+        sizes = (file.stat().st_size for file in files.values() if file.is_file())
+        expect_memory(JSON_MEMORY * sum(sizes), f"nuScenes tables {folder}")
+        self._tables = {name: _read_table(file) for name, file in files.items()}
         with _sound(f"{folder}: sample, sample_data or sample_annotation"):
             self.samples = self._grouped("sample", "scene_token")
             self.data = self._grouped("sample_data", "sample_token")
@@ -312,11 +314,8 @@ def split_scenes(folder: Path, name: str) -> set[str]:
     known: dict[str, list[str]] = {split: [f"scene-{n:04d}" for n in scenes] for split, scenes in MINI.items()}
     if path.is_file():
         try:
-            known |= {
-                str(split): [str(scene) for scene in scenes]
-                for split, scenes in json.loads(path.read_text(encoding="utf-8-sig")).items()
-            }
-        except (OSError, ValueError, AttributeError, TypeError) as error:
+            known |= {str(split): [str(scene) for scene in scenes] for split, scenes in read_json(path).items()}
+        except (AttributeError, TypeError) as error:
             raise DataError(f"nuScenes splits {path} are broken: {error}") from error
     if name not in known:
         raise DataError(f"expected a split of {', '.join(known)}, or one in {path}, got {name!r}")
@@ -374,8 +373,6 @@ def _yaw(quaternion: list[float]) -> float:
 
 def _read_table(path: Path) -> dict[str, Record]:
     try:
-        return {record["token"]: record for record in json.loads(path.read_text(encoding="utf-8-sig"))}
-    except OSError as error:
-        raise DataError(f"cannot read nuScenes table {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+        return {record["token"]: record for record in read_json(path)}
+    except (KeyError, TypeError) as error:
         raise DataError(f"nuScenes table {path} is broken: {error}") from error

@@ -8,7 +8,6 @@ labels.json holds the calibration of each camera and, for each image, its stamp,
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -21,7 +20,7 @@ from camtrack_core.datasets.frames import Attempted, Frame, Labels, Truth, attem
 from camtrack_core.datasets.nuscenes import rotation_matrix
 from camtrack_core.datasets.video import read_image
 from camtrack_core.errors import DataError
-from camtrack_core.files import below
+from camtrack_core.files import below, read_json
 from camtrack_core.geometry.boxes import Boxes3D, Floats, clip
 from camtrack_core.geometry.camera import Camera, Pose
 
@@ -205,15 +204,13 @@ def _sound(root: Path, row: Record | None = None) -> Iterator[None]:
 @lru_cache(maxsize=2)
 def _read_labels(path: Path) -> Record:
     try:
-        labels = json.loads(path.read_text(encoding="utf-8-sig"))
+        labels = read_json(path)
         images = labels["images"]
         for row in images:
             for name in ("camera", "timestamp", "frame", "file", "objects"):
                 row[name]
         return {"calibration": labels["calibration"], "images": images}
-    except OSError as error:
-        raise DataError(f"cannot read PandaSet labels {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise DataError(f"PandaSet labels {path} are broken: {type(error).__name__} {error}") from error
 
 

@@ -15,6 +15,7 @@ import yaml
 from camtrack_core.datasets.frames import Frame, Labels, Truth
 from camtrack_core.datasets.video import FrameFolder
 from camtrack_core.errors import ConfigurationError, DataError
+from camtrack_core.numbers import read_text
 
 CLASSES = ("car", "truck", "bus")
 
@@ -81,6 +82,8 @@ class YoloFolder:
             rows = np.loadtxt(path, ndmin=2).reshape(-1, 5) if path.read_text().strip() else np.zeros((0, 5))
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: expected rows of a class and a box, got {error}") from error
+        if not np.isfinite(rows).all():
+            raise DataError(f"{path}: expected finite numbers")
         class_ids = np.array([self._class_of.get(int(row[0]), -1) for row in rows], np.int64)
         rows, class_ids = rows[class_ids >= 0], class_ids[class_ids >= 0]
         centre, half = rows[:, 1:3] * [width, height], rows[:, 3:5] * [width, height] / 2
@@ -94,10 +97,11 @@ def is_yolo(path: Path) -> bool:
 
 
 def _class_of(path: Path) -> dict[int, int]:
-    """Index into CLASSES of each class of data.yaml that is a vehicle."""
+    """Index into CLASSES of each class of data.yaml, which lists or numbers them, that is a vehicle."""
     try:
-        names = yaml.safe_load(path.read_text())["names"]
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        names = yaml.safe_load(read_text(path))["names"]
+        numbered = dict(names) if isinstance(names, dict) else dict(enumerate(names))
+    except (KeyError, TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"{path}: expected names of classes, got {type(error).__name__}") from error
-    known = {i: [k for k, name in enumerate(CLASSES) if name in str(text)] for i, text in enumerate(names)}
+    known = {i: [k for k, name in enumerate(CLASSES) if name in str(text)] for i, text in numbered.items()}
     return {i: found[0] for i, found in known.items() if found}

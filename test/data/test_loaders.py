@@ -267,5 +267,5 @@ def test_nuscenes_splits_select_scenes(nuscenes_copy: Path) -> None:
     with pytest.raises(ConfigurationError, match="may hold many scenes"):
         open_source(f"{nuscenes_copy}?split=val")
     splits.write_text("[")
-    with pytest.raises(DataError, match=r"splits\.json are broken"):
+    with pytest.raises(DataError, match=r"splits\.json is broken"):
         list_sources(f"{nuscenes_copy}?split=val")

@@ -18,9 +18,12 @@ from std_msgs.msg import Header
 
 from camtrack_core import encoded
 from camtrack_core.datasets import labelled
+from camtrack_core.datasets.motchallenge import read_info
+from camtrack_core.datasets.nuscenes import Tables
 from camtrack_core.datasets.uadetrac import UaDetracSequence
 from camtrack_core.encoded import Undecodable, decode, stated_size
 from camtrack_core.errors import DataError
+from camtrack_core.files import read_json
 from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D
 from camtrack_core.ros.messages import cdr, cdr3d
 from pkf_filter.image.tracker import MAX_BOXES, Tracker
@@ -131,3 +134,30 @@ def test_of_more_boxes_than_can_be_tracked_the_best_are_taken_in_the_image_and_i
     space.step(10**9, Detections3D(boxes, scores, np.zeros(count, np.int64)))
     assert image.dropped == space.dropped == 300
     assert len(image._tracks) <= MAX_BOXES and len(space._state.ids) <= MAX_BOXES
+
+
+def test_json_for_which_there_is_no_memory_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scene.json").write_text('[{"token": "a"}]')
+    with open(tmp_path / "sample_data.json", "wb") as file:
+        file.truncate(2**40)  # of which the disk holds nothing
+    for read in (lambda: read_json(tmp_path / "sample_data.json"), lambda: Tables(tmp_path)):
+        with little_memory(), pytest.raises(DataError, match=r"expected it to fit into memory, needs 4398\.0 of"):
+            read()
+    assert read_json(tmp_path / "scene.json") == [{"token": "a"}]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' * 100_000, "[1, 2", "\xff", ""])
+def test_json_that_is_none_or_deeper_than_any_is_a_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "scene.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(DataError, match=r"scene\.json is broken: no JSON or cut off"):
+        read_json(path)
+
+
+@pytest.mark.parametrize("length", ["10000001", "1000000000000"])
+def test_recordings_longer_than_any_are_refused(tmp_path: Path, length: str) -> None:
+    (tmp_path / "seqinfo.ini").write_text(f"[Sequence]\nseqLength={length}\n")
+    with pytest.raises(DataError, match=f"expected a frame number from 0 to 10000000, got {length}"):
+        read_info(tmp_path / "seqinfo.ini")

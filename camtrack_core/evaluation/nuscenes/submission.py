@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camtrack_core.errors import DataError
+from camtrack_core.files import read_json
 from camtrack_core.geometry.boxes import ArraySet, Boxes3D, Floats
 
 TRACKED = ("bicycle", "bus", "car", "motorcycle", "pedestrian", "trailer", "truck")  # classes of the tracking task
@@ -101,16 +102,6 @@ def has_tracks(records: Mapping[str, list[Record]]) -> bool:
 
 def has_detections(records: Mapping[str, list[Record]]) -> bool:
     return any("detection_name" in row for rows in records.values() for row in rows)
-
-
-def read_json(path: Path) -> Any:
-    """Raises DataError where the file is missing or no JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise DataError(f"{path} is no JSON or cut off: {error}") from error
 
 
 def _read(path: Path) -> Record:
