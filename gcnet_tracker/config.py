@@ -64,7 +64,7 @@ class TrackerConfig(Parameters):
     """Hyperparameters of Algorithm 1."""
 
     track_threshold: float = Field(0.5, gt=0, le=1, description="p1: confidence that starts a track")
-    keep_threshold: float = Field(0.3, gt=0, le=1, description="p2: confidence that keeps a track or candidate")
+    keep_threshold: float = Field(0.4, gt=0, le=1, description="p2: confidence that keeps a track or candidate")
     overlap_threshold: float = Field(0.5, gt=0, le=1, description="p3: IoU above which a detection belongs to a track")
     merge_threshold: float = Field(0.6, gt=0, le=1, description="IoU above which the younger of two tracks ends")
     max_confidence: float = Field(1.5, gt=0, description="cap of a track's confidence (trust margin)")

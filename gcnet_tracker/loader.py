@@ -74,11 +74,14 @@ class ClipSamples(Dataset):
     def _partner(self, rng: np.random.Generator, clip: Clip, first: int) -> int:
         """A frame up to `max_gap` before or after, for traffic may as well run backwards, that shows an object again.
 
-        Where there is none, as of a single picture, the frame itself.
+        The farther of two drawn, for near ones show little that moves. Where there is none, as of a single picture, the
+        frame itself.
         """
         near = np.flatnonzero(np.abs(clip.times - clip.times[first]) <= self.max_gap)
         again = [i for i in near if i != first and np.isin(clip.labels[i].ids, clip.labels[first].ids).any()]
-        return int(rng.choice(again)) if again else first
+        if not again:
+            return first
+        return max(rng.choice(again, 2).tolist(), key=lambda i: abs(clip.times[i] - clip.times[first]))
 
 
 def look_at(rng: np.random.Generator, clip: Clip) -> tuple[int, Floats | None]:
