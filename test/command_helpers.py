@@ -13,7 +13,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 
 
-def camtrack(*arguments: str, timeout: float = 150) -> subprocess.CompletedProcess[str]:
+def camtrack(*arguments: str, timeout: float = 450) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "camtrack.cli", *arguments],
         capture_output=True,

@@ -84,6 +84,6 @@ def test_demo_tracks_a_generated_drive_in_space(tmp_path: Path) -> None:
 @pytest.mark.skipif(not DEMO_MODEL.exists(), reason="the demo weights are not here")
 def test_demo_ends_with_the_nodes_exit_code_when_the_model_is_missing(tmp_path: Path) -> None:
     source = a_video(tmp_path / "clip.mp4")
-    done = camtrack("demo", "--input", source, "--out", str(tmp_path / "out"), "--model", "none.onnx", timeout=120)
+    done = camtrack("demo", "--input", source, "--out", str(tmp_path / "out"), "--model", "none.onnx", timeout=450)
     assert done.returncode == 2  # cannot start
     assert "none.onnx" in done.stdout and "Traceback" not in done.stdout + done.stderr

@@ -8,7 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
-from ros_helpers import SECOND, Graph, K, OneCar, collect, image_message, opened_graph, read_until, start_process
+from ros_helpers import (
+    PATIENCE,
+    SECOND,
+    Graph,
+    K,
+    OneCar,
+    collect,
+    image_message,
+    opened_graph,
+    read_until,
+    start_process,
+)
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
@@ -152,7 +163,7 @@ def test_one_process_for_several_cameras_gives_each_its_tracks() -> None:
             assert cameras.said("rear") == [("rear_optical", second * SECOND) for second in (1, 2)]
     finally:
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
 
 
