@@ -206,7 +206,7 @@ def tracker_run(
     return figures
 
 
-def trackers(profile: Profile) -> list[Figures]:
+def trackers(profile: Profile) -> Iterator[Figures]:
     image, space = Tracker(FilterConfig()), WorldTracker(WorldConfig())
     space.class_id("car")
     scripted = ScriptedGCNet()
@@ -219,7 +219,7 @@ def trackers(profile: Profile) -> list[Figures]:
             lambda: int((gcnet._ids > 0).sum()),
         ),
     ]  # fmt: skip
-    return [tracker_run(*run, profile.frames) for run in runs]
+    return (tracker_run(*run, profile.frames) for run in runs)
 
 
 # --- Random worlds
@@ -332,17 +332,15 @@ def classified(config: WorldConfig) -> WorldTracker:
     return tracker
 
 
-def worlds(profile: Profile) -> list[Figures]:
+def worlds(profile: Profile) -> Iterator[Figures]:
     def image(rng: np.random.Generator) -> Tracker:
         return Tracker(odd_image_config(rng))
 
     def space(rng: np.random.Generator) -> WorldTracker:
         return classified(odd_space_config(rng))
 
-    return [
-        world_run("worlds in the image", profile.steps, image, odd_boxes, faults_in_image),
-        world_run("worlds in space", profile.steps, space, odd_detections, faults_in_space),
-    ]
+    yield world_run("worlds in the image", profile.steps, image, odd_boxes, faults_in_image)
+    yield world_run("worlds in space", profile.steps, space, odd_detections, faults_in_space)
 
 
 # --- Processes
@@ -394,7 +392,7 @@ def started(*command: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait(60)
 
 
-def graph(profile: Profile) -> list[Figures]:
+def graph(profile: Profile) -> Iterator[Figures]:
     launch = ("camtrack.launch.runner", str(ROOT / "launch/tracking.launch.xml"), f"source:={SOURCE}", "loop:=true")
     ear, nodes = Ear("camera/pkf_filter/tracks"), ("gcnet_tracker", "pkf_filter", "replay")
     series = {name: Series() for name in nodes}
@@ -417,10 +415,10 @@ def graph(profile: Profile) -> list[Figures]:
     for name, of_node in series.items():
         of_node.judge(figures, f"{name} ")
     ear.close()
-    return [figures]
+    yield figures
 
 
-def load(profile: Profile) -> list[Figures]:
+def load(profile: Profile) -> Iterator[Figures]:
     figures, ear = Figures("load"), Ear("gcnet_tracker/tracks")
     camera = ear.node.create_publisher(Image, "image", SENSOR_DATA)
     noise = np.random.default_rng(0).integers(0, 255, (360, 640, 3), np.uint8)
@@ -446,7 +444,7 @@ def load(profile: Profile) -> list[Figures]:
             if dropped(ear) > before:
                 break
     ear.close()
-    return [figures]
+    yield figures
 
 
 def dropped(ear: Ear) -> int:

@@ -1,0 +1,66 @@
+"""Random bytes in messages and files are read soundly or refused with a sentence: some of `benchmarks/fuzz.py`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import fuzz
+
+from camtrack_core.datasets.yolo import YoloFolder
+from camtrack_core.errors import DataError
+
+INPUTS = {"messages": 200, "sequences": 60, "labels": 60, "nuscenes": 60, "bags": 5}  # of each target, always the same
+
+
+@pytest.mark.parametrize("kind", fuzz.KINDS)
+def test_random_bytes_are_read_or_refused(tmp_path: Path, kind: str) -> None:
+    for name, target in fuzz.KINDS[kind](tmp_path).items():
+        assert fuzz.fuzz(target, INPUTS[kind], seed=1) is None, name
+
+
+def test_what_takes_too_much_memory_or_raises_what_it_should_not_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    """The harness itself: over readers of which one takes memory and one stumbles."""
+    hungry = fuzz.Target(b"abc", lambda data: bytearray(4 * fuzz.MOST_MEMORY) and None)
+    assert fuzz.fuzz(hungry, 1, seed=0) is not None and "MemoryError" in capsys.readouterr().err
+
+    def stumble(data: bytes) -> None:
+        if b"\xff" in data:
+            raise ValueError("stumbled")
+
+    found = fuzz.fuzz(fuzz.Target(b"abc", stumble), 1000, seed=0)
+    assert found is not None and b"\xff" in found
+
+
+# --- What was found
+
+
+@pytest.fixture
+def yolo(tmp_path: Path) -> Path:
+    for name, content in (
+        ("data.yaml", b"names: [person, car]\n"),
+        ("labels/a.txt", b"1 0.5 0.5 0.5 0.5\n"),
+        ("images/a.png", fuzz.picture(".png")),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    return tmp_path
+
+
+@pytest.mark.parametrize("row", ["1 nan 0.5 0.5 0.5", "1 0.5 0.5 inf 0.5", "nan 0.5 0.5 0.5 0.5"])
+def test_yolo_labels_that_are_not_finite_are_refused(yolo: Path, row: str) -> None:
+    (yolo / "labels/a.txt").write_text(row)
+    with pytest.raises(DataError, match=r"a\.txt: expected finite numbers"):
+        list(YoloFolder(yolo).truth())
+
+
+def test_yolo_classes_that_are_numbered_are_read_and_no_text_is_refused(yolo: Path) -> None:
+    (yolo / "data.yaml").write_text("names:\n  0: person\n  1: car\n")
+    assert [t.labels.class_ids.tolist() for t in YoloFolder(yolo).truth()] == [[0]]  # type: ignore[union-attr]
+    for content, words in ((b"names: \xff", "expected a text in UTF-8"), (b"names: 3", "expected names of classes")):
+        (yolo / "data.yaml").write_bytes(content)
+        with pytest.raises(DataError, match=words):
+            YoloFolder(yolo)
