@@ -1,12 +1,10 @@
 """Files and messages of random bytes: what is made of them is sound, or refused with a CamtrackError.
 
     python benchmarks/fuzz.py [TARGET ...] [--inputs 100000] [--seed 0] [--keep FOLDER]
-    python benchmarks/fuzz.py TARGET --atheris [libFuzzer's options, like -runs=100000 -max_len=4096]
 
 Inputs are whole ones whose bytes, words and numbers are changed, cut out, repeated and exchanged; the seed repeats
-them. With --atheris (pip install atheris; Python 3.11 to 3.13), which sees what the code does with an input, they are
-steered by the branches of the readers. An input takes at most 2 GB beyond what was there before and 20 s; one that
-does not behave is kept as a file and ends its target's run. Exit code 1 where there was one.
+them. An input takes at most 2 GB beyond what was there before and 20 s of the processor; one that does not behave is
+kept as a file and ends its target's run. Exit code 1 where there was one.
 
 A target writes one file of a small recording and reads that through to its end, or reads one message.
 """
@@ -20,7 +18,6 @@ import logging
 import random
 import resource
 import signal
-import sys
 import tempfile
 import time
 import traceback
@@ -35,12 +32,12 @@ import numpy as np
 import psutil
 
 from camtrack.bags.write import BagOptions, Storage, write_bag
+from camtrack.evaluation.run import Rules, evaluate_tracks
 from camtrack.launch.file import read_launch_file
 from camtrack_core import encoded
 from camtrack_core.datasets import labelled, nuscenes
 from camtrack_core.datasets.calibrated import CalibratedSequence, read_recording
 from camtrack_core.datasets.frames import Frame, Labels, Sequence, truth_of
-from camtrack_core.datasets.kitti.rows import read_objects
 from camtrack_core.datasets.kitti.sequences import KittiSequence
 from camtrack_core.datasets.motchallenge import MotChallengeSequence
 from camtrack_core.datasets.rosbag.bag import BagSequence, image_topics
@@ -240,7 +237,7 @@ def sequences(folder: Path) -> dict[str, Target]:
         "kitti labels": of_file(kitti, "label_02/0001.txt", KITTI, read_kitti),
         "kitti calibration": of_file(kitti, "calib/0001.txt", CALIBRATION, read_kitti),
         "kitti oxts": of_file(kitti, "oxts/0001.txt", OXTS * 2, read_kitti),
-        "kitti results": of_file(folder, "0001.txt", KITTI, lambda root: _finite(read_objects(root / "0001.txt"))),
+        "kitti results": of_file(folder, "0001.txt", KITTI, lambda root: _scores(root / "0001.txt", kitti)),
         "kitti poses": of_file(folder / "posed", "poses/0001.txt", POSES, read_kitti),
         "mot truth": of_file(mot, "gt/gt.txt", row, read_mot_sequence),
         "mot detections": of_file(mot, "det/det.txt", row, read_mot_sequence),
@@ -266,8 +263,9 @@ def sequences(folder: Path) -> dict[str, Target]:
     return targets
 
 
-def _finite(objects: Any) -> None:
-    assert np.isfinite(objects.boxes.size).all() and np.isfinite(objects.boxes.centre).all()
+def _scores(results: Path, kitti: Path) -> None:
+    found = evaluate_tracks(results, [f"{kitti}?sequence=0001"], Rules())
+    assert 0 <= found.combined.hota <= 1 and (found.spatial is None or np.isfinite(found.spatial.samota))
 
 
 def _launch(path: Path) -> None:
@@ -470,40 +468,18 @@ def fuzz(target: Target, inputs: int, seed: int) -> bytes | None:
     return None
 
 
-def fuzz_with_atheris(target: Target, corpus: Path, options: list[str]) -> None:
-    """Never comes back: libFuzzer ends the process."""
-    import atheris
-
-    atheris.instrument_all()
-
-    def once(data: bytes) -> None:
-        try:
-            target.read(data)
-        except CamtrackError as error:
-            assert str(error)
-
-    corpus.mkdir()
-    (corpus / "seed").write_bytes(target.seed)
-    atheris.Setup([sys.argv[0], *options, str(corpus)], once)
-    atheris.Fuzz()
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="*", metavar="TARGET")
     parser.add_argument("--inputs", type=int, default=100_000, help="of each target")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path(), help="folder for inputs that do not behave")
-    parser.add_argument("--atheris", action="store_true")
-    given, options = parser.parse_known_args()
+    given = parser.parse_args()
     logging.disable(logging.WARNING)  # of what is left out
     with tempfile.TemporaryDirectory(prefix="camtrack-fuzz-") as folder:
         known = {name: target for make in KINDS.values() for name, target in make(Path(folder)).items()}
-        unknown = [*(set(given.targets) - set(known)), *(() if given.atheris else options)]
-        if unknown or (given.atheris and len(given.targets) != 1):
-            parser.error(f"expected targets of {', '.join(known)}, one with --atheris; got {' '.join(sys.argv[1:])}")
-        if given.atheris:
-            fuzz_with_atheris(known[given.targets[0]], Path(folder) / "corpus", options)
+        if unknown := set(given.targets) - set(known):
+            parser.error(f"expected targets of {', '.join(known)}, got {', '.join(sorted(unknown))}")
         chosen = {name: known[name] for name in given.targets or known}
         return max([_run(name, target, given) for name, target in chosen.items()])
 

@@ -202,7 +202,8 @@ def _kitti_tracks(path: Path, count: int, kind: str) -> list[Tracks2D]:
     if results.frames.max(initial=0) >= count or results.frames.min(initial=0) < 0:
         wrong = results.frames.max(initial=0)
         raise DataError(f"{path}: expected frames from 0 to {count - 1}, got frame {wrong}")
-    if not np.isfinite(results.xyxy).all():
+    boxes = results.boxes
+    if not all(np.isfinite(values).all() for values in (results.xyxy, boxes.centre, boxes.size, boxes.yaw)):
         raise DataError(f"{path}: expected finite boxes")
     return kitti2d.tracks_of(results, kind, count)
 

@@ -141,7 +141,7 @@ def _parse(path: str | Path) -> ET.Element:
         return ET.parse(path).getroot()
     except OSError as error:
         raise LaunchError(f"cannot read launch file {path}: {error.strerror}") from error
-    except ET.ParseError as error:
+    except (ET.ParseError, LookupError, ValueError) as error:  # the last two of strange encodings
         raise LaunchError(f"launch file {path} is no valid XML: {error}") from error
 
 

@@ -147,7 +147,7 @@ class _Plain(ElementTree.TreeBuilder):
 def _parse(path: Path) -> ElementTree.Element:
     try:
         sequence = ElementTree.parse(path, ElementTree.XMLParser(target=_Plain())).getroot()
-    except (OSError, ElementTree.ParseError) as error:
+    except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:  # the last two of strange encodings
         raise DataError(f"annotations {path} are broken: {error}") from error
     if sequence.tag != "sequence":
         raise DataError(f"annotations {path}: expected a <sequence>, got <{sequence.tag}>")

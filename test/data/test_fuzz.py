@@ -10,6 +10,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import fuzz
 
+from camtrack.evaluation.run import Rules, evaluate_tracks
+from camtrack.launch.file import read_launch_file
+from camtrack.launch.packages import LaunchError
+from camtrack_core.datasets.uadetrac import UaDetracSequence
 from camtrack_core.datasets.yolo import YoloFolder
 from camtrack_core.errors import DataError
 
@@ -36,6 +40,29 @@ def test_what_takes_too_much_memory_or_raises_what_it_should_not_is_found(capsys
 
 
 # --- What was found
+
+
+@pytest.mark.parametrize("encoding", ["ef-8", "utf-7", "idna"])
+def test_xml_of_strange_encodings_is_refused(tmp_path: Path, encoding: str) -> None:
+    folder = tmp_path / "DETRAC-Train-Annotations-XML"
+    folder.mkdir()
+    (folder / "MVI_1.xml").write_text(f'<?xml version="1.0" encoding="{encoding}"?><sequence/>')
+    with pytest.raises(DataError, match=r"MVI_1\.xml"):
+        UaDetracSequence(tmp_path, "MVI_1")
+    (tmp_path / "a.launch.xml").write_text(f'<?xml version="1.0" encoding="{encoding}"?><launch><x/></launch>')
+    with pytest.raises(LaunchError):
+        read_launch_file(tmp_path / "a.launch.xml", {})
+
+
+@pytest.mark.parametrize("place", [3, 4, 10, 13, 16])
+def test_kitti_results_that_are_not_finite_are_refused(tmp_path: Path, place: int) -> None:
+    (tmp_path / "label_02").mkdir()
+    (tmp_path / "label_02/0001.txt").write_text(fuzz.KITTI)
+    rows = [row.split() for row in fuzz.KITTI.splitlines()]
+    rows[0][place] = "nan"
+    (tmp_path / "0001.txt").write_text("\n".join(map(" ".join, rows)))
+    with pytest.raises(DataError, match=r"finite|no number"):
+        evaluate_tracks(tmp_path / "0001.txt", [f"{tmp_path}?sequence=0001"], Rules())
 
 
 @pytest.fixture

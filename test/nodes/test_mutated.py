@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from std_msgs.msg import Header
 
-from camtrack_core.errors import CamtrackError
+from camtrack_core.errors import CamtrackError, DataError
 from camtrack_core.geometry.boxes import Boxes3D
 from camtrack_core.geometry.tracks import Tracks3D
 from camtrack_core.ros.messages import cdr, cdr3d
@@ -34,6 +34,14 @@ READ: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "Detection3DArray": (cdr3d.unpack_detections, tracks_3d()),
     "MultiDOFJointTrajectory": (cdr3d.unpack_velocities, tracks_3d()),
 }
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", b"\0\1\0", b"\0\0\0\0", b"\0\0\0\0\xff\xff"])
+@pytest.mark.parametrize("name", READ)
+def test_bytes_that_the_middleware_cannot_read_either_are_refused(name: str, data: bytes) -> None:
+    """Among them big-endian ones and what is shorter than the four bytes that tell."""
+    with pytest.raises(DataError, match=f"expected a serialised {name}, got {len(data)} bytes"):
+        READ[name][0](data)
 
 
 @pytest.mark.parametrize("name", READ)

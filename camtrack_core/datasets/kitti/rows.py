@@ -107,6 +107,8 @@ def _objects(rows: Sequence[Sequence[str]]) -> KittiObjects:
     numbers = np.array([row[3:FIELDS] for row in rows], np.float64).reshape(-1, FIELDS - 3)
     scores = np.array([row[FIELDS] if len(row) > FIELDS else "nan" for row in rows], np.float64)
     integers = np.array([[frame_number(row[0], first=0), integer(row[1])] for row in rows], np.int64).reshape(-1, 2)
+    if not np.isfinite(numbers[:, :2]).all():
+        raise ValueError("truncation or occlusion that is no number")
     grades = numbers[:, :2].astype(np.int64)
     return KittiObjects(
         integers[:, 0],

@@ -88,12 +88,23 @@ def pack(header: Header, ids: Sequence[str], names: Sequence[str], scores: Float
 
 def unpack(data: bytes) -> Detections:
     """What a serialised Detection2DArray says. Raises DataError where the bytes break off."""
-    if data[:4] != LITTLE_ENDIAN:  # a big-endian peer, or another encoding of the middleware
-        data = bytes(serialize_message(deserialize_message(data, Detection2DArray)))
     try:
-        return Reader(data).detections()
+        return Reader(little_endian(data, Detection2DArray)).detections()
     except (ValueError, IndexError, StructError) as error:
         raise DataError(f"expected a serialised Detection2DArray, got {len(data)} bytes: {error}") from error
+
+
+def little_endian(data: bytes, kind: type) -> bytes:
+    """A message as it is read here, whatever a big-endian peer or another encoding of the middleware has made of it.
+
+    Raises ValueError for what the middleware cannot read either.
+    """
+    if data[:4] == LITTLE_ENDIAN:
+        return data
+    try:
+        return bytes(serialize_message(deserialize_message(data, kind)))
+    except RuntimeError as error:  # rclpy's RMWError
+        raise ValueError(f"the middleware cannot read them: {error}") from error
 
 
 class Reader:

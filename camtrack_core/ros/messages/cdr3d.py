@@ -8,14 +8,13 @@ from struct import Struct
 from struct import error as StructError
 
 import numpy as np
-from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection3DArray
 
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import MOTIONS, Floats, Integers
-from camtrack_core.ros.messages.cdr import COUNT, LITTLE_ENDIAN, STAMP, Reader, align, best, string
+from camtrack_core.ros.messages.cdr import COUNT, LITTLE_ENDIAN, STAMP, Reader, align, best, little_endian, string
 from camtrack_core.ros.messages.stamps import NANOSECONDS
 
 _POSE = 7  # position x, y, z and orientation x, y, z, w
@@ -105,10 +104,8 @@ def pack_detections(
 
 def unpack_detections(data: bytes) -> Detections3DMessage:
     """What a serialised Detection3DArray says. Raises DataError where the bytes break off."""
-    if data[:4] != LITTLE_ENDIAN:  # a big-endian peer, or another encoding of the middleware
-        data = bytes(serialize_message(deserialize_message(data, Detection3DArray)))
     try:
-        return _Reader3D(data).read()
+        return _Reader3D(little_endian(data, Detection3DArray)).read()
     except (ValueError, IndexError, StructError) as error:
         raise DataError(f"expected a serialised Detection3DArray, got {len(data)} bytes: {error}") from error
 
@@ -118,10 +115,8 @@ def unpack_velocities(data: bytes) -> tuple[Header, dict[str, tuple[float, ...]]
 
     Raises DataError where the bytes break off.
     """
-    if data[:4] != LITTLE_ENDIAN:
-        data = bytes(serialize_message(deserialize_message(data, MultiDOFJointTrajectory)))
     try:
-        return _Reader3D(data).velocities()
+        return _Reader3D(little_endian(data, MultiDOFJointTrajectory)).velocities()
     except (ValueError, IndexError, StructError) as error:
         raise DataError(f"expected a serialised MultiDOFJointTrajectory, got {len(data)} bytes: {error}") from error
 
