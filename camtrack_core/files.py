@@ -15,6 +15,7 @@ import psutil
 
 from camtrack_core.errors import DataError
 
+LONGEST_NAME = 255  # bytes, of a file or folder
 JSON_MEMORY = 4  # bytes that a byte of a data set's JSON takes while it is read: measured, of records of some fields
 
 
@@ -122,11 +123,12 @@ def named(folder: Path, name: str) -> Path:
 def below(root: Path, name: str) -> Path:
     """A file of a data set, by the path below its root that the data state.
 
-    Raises DataError for a path that leaves the root. Links within the root are followed: whoever keeps the data made
-    them.
+    Raises DataError for a path that leaves the root, or that no file can have. Links within the root are followed:
+    whoever keeps the data made them.
     """
     path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or "\0" in name:
+    too_long = any(len(part.encode(errors="surrogatepass")) > LONGEST_NAME for part in path.parts)
+    if not name or path.is_absolute() or ".." in path.parts or "\0" in name or too_long:
         raise DataError(f"expected the path of a file below {root}, got {name[:80]!r}")
     return root / path
 

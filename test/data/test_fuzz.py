@@ -13,9 +13,11 @@ import fuzz
 from camtrack.evaluation.run import Rules, evaluate_tracks
 from camtrack.launch.file import read_launch_file
 from camtrack.launch.packages import LaunchError
+from camtrack_core.datasets.motchallenge import MotChallengeSequence
 from camtrack_core.datasets.uadetrac import UaDetracSequence
 from camtrack_core.datasets.yolo import YoloFolder
 from camtrack_core.errors import DataError
+from camtrack_core.files import below
 
 INPUTS = {"messages": 200, "sequences": 60, "labels": 60, "nuscenes": 60, "bags": 5}  # of each target, always the same
 
@@ -52,6 +54,13 @@ def test_xml_of_strange_encodings_is_refused(tmp_path: Path, encoding: str) -> N
     (tmp_path / "a.launch.xml").write_text(f'<?xml version="1.0" encoding="{encoding}"?><launch><x/></launch>')
     with pytest.raises(LaunchError):
         read_launch_file(tmp_path / "a.launch.xml", {})
+
+
+def test_names_of_folders_that_none_can_have_are_refused(tmp_path: Path) -> None:
+    assert below(tmp_path, "a" * 255) == tmp_path / ("a" * 255)
+    (tmp_path / "seqinfo.ini").write_text(f"[Sequence]\nimDir={'[' * 256}\n")
+    with pytest.raises(DataError, match="expected the path of a file below"):
+        MotChallengeSequence(tmp_path)
 
 
 @pytest.mark.parametrize("place", [3, 4, 10, 13, 16])
