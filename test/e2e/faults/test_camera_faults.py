@@ -53,7 +53,7 @@ def test_a_camera_that_stops_is_missed_until_it_is_back(stage: Stage) -> None:
     with stage.saying(CAMERA, "no image on /image for"):
         tracks = stage.scene(40)
     assert stage.film(40, frames=2) == tracks
-    assert stage.wait_for(lambda: "no image" not in stage.status[CAMERA]["message"], 10)
+    stage.until_quiet(CAMERA, "no image")
 
 
 def test_a_camera_that_stutters_keeps_the_ids(stage: Stage) -> None:
@@ -140,7 +140,7 @@ def test_a_second_camera_on_the_topic_is_an_error_and_resets_nothing(stage: Stag
                 assert stage.film(40, frames=1) == tracks
                 other.publish(stage.image(stage.now - 30 * SECOND, squares(200)))
                 stage.graph.spin_for(0.1)
-        assert stage.wait_for(lambda: stage.status[CAMERA]["level"] == "2", 10)
+        stage.until(lambda: stage.status[CAMERA]["level"] == "2", "an error")
     finally:
         stage.peer.destroy_publisher(other)
 
@@ -188,7 +188,7 @@ def test_black_and_saturated_images_show_nothing_and_are_told(stage: Stage, leve
             found = stage.answer(stage.later(0.1), np.full((180, 320, 3), level, np.uint8))
             assert not found.detections
     assert stage.film(40, 200, frames=2) == tracks
-    assert stage.wait_for(lambda: sentence not in stage.status[CAMERA]["message"], 10)
+    stage.until_quiet(CAMERA, sentence)
 
 
 def test_frozen_images_are_told(stage: Stage) -> None:
