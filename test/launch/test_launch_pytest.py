@@ -11,8 +11,9 @@ from ros_helpers import opened_graph
 
 if find_spec("launch_pytest") is None:
 
+    @pytest.mark.skip(reason="needs launch_pytest, of a ROS installation")
     def test_launch_files() -> None:
-        pytest.skip("needs launch_pytest, of a ROS installation")
+        """There is nothing to run them with."""
 
 else:
     import launch_pytest

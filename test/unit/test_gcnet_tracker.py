@@ -74,7 +74,7 @@ def answer(query: np.ndarray, time: int) -> tuple[np.ndarray, float, np.ndarray]
 def test_tracker_is_algorithm_1(seed: int) -> None:
     """As printed: there no track ends because another one is where it is (merge_threshold 1)."""
     rng = np.random.default_rng(seed)
-    tracker, listing = Tracker(NoModel(), TrackerConfig(merge_threshold=1.0)), Listing()
+    tracker, listing = Tracker(NoModel(), TrackerConfig(keep_threshold=0.3, merge_threshold=1.0)), Listing()
     for time in range(40):
         n = int(rng.integers(0, 6))
         x = rng.uniform(0, 300, n)
