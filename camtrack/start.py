@@ -1,4 +1,4 @@
-"""Entry points of the nodes: what goes wrong while their modules are imported is a line, not a traceback."""
+"""Entry points of the nodes: what goes wrong before they are up is a line, not a traceback."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ INTERRUPTED, CANNOT_START = 130, 2  # exit codes; 128 + SIGINT, and what need no
 def start(module: str) -> int:
     """Imports a module and runs its main; returns the process's exit code."""
     try:
-        main = import_module(module).main
-    except KeyboardInterrupt:
-        print(f"{module}: interrupted while it was imported", file=sys.stderr)
+        try:
+            main = import_module(module).main
+        except ImportError as error:
+            remedy = "./run installs what is missing; on a ROS host: rosdep install --from-paths . --ignore-src"
+            print(f"{module}: cannot be imported: {error}; {remedy}", file=sys.stderr)
+            return CANNOT_START
+        return int(main())
+    except KeyboardInterrupt:  # a node that is up has its own way to end
+        print(f"{module}: interrupted while it started", file=sys.stderr)
         return INTERRUPTED
-    except ImportError as error:
-        remedy = "./run installs what is missing; on a ROS host: rosdep install --from-paths . --ignore-src"
-        print(f"{module}: cannot be imported: {error}; {remedy}", file=sys.stderr)
-        return CANNOT_START
-    return int(main())
 
 
 def main_gcnet_tracker() -> int:

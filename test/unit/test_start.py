@@ -1,4 +1,4 @@
-"""Entry points of nodes: what goes wrong while they are imported is a line."""
+"""Entry points of nodes: what goes wrong before they are up is a line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from camtrack.start import CANNOT_START, INTERRUPTED, start
     ("code", "exit_code", "words"),
     [
         ("def main():\n    return 5", 5, ""),
-        ("raise KeyboardInterrupt", INTERRUPTED, "node_of_test: interrupted while it was imported"),
+        ("raise KeyboardInterrupt", INTERRUPTED, "node_of_test: interrupted while it started"),
+        ("def main():\n    raise KeyboardInterrupt", INTERRUPTED, "node_of_test: interrupted while it started"),
         ("import no_such_package", CANNOT_START, "node_of_test: cannot be imported: No module named 'no_such_package'"),
     ],
 )
