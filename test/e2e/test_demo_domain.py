@@ -67,8 +67,8 @@ def test_two_graphs_do_not_meet_and_a_terminal_that_knows_the_domain_joins() -> 
             assert {line(guest), line(guest)} == {"guest", "first"}
             assert {line(first), line(first)} == {"guest", "first"}
         # Meanwhile the guest and the first have found each other; the second has been there for as long.
-        assert rest(second) == {"second"}
-        assert rest(first) == set()
+        assert line(second) == "second"
+        assert rest(second) == rest(first) == set()
 
 
 def test_a_domain_is_claimed_once() -> None:
