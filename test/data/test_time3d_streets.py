@@ -32,8 +32,6 @@ SURE = 0.3  # score of the objects that are compared
 FAR = 25.0  # metres
 LOWEST = 18.0  # pixels, of the objects whose crossings are looked at
 
-pytestmark = pytest.mark.skipif(not DEMO_MODEL.exists(), reason="the demo weights are not here")
-
 
 @dataclass(frozen=True)
 class Found:
