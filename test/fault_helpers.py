@@ -143,6 +143,20 @@ class Stage:
             self.repeated += not self.wait_for(lambda: time_ns in self._by_stamp, RESENDING)
         return self._by_stamp[time_ns]
 
+    def until_answering(self, *places: float) -> None:
+        """Show squares at ever later stamps until any of them is answered.
+
+        What one node of the graph sends before another has found it is lost for good: an image that is sent again is a
+        duplicate to the node that had it.
+        """
+        deadline, heard = time.monotonic() + PATIENCE, len(self.heard)
+        while len(self.heard) == heard:
+            assert time.monotonic() < deadline, f"expected an answer to any image, got {self.status}"
+            time_ns = self.later(0.1)
+            self.before_image(time_ns)
+            self.show(time_ns, squares(*places))
+            self.wait_for(lambda: len(self.heard) > heard, RESENDING)
+
     def forget_answers_since(self, time_ns: int) -> None:
         """What was answered for these stamps may come again, in a recording that starts again."""
         self._by_stamp = {known: answer for known, answer in self._by_stamp.items() if known < time_ns}
@@ -267,6 +281,7 @@ def image_stage(folder: Path) -> Iterator[tuple[Stage, subprocess.Popen[bytes]]]
         stage = Stage(graph, Detection2DArray, "pkf_filter/tracks")
         stage.until_up("detector", "pkf_filter")
         stage.until(lambda: stage.camera.get_subscription_count() == 1, "a detector that listens")
+        stage.until_answering(40)
         yield stage, runner
 
 
@@ -335,4 +350,5 @@ def space_stage(folder: Path) -> Iterator[tuple[SpaceStage, subprocess.Popen[byt
         stage.until(lambda: stage.calibration.get_subscription_count() == 1, "a tracker that listens to calibration")
         stage.until(lambda: stage.clock.get_subscription_count() == 1, "a filter that listens to the clock")
         stage.until(lambda: stage.transforms.get_subscription_count() == 2, "two nodes that listen to transforms")
+        stage.until_answering(40)
         yield stage, runner

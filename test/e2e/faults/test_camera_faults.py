@@ -231,5 +231,6 @@ def test_a_node_that_is_killed_comes_back_and_the_other_stays(
     victim.send_signal(signal.SIGKILL)
     stage.until(lambda: not victim.is_running() and process_of(runner, part[name]), f"a new {name}")  # type: ignore[arg-type]
     stage.until_up(name)
+    stage.until_answering(40)
     assert len(stage.film(40, frames=3)) == 1
     assert witness.is_running()
