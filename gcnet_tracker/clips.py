@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from camtrack_core.datasets.frames import Labels, Masked, Sequence
 from camtrack_core.errors import DataError
 from camtrack_core.files import whole
-from camtrack_core.geometry.boxes import Floats
+from camtrack_core.geometry.boxes import Boxes2D, Floats
+from camtrack_core.labelling.teacher import CLASS_NAMES as FIND_NAMES
 from camtrack_core.training.augmentation import black_out
 from camtrack_core.training.stored import ALIASES, decoded, encoded, shrunk
 
@@ -29,12 +31,14 @@ class Clip:
         labels: of each frame; class_ids index the class names that the clip was made for, -1 for any other class.
         ignored: (M, 4) regions of each frame, pixels.
         times: (T,) seconds.
+        finds: what detectors saw in each frame, sure or not, by the same class names; None where none looked.
     """
 
     frames: list[NDArray[np.uint8]]
     labels: list[Labels]
     ignored: list[Floats]
     times: Floats
+    finds: list[Boxes2D] | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -57,7 +61,8 @@ def from_sequence(
     Regions that the data set itself leaves out are blackened (paper Fig. 1): what stands there is no background.
     """
     class_map = np.array([_index(class_names, ALIASES.get(n, n)) for n in sequence.class_names] + [-1], np.int64)
-    frames, labels, ignored, times = [], [], [], []
+    find_map = np.array([_index(class_names, name) for name in FIND_NAMES], np.int64)
+    frames, labels, ignored, times, finds = [], [], [], [], []
     for number, frame in enumerate(sequence):
         progress(number)
         if frame.labels is None:
@@ -69,14 +74,20 @@ def from_sequence(
         labels.append(Labels(known.ids, known.xyxy * shrink, class_map[known.class_ids], known.visible))
         ignored.append(frame.ignored * shrink)
         times.append(frame.time_ns * 1e-9)
+        if frame.finds is not None:
+            found = Boxes2D(frame.finds.xyxy * shrink, frame.finds.scores, find_map[frame.finds.class_ids])
+            finds.append(found[found.class_ids >= 0])
     if not frames:
         raise DataError(f"{sequence.name}: expected labelled frames, found none")
-    return Clip(frames, labels, ignored, np.array(times))
+    return Clip(frames, labels, ignored, np.array(times), finds if len(finds) == len(frames) else None)
 
 
 def save(clip: Clip, path: Path) -> None:
     """Writes a clip to one .npz file, complete or not at all."""
     rows = np.concatenate([np.full(len(x), i) for i, x in enumerate(clip.labels)])
+    finds: dict[str, Any] = {}
+    if clip.finds is not None:
+        finds["finds"] = np.concatenate([_table(i, x) for i, x in enumerate(clip.finds)])
     with whole(path) as partial, open(partial, "wb") as file:
         np.savez(
             file,
@@ -90,6 +101,7 @@ def save(clip: Clip, path: Path) -> None:
             visible=np.concatenate([x.visible for x in clip.labels]),
             ignored_frame=np.concatenate([np.full(len(x), i) for i, x in enumerate(clip.ignored)]),
             ignored=np.concatenate([x.reshape(-1, 4) for x in clip.ignored]),
+            **finds,
         )
 
 
@@ -102,10 +114,12 @@ def load(path: Path) -> Clip:
             every = Labels(a["ids"], a["xyxy"], a["class_ids"], a["visible"])
             labels = [every[a["label_frame"] == i] for i in range(len(frames))]
             ignored = [a["ignored"][a["ignored_frame"] == i] for i in range(len(frames))]
-            times = a["times"]
+            times, finds = a["times"], None
+            if "finds" in a:
+                finds = [_finds(a["finds"][a["finds"][:, 0] == i]) for i in range(len(frames))]
     except (OSError, KeyError, ValueError, zlib.error, BadZipFile) as error:
         raise DataError(f"{path}: expected a clip written by camtrack, got {error}") from error
-    return Clip(frames, labels, ignored, times)
+    return Clip(frames, labels, ignored, times, finds)
 
 
 def load_all(paths: Iterable[Path]) -> list[Clip]:
@@ -114,6 +128,15 @@ def load_all(paths: Iterable[Path]) -> list[Clip]:
     if not clips:
         raise DataError("expected at least one clip to train on, found none")
     return clips
+
+
+def _table(frame: int, finds: Boxes2D) -> Floats:
+    """(N, 7): frame, box, score and class of each find."""
+    return np.column_stack([np.full(len(finds), frame), finds.xyxy, finds.scores, finds.class_ids])
+
+
+def _finds(table: Floats) -> Boxes2D:
+    return Boxes2D(table[:, 1:5], table[:, 5], table[:, 6].astype(np.int64))
 
 
 def _index(names: tuple[str, ...], name: str) -> int:

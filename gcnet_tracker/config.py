@@ -81,5 +81,6 @@ class TrainingConfig(TrainingParameters):
     head_pairs: int = Field(500, ge=2, description="pairs whose maps stage 3 keeps in memory")
     max_gap: float = Field(1.0, gt=0, description="seconds between the two images of a pair, at most")
     box_weight: float = Field(1.0, gt=0, description="weight of the CIoU losses (Eq. 12: 0.1)")
+    teacher_weight: float = Field(0.5, ge=0, description="weight of the distance from the labelling detectors' scores")
     matching_weight: float = Field(0.5, ge=0, description="weight of the cross entropy of the matching")
     hidden: float = Field(0.25, ge=0, lt=1, description="share of present objects whose place is masked out")

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from camtrack_core.datasets.frames import Labels
-from camtrack_core.geometry.boxes import Floats, area
+from camtrack_core.geometry.boxes import Boxes2D, Floats, area
 from camtrack_core.geometry.boxes import clip as clip_boxes
 from camtrack_core.training import augmentation
 from gcnet_tracker import targets
@@ -55,7 +55,8 @@ class ClipSamples(Dataset):
             target = targets.build(
                 labels.xyxy, labels.class_ids, ignored, len(self.network.class_names), self.network.map_size
             )
-            samples.append(_pack(image, labels.xyxy, target, width, height))
+            packed = _pack(image, labels.xyxy, target, width, height)
+            samples.append(packed | _taught(clip, i, view, self.network))
             kept.append(labels)
             last = view
             view = augmentation.shake(view, rng) if together else _another(view, rng)
@@ -104,6 +105,19 @@ def _another(view: augmentation.View, rng: np.random.Generator) -> augmentation.
     centre = np.array([view.width, view.height]) / 2
     shift = (view.shift - centre) * scale + centre + rng.uniform(-0.4, 0.4, 2) * centre
     return augmentation.View(view.scale * scale, shift, view.flip, view.width, view.height)
+
+
+def _taught(clip: Clip, index: int, view: augmentation.View, network: NetworkConfig) -> Sample:
+    """What detectors saw of a frame in the view, cell by cell; `looked` is 0 where none did."""
+    if clip.finds is None:
+        scores = np.zeros((len(network.class_names), *network.map_size), np.float32)
+        return {"taught": scores, "looked": np.array(0, np.float32)}
+    finds = clip.finds[index]
+    moved = clip_boxes(view.boxes(finds.xyxy), network.width, network.height)
+    inside = area(moved) > 0
+    seen = Boxes2D(moved[inside], finds.scores[inside], finds.class_ids[inside])
+    scores = targets.soft(seen, len(network.class_names), network.map_size)
+    return {"taught": scores, "looked": np.array(1, np.float32)}
 
 
 def _pack(image: NDArray[np.uint8], xyxy: Floats, target: targets.Targets, width: int, height: int) -> Sample:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.geometry.boxes import Floats, Integers
+from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers
 from camtrack_core.training.gaussians import deviations
 from gcnet_tracker.config import STRIDE
 
@@ -26,6 +26,14 @@ class Targets:
 
     heatmap: Floats
     counted: Floats
+
+
+def soft(finds: Boxes2D, classes: int, size: tuple[int, int]) -> Floats:
+    """(n, h', w') float32: at each cell the greatest score of a find (N) that stands there, fading as Eq. 7 does."""
+    scores = np.zeros((classes, *size), np.float32)
+    for row, score, class_id in zip(gaussians(finds.xyxy, *size), finds.scores, finds.class_ids, strict=True):
+        np.maximum(scores[class_id], score * row, out=scores[class_id])
+    return scores
 
 
 def gaussians(xyxy: Floats, height: int, width: int) -> Floats:

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from camtrack_core.errors import ModelError
 from camtrack_core.geometry.boxes import Floats
-from camtrack_core.networks.heatmap import focal_loss
+from camtrack_core.networks.heatmap import distillation_loss, focal_loss
 from camtrack_core.training.gaussians import deviations
 from camtrack_core.training.run import Run, read_checkpoint, trained_weights
 from camtrack_core.training.shards import batches
@@ -27,7 +27,7 @@ from gcnet_tracker.loader import ClipSamples
 from gcnet_tracker.network import FrameFeatures, GCNet, to_xyxy
 from gcnet_tracker.targets import ABSENT, UNKNOWN
 
-PARTS = ("heatmap", "box", "track_box", "confidence", "matching", "loss")
+PARTS = ("heatmap", "teachers", "box", "track_box", "confidence", "matching", "loss")
 ASKED = 32  # objects a frame that are asked for
 MAPS = "map "  # and a number: of the backbone, in a batch
 JITTER = 0.15  # of a box's size, how far from its centre it is asked for, at most
@@ -76,9 +76,11 @@ class TrainingStep(nn.Module):
         queries, stored = gather(found.queries, cells.flatten(0, 1)), gather(found.stored, cells.flatten(0, 1))
 
         parts = {"heatmap": self._heatmap(found, batch) / batch["objects"].sum().clamp(min=1)}
+        parts["teachers"] = self._teachers(found, batch)
         answer = network.ask(found.memory, queries, stored)
         parts["box"] = self._ciou(answer.boxes, truth.flatten(0, 1), exists.flatten(0, 1)).sum() / objects
-        loss = parts["heatmap"] + self.training_config.box_weight * parts["box"]
+        loss = parts["heatmap"] + self.training_config.teacher_weight * parts["teachers"]
+        loss = loss + self.training_config.box_weight * parts["box"]
         if truth.shape[1] == 2:
             tracking = self._track(found, queries[0::2], stored[0::2], batch, truth[:, 1])
             loss = loss + self.training_config.box_weight * tracking["track_box"] + tracking["confidence"]
@@ -151,6 +153,13 @@ class TrainingStep(nn.Module):
     def _heatmap(features: FrameFeatures, batch: dict[str, Tensor]) -> Tensor:
         counted = batch["counted"].flatten(0, 1)[:, None]
         return focal_loss(features.heatmap.float(), batch["heatmap"].flatten(0, 1), counted)
+
+    @staticmethod
+    def _teachers(features: FrameFeatures, batch: dict[str, Tensor]) -> Tensor:
+        """Distance from the detectors' scores, in ignored regions too, an object they see in these images."""
+        looked = batch["looked"].flatten() > 0
+        scores = batch["taught"].flatten(0, 1)[looked]
+        return distillation_loss(features.heatmap.float()[looked], scores) / scores.amax((2, 3)).sum().clamp(min=1)
 
     def _ciou(self, boxes: Tensor, truth: Tensor, wanted: Tensor) -> Tensor:
         """Losses of the wanted boxes (B, 4, P), in distances of pixels."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camtrack_core.errors import DataError
-from camtrack_core.geometry.boxes import ArraySet, Boxes3D, Floats, Integers
+from camtrack_core.geometry.boxes import ArraySet, Boxes2D, Boxes3D, Floats, Integers
 from camtrack_core.geometry.camera import Camera, Pose
 
 
@@ -55,6 +55,8 @@ class Frame:
         attributes: (N,) str, what the data set says of each labelled object, like vehicle.parked; empty where it says
             nothing of it, None where it has no attributes.
         lidar_points: (N,) int, how many points of a lidar lie in each labelled object; None where nobody counted.
+        finds: what detectors saw in the image, sure or not, by the classes of `camtrack_core.labelling.teacher`; None
+            where none looked.
     """
 
     time_ns: int
@@ -68,6 +70,7 @@ class Frame:
     camera_height: float | None = None
     attributes: NDArray[np.str_] | None = None
     lidar_points: Integers | None = None
+    finds: Boxes2D | None = None
     camera_fault: str = ""
 
     def calibrated(self) -> Camera:

@@ -48,15 +48,17 @@ class Taught:
     ) -> None:
         self.name, self._source = source.name, source
         found = [traffic_objects(detector(frame.image)) for frame in source]
-        self._labels, self._ignored = rule([boxes for boxes, _ in found], [regions for _, regions in found])
+        self._finds = [boxes for boxes, _ in found]
+        self._labels, self._ignored = rule(self._finds, [regions for _, regions in found])
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __iter__(self) -> Iterator[Frame]:
-        for frame, tracks, regions in zip(self._source, self._labels, self._ignored, strict=True):
+        rows = zip(self._source, self._labels, self._ignored, self._finds, strict=True)
+        for frame, tracks, regions, finds in rows:
             labels = Labels(tracks.ids, tracks.xyxy, tracks.class_ids, np.ones(len(tracks)))
-            yield replace(frame, labels=labels, ignored=regions[:, :4])
+            yield replace(frame, labels=labels, ignored=regions[:, :4], finds=finds)
 
 
 class Completed:
@@ -81,7 +83,8 @@ class Completed:
             known = (iou(found, frame.labels.xyxy) > 0.3) | (coverage(found, frame.labels.xyxy) > 0.7)
             seen = _found(frame.labels.xyxy, objects.xyxy[objects.scores >= SEEN])
             labels = replace(frame.labels, visible=np.where(seen, 1.0, frame.labels.visible))
-            yield replace(frame, labels=labels, ignored=np.concatenate([frame.ignored, found[~known.any(1)]]))
+            ignored = np.concatenate([frame.ignored, found[~known.any(1)]])
+            yield replace(frame, labels=labels, ignored=ignored, finds=objects)
 
 
 def _found(xyxy: Floats, finds: Floats) -> NDArray[np.bool_]:

@@ -10,6 +10,15 @@ from torch import Tensor
 from torch.nn import functional
 
 
+def distillation_loss(logits: Tensor, scores: Tensor) -> Tensor:
+    """Cross entropy of logits with a teacher's scores in [0, 1], weighted by the squared error; summed.
+
+    The quality focal loss of Li et al. 2020, least where the confidence is the teacher's score.
+    """
+    entropy = functional.binary_cross_entropy_with_logits(logits, scores, reduction="none")
+    return ((scores - logits.sigmoid()) ** 2 * entropy).sum()
+
+
 def focal_loss(logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:
     """GCNet's Eq. 9, summed: penalty-reduced focal loss of logits against a heatmap of the same shape.
 

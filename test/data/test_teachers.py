@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,6 +75,16 @@ def test_a_recording_in_order_gets_tracks() -> None:
     ids = {tuple(frame.labels.ids.tolist()) for frame in frames if frame.labels is not None}
     assert len(ids) == 1 and len(next(iter(ids))) == 2
     assert all(frame.ignored.tolist() == [[100, 40, 110, 50]] for frame in frames)
+
+
+@pytest.mark.parametrize("rule", [over_time, one_by_one])
+def test_what_the_teachers_saw_stays_beside_the_labels(rule: Callable) -> None:
+    """The doubtful find too, which is an ignored region to the labels."""
+    for number, frame in enumerate(Taught(Recording(False), seen, rule)):
+        assert frame.finds is not None and frame.finds.scores.tolist() == [0.8, 0.6, 0.2]
+        assert frame.finds.xyxy[0].tolist() == [4 * number, 0, 40 + 4 * number, 30]
+    for frame in Completed(Recording(True), seen):
+        assert frame.finds is not None and frame.finds.scores.tolist() == [0.8, 0.6, 0.2]
 
 
 def test_unrelated_pictures_share_no_object() -> None:

@@ -1,7 +1,9 @@
 """Training, checkpoints and export: learns, resumes exactly, and the graph says what the network says."""
 
+import math
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +15,9 @@ from hypothesis import strategies as st
 
 from camtrack_core.datasets.frames import Frame, Labels
 from camtrack_core.errors import DataError, ModelError
+from camtrack_core.geometry.boxes import Boxes2D
 from camtrack_core.geometry.tracks import Tracks2D
+from camtrack_core.networks.heatmap import distillation_loss
 from camtrack_core.runtime import MOST_FRAMES, open_session
 from camtrack_core.runtime.batch import Batch
 from camtrack_core.training import augmentation, run
@@ -26,7 +30,7 @@ from gcnet_tracker.loader import ClipSamples, look_at
 from gcnet_tracker.network import GCNet
 from gcnet_tracker.targets import UNKNOWN
 from gcnet_tracker.tracker import FrameOutput, GCNetModel, Tracker
-from gcnet_tracker.training import load_network, train
+from gcnet_tracker.training import TrainingStep, load_network, train
 
 torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 
@@ -66,6 +70,56 @@ def test_clips_survive_the_disk_and_map_class_names(clip: Clip, tmp_path: Path) 
         assert np.array_equal(again.labels[i].xyxy, clip.labels[i].xyxy)
         assert np.array_equal(again.image(i), clip.image(i))
         assert np.array_equal(again.ignored[i], clip.ignored[i])
+
+
+class Doubtful(Squares):
+    """The same squares without labels; detectors see the first with .7, and something that nobody asks for."""
+
+    def __iter__(self):
+        for frame in super().__iter__():
+            labels = Labels.empty()
+            finds = Boxes2D(np.array([frame.labels.xyxy[0], [0.0, 0, 8, 8]]), np.array([0.7, 0.9]), np.array([0, 4]))
+            yield replace(frame, labels=labels, ignored=np.array([[0.0, 0, 128, 72]]), finds=finds)
+
+
+def test_finds_of_detectors_survive_the_disk(clip: Clip, tmp_path: Path) -> None:
+    clips.save(clips.from_sequence(Doubtful(), ("truck", "car")), tmp_path / "doubtful.npz")
+    again = clips.load(tmp_path / "doubtful.npz").finds
+    assert again is not None and clip.finds is None
+    for time, finds in enumerate(again):
+        assert finds.class_ids.tolist() == [1] and finds.scores.tolist() == [0.7]  # nobody asked for cyclists
+        assert finds.xyxy.tolist() == [[10 + 4 * time, 10, 38 + 4 * time, 38]]
+
+
+def test_detectors_teach_where_labels_say_nothing() -> None:
+    """The whole picture is an ignored region, so that no label counts in it."""
+    doubtful = clips.from_sequence(Doubtful(), NETWORK.class_names)
+    samples = ClipSamples([doubtful], np.ones(1), NETWORK, 1, 1.0, seed=1)
+    sample = next(s for s in (samples[i] for i in range(20)) if s["taught"][0].max() > 0.65)
+    batch = {name: torch.as_tensor(np.stack([value])) for name, value in sample.items()}
+    scores = []
+    for weight in (0.0, 1.0):
+        torch.manual_seed(0)
+        step = TrainingStep(GCNet(NETWORK), TrainingConfig(teacher_weight=weight))
+        optimiser = torch.optim.Adam(step.parameters(), 3e-3)
+        for _ in range(60):
+            optimiser.zero_grad()
+            step(batch)["loss"].backward()
+            optimiser.step()
+        with torch.no_grad():
+            maps = step.network.backbone(batch["image"].flatten(0, 1).float())
+            found = step.network.correlate(step.network.neck(maps))
+        scores.append(float(found.heatmap.sigmoid()[0, 0].flatten()[sample["taught"][0, 0].argmax()]))
+    untaught, taught = scores
+    assert untaught < 0.3 and taught == pytest.approx(sample["taught"][0, 0].max(), abs=0.1)
+
+
+def test_distillation_is_least_at_the_teachers_score() -> None:
+    scores = torch.tensor([0.2, 0.7])
+    right = torch.logit(scores).requires_grad_()
+    assert float(distillation_loss(right, scores)) == pytest.approx(0, abs=1e-9)
+    wrong = torch.tensor([0.0])  # confidence .5: (.7 - .5)^2 (-.7 log .5 - .3 log .5)
+    assert float(distillation_loss(wrong, scores[1:])) == pytest.approx(0.04 * math.log(2), rel=1e-6)
 
 
 def test_broken_clips_are_a_sentence(tmp_path: Path) -> None:
