@@ -451,37 +451,55 @@ def _too_long(number: int, frame: Any) -> None:
     raise TimeoutError(f"an input takes more than {MOST_SECONDS} s")
 
 
+def read(target: Target, data: bytes) -> None:
+    """Raises what no reader may raise; within `bounded`."""
+    signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
+    try:
+        target.read(data)
+    except CamtrackError as error:
+        assert str(error)
+
+
 def fuzz(target: Target, inputs: int, seed: int) -> bytes | None:
     """Reads so many inputs; returns the first that does not behave, whose traceback is printed."""
     rng = random.Random(seed)
     with bounded():
         for _ in range(inputs):
             data = mutated(target.seed, rng)
-            signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
             try:
-                target.read(data)
-            except CamtrackError as error:
-                assert str(error)
+                read(target, data)
             except Exception:
                 traceback.print_exc()
                 return data
     return None
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def command_line(description: str | None) -> argparse.ArgumentParser:
+    """What both fuzzers take."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="*", metavar="TARGET")
     parser.add_argument("--inputs", type=int, default=100_000, help="of each target")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path(), help="folder for inputs that do not behave")
-    given = parser.parse_args()
+    return parser
+
+
+@contextmanager
+def chosen_targets(parser: argparse.ArgumentParser, names: list[str]) -> Iterator[dict[str, Target]]:
+    """Of these names, or all, with their files in a folder."""
     logging.disable(logging.WARNING)  # of what is left out
     with tempfile.TemporaryDirectory(prefix="camtrack-fuzz-") as folder:
         known = {name: target for make in KINDS.values() for name, target in make(Path(folder)).items()}
-        if unknown := set(given.targets) - set(known):
+        if unknown := set(names) - set(known):
             parser.error(f"expected targets of {', '.join(known)}, got {', '.join(sorted(unknown))}")
-        chosen = {name: known[name] for name in given.targets or known}
-        return max([_run(name, target, given) for name, target in chosen.items()])
+        yield {name: known[name] for name in names or known}
+
+
+def main() -> int:
+    parser = command_line(__doc__)
+    given = parser.parse_args()
+    with chosen_targets(parser, given.targets) as targets:
+        return max([_run(name, target, given) for name, target in targets.items()])
 
 
 def _run(name: str, target: Target, given: argparse.Namespace) -> int:

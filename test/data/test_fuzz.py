@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import fuzz
+import fuzz_guided
 
 from camtrack.evaluation.run import Rules, evaluate_tracks
 from camtrack.launch.file import read_launch_file
@@ -39,6 +42,36 @@ def test_what_takes_too_much_memory_or_raises_what_it_should_not_is_found(capsys
 
     found = fuzz.fuzz(fuzz.Target(b"abc", stumble), 1000, seed=0)
     assert found is not None and b"\xff" in found
+
+
+# --- Steered by what the code does
+
+
+def test_guided_inputs_are_read_or_refused(tmp_path: Path) -> None:
+    """All targets but bags, for a bounded time."""
+    pytest.importorskip("atheris")
+    kinds = [fuzz.KINDS[name](tmp_path / name) for name in ("messages", "sequences", "labels", "nuscenes")]
+    targets = [name for kind in kinds for name in kind]
+    command = [sys.executable, fuzz_guided.__file__, *targets, "--inputs", "100", "--seconds", "5"]
+    done = subprocess.run([*command, "--keep", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == targets
+    assert "ended early" not in done.stdout and " 0 inputs" not in done.stdout
+
+
+def test_guided_inputs_find_what_lies_behind_four_branches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By chance one in four thousand million inputs would; and what was found is kept."""
+    atheris = pytest.importorskip("atheris")
+
+    @atheris.instrument_func
+    def stumble(data: bytes) -> None:
+        if data[:1] == b"C" and data[1:2] == b"A" and data[2:3] == b"R" and data[3:4] == b"!":
+            raise ValueError("stumbled")
+
+    given = Namespace(inputs=1_000_000, seconds=0, seed=0, keep=tmp_path)
+    assert fuzz_guided.run("deep", fuzz.Target(b"0000", stumble), given) == 1
+    assert (tmp_path / "deep_guided_0.input").read_bytes()[:4] == b"CAR!"
+    assert "stumbled" in capsys.readouterr().out
 
 
 # --- What was found
