@@ -20,6 +20,7 @@ from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
 from camtrack.nodes.confined import confine
+from camtrack.nodes.reports import Reports, Sending
 from camtrack.replay import CameraFrame, Pacer, chosen_cameras, excerpt, read_ahead, rounds, together
 from camtrack_core.config import Names, NodeParameters
 from camtrack_core.datasets.frames import Frame
@@ -36,8 +37,6 @@ READ_AHEAD_BYTES = 256 * 2**20
 MEETING = 60.0  # seconds that nodes which are up get to find each other; on a busy machine it has taken 3
 LINGER = 1.0  # seconds that the end of the recording gives those who still work on its last frames
 SENDINGS = 3  # of an image whose result does not come: images travel best effort and may be lost
-REPORTS = 3  # diagnostics of everybody at work after which an image must have been seen, if it arrived
-GONE = 60.0  # seconds without diagnostics after which nobody is waited for any more
 POLL = 0.02  # seconds between two looks at what a replay waits for
 
 
@@ -73,21 +72,12 @@ class ReplayParameters(NodeParameters):
     result_timeout: float = Field(
         5.0,
         gt=0,
-        description="with rate 0: send an image again, in the end give its result up, after this, seconds, and after "
-        "three diagnostics of each node at work: a slow one is waited for",
+        description="with rate 0: give a result up so many seconds after the last node has done with its image, "
+        "or send that again to who has not got it: a slow one is waited for",
     )
 
 
 RESULT_TYPES = {"Detection2DArray": Detection2DArray, "Detection3DArray": Detection3DArray}
-
-
-@dataclass(frozen=True)
-class _Report:
-    """The newest diagnostics of a node: how many there have been, when it came (monotonic seconds), what it says."""
-
-    number: int
-    came: float
-    values: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -114,9 +104,9 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
 
     With `cameras` these are CAMERA/image and CAMERA/camera_info of each, in the order of their stamps.
     With rate 0 every frame, or what all cameras saw at about the same time, waits until a result with the newest stamp
-    has come back on `results`, and on `written` where there is a recorder. It is sent again if none does although
-    everybody at work on the images has reported often enough to have seen it: a tracker that had counts the second one
-    as a drop.
+    has come back on `results`, and on `written` where there is a recorder, however long the nodes at work on it take.
+    It is sent again if one of them says in its diagnostics that it has not got it: who has counts the second one as a
+    duplicate.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -138,9 +128,9 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
             for topic in self._awaited():
                 kind = Header if topic == "written" else RESULT_TYPES[parameters.result_type]
                 self.subscribe_serialised(kind, topic, partial(self._on_result, topic), qos.RESULTS)
-        self._reports: dict[str, _Report] = {}  # by the name of the node
+        self._reports = Reports()
         if parameters.wait_for_results or parameters.rate == 0:
-            self.subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.DIAGNOSTICS)
+            self.subscribe(DiagnosticArray, "/diagnostics", self._reports.hear, qos.DIAGNOSTICS)
         self._result_ns = dict.fromkeys(self._awaited(), 0)
 
     def _advertise_camera(self, name: str) -> _Camera:
@@ -241,12 +231,6 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
             at_work |= _names(self.get_publishers_info_by_topic(self.resolve_topic_name(topic)))
         return at_work
 
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            before = self._reports.get(status.name)
-            values = {v.key: v.value for v in status.values}
-            self._reports[status.name] = _Report(before.number + 1 if before else 1, time.monotonic(), values)
-
     def _play_once(self) -> Iterator[float]:
         pacer = Pacer(self.parameters.rate)
         shots = self._shots()
@@ -265,42 +249,49 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
             shots.close()
 
     def _publish_until_answered(self, group: list[Shot]) -> Iterator[float]:
-        newest_ns = group[-1].time_ns
-        topics = " and ".join(map(self.resolve_topic_name, self._awaited()))
-        sentence = f"expected a result for {newest_ns / 1e9:.3f} s on {topics}"
-        for _ in range(SENDINGS):
-            at_work = self._at_work()
-            before = {name: report.number for name, report in self._reports.items() if name in at_work}
+        newest_ns, patience = group[-1].time_ns, self.parameters.result_timeout
+        answered = partial(self._is_answered, newest_ns)
+        for again in range(SENDINGS):
+            sending = Sending(self._reports, self._expected(group))
             for shot in group:
                 self._publish(shot)
-            yield from self._wait_for(
-                partial(self._is_answered, newest_ns),
-                self.parameters.result_timeout,
-                sentence,
-                partial(self._are_slow, before),
-            )
-            if self._is_answered(newest_ns):
+            yield from self._wait(answered, patience, sending.is_worked_on)
+            if answered():
                 return
+            if not sending.may_be_lost():
+                break
+            self.get_logger().warning(f"the image of {newest_ns / 1e9:.3f} s has not arrived everywhere ({again + 1})")
+        topics = " and ".join(map(self.resolve_topic_name, self._awaited()))
+        self._give_up(f"expected a result for {newest_ns / 1e9:.3f} s on {topics}", patience)
 
     def _is_answered(self, time_ns: int) -> bool:
         return all(result_ns == time_ns for result_ns in self._result_ns.values())
 
-    def _are_slow(self, before: dict[str, int]) -> bool:
-        """Whether one of those at work lives, and has not reported often enough since to have seen what was sent."""
-        now = time.monotonic()
-        later = [(self._reports[name], number) for name, number in before.items()]
-        return any(report.number < number + REPORTS and now - report.came < GONE for report, number in later)
+    def _expected(self, group: list[Shot]) -> dict[str, dict[str, int]]:
+        """The images that each of those at work should get, stamps by topic, by the names of the nodes."""
+        expected: dict[str, dict[str, int]] = {name: {} for name in self._at_work()}
+        for shot in group:
+            topic = self._cameras[shot.camera].images.topic_name
+            for name in _names(self.get_subscriptions_info_by_topic(topic)):
+                expected.setdefault(name, {})[topic] = shot.time_ns
+        return expected
 
-    def _wait_for(
-        self, condition: Callable[[], bool], seconds: float, sentence: str, longer: Callable[[], bool] = lambda: False
-    ) -> Iterator[float]:
-        """Wait for a condition so many seconds, and beyond as long as `longer` holds; then it is a drop."""
+    def _wait_for(self, condition: Callable[[], bool], seconds: float, sentence: str) -> Iterator[float]:
+        """Wait for a condition so many seconds; beyond them it is a drop."""
+        yield from self._wait(condition, seconds, lambda: False)
+        if not condition():
+            self._give_up(sentence, seconds)
+
+    def _wait(self, condition: Callable[[], bool], seconds: float, longer: Callable[[], bool]) -> Iterator[float]:
+        """Wait for a condition until `longer` has not held for so many seconds."""
         deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline and not longer():
-                self.drop("waited in vain", f"{sentence}, waited {seconds:g} s")
-                return
+        while not condition() and time.monotonic() <= deadline:
             yield POLL
+            if longer():
+                deadline = time.monotonic() + seconds
+
+    def _give_up(self, sentence: str, seconds: float) -> None:
+        self.drop("waited in vain", f"{sentence}, waited {seconds:g} s")
 
     def _shots(self) -> Generator[list[Shot], None, None]:
         """The messages of the frames to be played, made ahead of their time within bounded memory."""

@@ -553,6 +553,18 @@ def test_the_diagnostics_tell_how_many_subscribers_a_publisher_has_found(graph):
     assert node.echo.get_subscription_count() == 1
 
 
+def test_the_diagnostics_tell_which_image_came_last_and_which_is_answered(graph):
+    """What is forgotten as time starts again is not taken any more: nobody waits for its result."""
+    node = graph.start(EchoNode)
+    node.gives_up_on = 9 * SECOND
+    camera = Camera(graph, node)
+    camera.send(image_message(8 * SECOND), image_message(9 * SECOND))
+    camera.hears(f"taken./image={9 * SECOND}")
+    assert f"answered./image={8 * SECOND}" in camera.diagnostics.latest()
+    node._start_afresh("time went backwards")
+    assert not any(key.startswith("taken.") for key in node.monitor.facts)
+
+
 def test_results_wait_for_who_has_been_busy(graph):
     node = graph.start(EchoNode)
     heard = collect(graph.peer("listener"), Header, "echo/echo", RESULTS)

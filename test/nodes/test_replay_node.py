@@ -17,6 +17,7 @@ from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection2DArray
 
 from camtrack.nodes import replay as replay_node
+from camtrack.nodes import reports
 from camtrack.nodes.replay import ReplayNode
 from camtrack.replay import Pacer, chosen_cameras, excerpt, read_ahead, rounds, together
 from camtrack_core.datasets.drive import RIG
@@ -234,7 +235,7 @@ def test_a_result_that_never_comes_is_given_up(graph, play):
     node = play(rate=0.0, result_timeout=0.05)
     graph.spin_until(lambda: node.exit_code == 0)
     assert stamps(images) == [stamp for stamp in STAMPS for _ in range(3)]
-    assert node.monitor.processed == len(STAMPS) and node.monitor.drops == {"waited in vain": 18}
+    assert node.monitor.processed == len(STAMPS) and node.monitor.drops == {"waited in vain": 6}
 
 
 def test_an_image_that_got_lost_is_sent_again(graph, play):
@@ -271,57 +272,87 @@ def test_the_replay_waits_for_who_publishes_the_results(graph, play):
     assert stamps(images) == STAMPS and not node.monitor.drops
 
 
-def report(publisher, name):
-    publisher.publish(DiagnosticArray(status=[DiagnosticStatus(name=name)]))
-
-
-def test_who_lives_and_has_not_had_the_time_to_answer_is_waited_for(graph, play):
-    """Longer than any timeout, without a second sending, as long as its diagnostics say that it hardly runs."""
-    peer = graph.peer("worker")
-    images = collect(peer, Image, "image", qos.SENSOR_DATA)
+@pytest.fixture
+def tracker(graph):
+    """A peer at work on the images that says in its diagnostics what it is told to say."""
+    peer = graph.peer("tracker")
     results = peer.create_publisher(Detection2DArray, "results", qos.RESULTS)
     diagnostics = peer.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
-    node = play(rate=0.0, result_timeout=0.05, wait_for_results=True)
-    graph.spin_until(diagnostics.get_subscription_count)
-    report(diagnostics, "/worker")
+
+    def report(times=1, **said):
+        values = [KeyValue(key=f"{key}./image".replace("drops./image", "drops.any"), value=str(value))
+                  for key, value in said.items()]  # fmt: skip
+        for _ in range(times):
+            diagnostics.publish(DiagnosticArray(status=[DiagnosticStatus(name="/tracker", values=values)]))
+
+    def answer():
+        results.publish(Detection2DArray(header=report.images[-1].header))
+
+    def begin(node):
+        graph.spin_until(diagnostics.get_subscription_count)
+        report()
+        graph.spin_until(lambda: report.images or node.exit_code is not None)
+        return node
+
+    report.images = collect(peer, Image, "image", qos.SENSOR_DATA)
+    report.answer, report.begin = answer, begin
+    return report
+
+
+WAITING = {"rate": 0.0, "result_timeout": 0.05, "wait_for_results": True}
+OFTEN = 2 * reports.ENOUGH
+
+
+def test_who_lives_and_has_not_had_the_time_to_answer_is_waited_for(graph, play, tracker):
+    """Longer than any timeout, without a second sending, as long as its diagnostics say that it hardly runs."""
+    node = tracker.begin(play(**WAITING))
     for number in range(1, len(STAMPS) + 1):
-        graph.spin_until(lambda expected=number: len(images) == expected)
-        report(diagnostics, "/worker")
+        graph.spin_until(lambda expected=number: len(tracker.images) == expected)
+        tracker()
         graph.spin_for(0.5)
-        assert len(images) == number and not node.monitor.drops
-        results.publish(Detection2DArray(header=images[-1].header))
+        assert len(tracker.images) == number and not node.monitor.drops
+        tracker.answer()
     graph.spin_until(lambda: node.exit_code == 0)
-    assert stamps(images) == STAMPS and not node.monitor.drops
+    assert stamps(tracker.images) == STAMPS and not node.monitor.drops
 
 
-def test_who_has_had_the_time_to_answer_is_sent_the_image_again(graph, play):
-    peer = graph.peer("worker")
-    images = collect(peer, Image, "image", qos.SENSOR_DATA)
-    peer.create_publisher(Detection2DArray, "results", qos.RESULTS)
-    diagnostics = peer.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
-    node = play(rate=0.0, result_timeout=0.05, wait_for_results=True)
-    graph.spin_until(diagnostics.get_subscription_count)
-    report(diagnostics, "/worker")
-    graph.spin_until(lambda: images)
+def test_who_has_an_image_and_not_done_with_it_is_waited_for(graph, play, tracker):
+    """However often it reports in the meantime, and however long that takes."""
+    node = tracker.begin(play(**WAITING))
+    for number, stamp in enumerate(STAMPS, start=1):
+        graph.spin_until(lambda expected=number: len(tracker.images) == expected)
+        tracker(OFTEN, taken=stamp, answered=0)
+        graph.spin_for(0.5)
+        assert len(tracker.images) == number and not node.monitor.drops
+        tracker.answer()
+    graph.spin_until(lambda: node.exit_code == 0)
+    assert stamps(tracker.images) == STAMPS and not node.monitor.drops
+
+
+@pytest.mark.parametrize("done", [{"answered": STAMPS[0]}, {"answered": 0, "drops": 1}])
+def test_who_has_done_with_an_image_is_not_sent_it_again(graph, play, tracker, done):
+    """Its result has got lost, or there is none: the next image has its turn."""
+    node = tracker.begin(play(**WAITING))
+    tracker(OFTEN, taken=STAMPS[0], **done)
+    graph.spin_until(lambda: len(tracker.images) > 1)
+    assert stamps(tracker.images) == STAMPS[:2] and node.monitor.drops == {"waited in vain": 1}
+
+
+@pytest.mark.parametrize("said", [{"taken": STAMPS[0] - 1}, {}])
+def test_who_has_had_the_time_to_take_an_image_and_has_not_is_sent_it_again(graph, play, tracker, said):
+    node = tracker.begin(play(**WAITING))
     graph.spin_for(0.3)
-    assert len(images) == 1
-    for _ in range(replay_node.REPORTS):
-        report(diagnostics, "/worker")
-    graph.spin_until(lambda: len(images) > 1)
-    assert stamps(images[:2]) == [STAMPS[0]] * 2 and node.monitor.drops == {"waited in vain": 1}
+    assert len(tracker.images) == 1
+    tracker(OFTEN, **said)
+    graph.spin_until(lambda: len(tracker.images) > 1)
+    assert stamps(tracker.images[:2]) == [STAMPS[0]] * 2 and not node.monitor.drops
 
 
-def test_who_has_not_reported_for_long_is_waited_for_no_more(graph, play, monkeypatch):
-    monkeypatch.setattr(replay_node, "GONE", 0.2)
-    peer = graph.peer("worker")
-    images = collect(peer, Image, "image", qos.SENSOR_DATA)
-    peer.create_publisher(Detection2DArray, "results", qos.RESULTS)
-    diagnostics = peer.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
-    node = play(rate=0.0, result_timeout=0.05, wait_for_results=True)
-    graph.spin_until(diagnostics.get_subscription_count)
-    report(diagnostics, "/worker")
+def test_who_has_not_reported_for_long_is_waited_for_no_more(graph, play, tracker, monkeypatch):
+    monkeypatch.setattr(reports, "GONE", 0.2)
+    node = tracker.begin(play(**WAITING))
     graph.spin_until(lambda: node.exit_code == 0)
-    assert stamps(images) == [stamp for stamp in STAMPS for _ in range(3)]
+    assert stamps(tracker.images) == [stamp for stamp in STAMPS for _ in range(3)]
 
 
 def test_with_a_recorder_every_frame_waits_until_it_is_written_too(graph, play):

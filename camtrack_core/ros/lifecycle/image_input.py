@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 
 from camtrack_core.config import ImageNodeParameters
 from camtrack_core.monitor import Level
-from camtrack_core.ros.lifecycle.node import LOST, CamtrackNode
+from camtrack_core.ros.lifecycle.node import ANSWERED, LOST, TAKEN, CamtrackNode
 from camtrack_core.ros.lifecycle.picture_watch import PictureWatch
 from camtrack_core.ros.lifecycle.qos import SENSOR_DATA, node_name
 from camtrack_core.ros.messages import image as images
@@ -65,6 +65,7 @@ class ImageInput:
     def finished(self, time_ns: int) -> None:
         """The result of the image with this stamp is out."""
         self._node.monitor.processed += 1
+        self._node.monitor.facts[ANSWERED + self._topic] = str(time_ns)
         self._results += 1
         taken, now = self._taken.pop(time_ns, None), time.monotonic()
         if taken is not None:
@@ -88,6 +89,7 @@ class ImageInput:
         if not self._node.accept(self._topic, time_ns, self._future_tolerance):
             return
         monitor = self._node.monitor
+        monitor.facts[TAKEN + self._topic] = str(time_ns)
         self._note_age(time_ns, information)
         with monitor.stage("total"):
             with monitor.stage("convert"):

@@ -84,6 +84,7 @@ from camtrack_core.stopping import STOP_SIGNALS
 DIAGNOSTIC_PERIOD = 1.0  # seconds
 LOST = "lost in transport"  # the cause of drops
 SUBSCRIBERS = "subscribers."  # what the diagnostics say of a topic that the node publishes
+TAKEN, ANSWERED = "taken.", "answered."  # the same of a topic of images: stamps of the newest image and result, ns
 LOG_PERIOD = 10.0  # seconds between two log lines about one cause of drops
 CANNOT_START = 2  # exit code: who started the process need not try again
 WAKE_UP = 0.5  # seconds after which a waiting node looks whether a signal came
@@ -250,7 +251,13 @@ class CamtrackNode(LifecycleNode, Generic[P]):
     def _start_afresh(self, sentence: str) -> None:
         self.get_logger().warning(sentence)
         self.monitor.event(sentence)
+        self._forget_images()
         self.reset()
+
+    def _forget_images(self) -> None:
+        """What was taken and has no result yet will have none."""
+        facts = self.monitor.facts
+        self.monitor.facts = {key: value for key, value in facts.items() if not key.startswith(TAKEN)}
 
     def drop(self, cause: str, sentence: str, count: int = 1) -> None:
         """Count a measurement that cannot be used; logged now and then, shown in the diagnostics."""
@@ -365,6 +372,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
 
     def _quiet(self) -> None:
         self._phase, self.active = "inactive", False
+        self._forget_images()
         self._attempt("deactivate", self.deactivate)
 
     def _release(self) -> None:
