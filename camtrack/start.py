@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-INTERRUPTED, CANNOT_START = 130, 2  # exit codes; 128 + SIGINT, and what need not be tried again
+from camtrack_core.stopping import CANNOT_START
+
+INTERRUPTED = 130  # exit code: 128 + SIGINT
 
 
 def start(module: str) -> int:

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end."""
+"""Signals that ask a process to end, and what its exit code may say."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+CANNOT_START = 2  # exit code: who started the process need not try again
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 0.5  # seconds between two looks whether a signal was heeded
 

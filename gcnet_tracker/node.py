@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,13 @@ from vision_msgs.msg import Detection2DArray
 from camtrack_core.config import ImageNodeParameters, InferenceParameters
 from camtrack_core.drawing.image import draw_tracks
 from camtrack_core.files import FileVersion
-from camtrack_core.ros.lifecycle.batch_member import BatchMember
+from camtrack_core.ros.lifecycle.batch_member import BatchMember, shared_batch
 from camtrack_core.ros.lifecycle.image_input import ImageInput
-from camtrack_core.ros.lifecycle.node import CamtrackNode, run_cameras
+from camtrack_core.ros.lifecycle.node import CamtrackNode
 from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
+from camtrack_core.ros.lifecycle.run import run_cameras
 from camtrack_core.ros.messages import detections2d as messages
 from camtrack_core.ros.messages import image as images
-from camtrack_core.runtime import Device, Precision, open_serving_session
-from camtrack_core.runtime.batch import Batch
 from gcnet_tracker.config import TrackerConfig
 from gcnet_tracker.tracker import DEMO_MODEL, FrameOutput, GCNetModel, Tracker
 
@@ -41,10 +41,7 @@ class GCNetNode(CamtrackNode[GCNetParameters]):
 
     def configure(self, parameters: GCNetParameters) -> None:
         file = FileVersion.of(Path(parameters.model) if parameters.model else DEMO_MODEL)
-        batch = shared_batch(
-            file, parameters.device, parameters.threads, parameters.precision, parameters.device_id,
-            parameters.batch_timeout,
-        )  # fmt: skip
+        batch = shared_batch(GCNetModel, file, parameters)
         model, self._member = batch.model, BatchMember(self, batch)
         values = {name: getattr(parameters, name) for name in TrackerConfig.model_fields}
         self._tracker = Tracker(model, TrackerConfig(**values))
@@ -61,6 +58,10 @@ class GCNetNode(CamtrackNode[GCNetParameters]):
 
     def deactivate(self) -> None:
         self._member.leave()
+
+    def cleanup(self) -> None:
+        with suppress(AttributeError):  # a configuration that was refused has not made them
+            del self._member, self._tracker
 
     def reset(self) -> None:
         self._member.forget()
@@ -85,20 +86,6 @@ class GCNetNode(CamtrackNode[GCNetParameters]):
         if self._drawn.get_subscription_count():
             picture = draw_tracks(image.copy(), tracks, self._names)
             self._drawn.publish(images.fill_image(Image(header=header), picture))
-
-
-@cache
-def shared_model(file: FileVersion, device: Device, threads: int, precision: Precision, device_id: int) -> GCNetModel:
-    """One session for all nodes of a process. They run one after the other, so that they can share its input, too."""
-    return GCNetModel(file.path, device, threads, precision, device_id, open_serving_session)
-
-
-@cache
-def shared_batch(
-    file: FileVersion, device: Device, threads: int, precision: Precision, device_id: int, patience: float
-) -> Batch[GCNetModel]:
-    """One batch for all nodes of a process that use the same session."""
-    return Batch(shared_model(file, device, threads, precision, device_id), patience)
 
 
 def main() -> int:

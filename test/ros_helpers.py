@@ -6,10 +6,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,6 @@ from camtrack_core.monitor import Level
 from camtrack_core.ros.lifecycle.qos import DIAGNOSTICS
 from camtrack_core.ros.messages.image import fill_image
 from camtrack_core.ros.messages.stamps import fill_stamp
-from time3d_tracker.config import MEMORY
-from time3d_tracker.model import Outputs, Query
 
 PATIENCE = 120.0  # seconds after which something is taken to never happen
 
@@ -153,37 +150,3 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
 K = [500.0, 0, 320, 0, 510, 180, 0, 0, 1]
 
 SECOND = 1_000_000_000
-
-
-class OneCar:
-    """Stands for a model: one car, 20 m ahead and 2 m to the right, which drives away."""
-
-    class_names, attributes = ("car",), ("moving", "stopped", "parked")
-    height, width, slots, channels = 96, 160, 2, 4
-
-    def __init__(self, cameras: int = 1) -> None:
-        self.session = SimpleNamespace(engine="none", notice=None)
-        self.cameras = cameras
-        self.took: dict[str, float] = {}
-        self.heights: list[float] = []
-        self.projections: list[np.ndarray] = []
-        self.batches: list[int] = []  # how many frames went together
-
-    def infer(self, queries: Sequence[Query]) -> list[Outputs]:
-        self.batches.append(len(queries))
-        return [self.answer(query) for query in queries]
-
-    def answer(self, query: Query) -> Outputs:
-        self.heights.append(query.height)
-        self.projections.append(query.projection)
-        k = self.slots
-        association = np.zeros((MEMORY, k + 1, k + 1), np.float32)
-        association[:, range(k), range(k)] = 0.9
-        centres = np.tile([[2.0, 0.5, 20.0]], (k, 1))
-        return {
-            "scores": np.array([0.9, 0.0]), "class_ids": np.zeros(k, np.int32),
-            "boxes2d": np.tile([[10.0, 10, 30, 30]], (k, 1)), "usable": np.ones(k), "deviations": np.full(k, 0.05),
-            "centres": centres, "sizes": np.tile([[4.0, 1.8, 1.5]], (k, 1)),
-            "yaws": np.tile([[0.0, 1.0]], (k, 1)), "features": np.zeros((k, 4), np.float32), "association": association,
-            "velocities": np.tile([[0.0, 0.0, 5.0]], (k, 1)), "attributes": np.eye(3)[np.zeros(k, int)],
-        }  # fmt: skip

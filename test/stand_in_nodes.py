@@ -10,16 +10,17 @@ from typing import Any
 
 import cv2
 import numpy as np
-from ros_helpers import OneCar
+from scripted_helpers import OneCar
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 import time3d_tracker.node
-from camtrack_core.config import ImageNodeParameters
+from camtrack_core.config import ImageNodeParameters, InferenceParameters
 from camtrack_core.geometry.boxes import Boxes2D
 from camtrack_core.ros.lifecycle.image_input import ImageInput
-from camtrack_core.ros.lifecycle.node import CamtrackNode, run
+from camtrack_core.ros.lifecycle.node import CamtrackNode
 from camtrack_core.ros.lifecycle.qos import RESULTS
+from camtrack_core.ros.lifecycle.run import run
 from camtrack_core.ros.messages import detections2d as messages
 from camtrack_core.runtime.batch import Batch
 
@@ -51,8 +52,8 @@ def bright_spots(image: np.ndarray) -> np.ndarray:
     return boxes[area < 0.5 * bright.size]
 
 
-def one_batch(*arguments: Any) -> Batch[Any]:
-    return Batch(OneCar(), patience=arguments[-1])
+def one_batch(kind: object, file: object, parameters: InferenceParameters) -> Batch[Any]:
+    return Batch(OneCar(), parameters.batch_timeout)
 
 
 def space() -> int:

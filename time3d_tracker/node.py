@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,17 @@ from camtrack_core.drawing.space import draw_tracks_3d
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.files import FileVersion
 from camtrack_core.geometry.camera import Camera, Pose
-from camtrack_core.ros.lifecycle.batch_member import BatchMember
+from camtrack_core.ros.lifecycle.batch_member import BatchMember, shared_batch
 from camtrack_core.ros.lifecycle.image_input import ImageInput
-from camtrack_core.ros.lifecycle.node import CamtrackNode, run_cameras
+from camtrack_core.ros.lifecycle.node import CamtrackNode
 from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
+from camtrack_core.ros.lifecycle.run import run_cameras
 from camtrack_core.ros.messages import detections3d as messages3d
 from camtrack_core.ros.messages import image as images
 from camtrack_core.ros.messages.camera_info import distortion, is_rectified, other_size, read_camera
 from camtrack_core.ros.messages.frames import frame_name
 from camtrack_core.ros.tf.transform_listener import TransformListener
 from camtrack_core.ros.tf.transforms import TooEarly, TransformError
-from camtrack_core.runtime import Device, Precision, open_serving_session
-from camtrack_core.runtime.batch import Batch
 from time3d_tracker.config import TrackerConfig
 from time3d_tracker.level import height_over_ground
 from time3d_tracker.model import DEMO_MODEL, Outputs, Time3DModel
@@ -85,10 +85,7 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
 
     def configure(self, parameters: Time3DParameters) -> None:
         file = FileVersion.of(Path(parameters.model) if parameters.model else DEMO_MODEL)
-        batch = shared_batch(
-            file, parameters.device, parameters.threads, parameters.precision, parameters.device_id,
-            parameters.batch_timeout,
-        )  # fmt: skip
+        batch = shared_batch(Time3DModel, file, parameters)
         model, self._member = batch.model, BatchMember(self, batch)
         values = {name: getattr(parameters, name) for name in TrackerConfig.model_fields}
         self._tracker = Tracker(model, TrackerConfig(**values))
@@ -119,6 +116,8 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
         if self._transforms is not None:
             self._transforms.close()
             self._transforms = None
+        with suppress(AttributeError):  # a configuration that was refused has not made them
+            del self._member, self._tracker
 
     def reset(self) -> None:
         self._forget()
@@ -227,20 +226,6 @@ class Time3DNode(CamtrackNode[Time3DParameters]):
             moving = replace(tracks, boxes=replace(tracks.boxes, velocity=np.full_like(tracks.boxes.velocity, np.nan)))
         self._velocities.publish(messages3d.pack_velocities(moving, header, upright))
         self._tracks.publish(messages3d.pack_tracks(tracks, self._names, header, upright))
-
-
-@cache
-def shared_model(file: FileVersion, device: Device, threads: int, precision: Precision, device_id: int) -> Time3DModel:
-    """One session for all nodes of a process. They run one after the other, so that they can share its input, too."""
-    return Time3DModel(file.path, device, threads, precision, device_id, open_serving_session)
-
-
-@cache
-def shared_batch(
-    file: FileVersion, device: Device, threads: int, precision: Precision, device_id: int, patience: float
-) -> Batch[Time3DModel]:
-    """One batch for all nodes of a process that use the same session."""
-    return Batch(shared_model(file, device, threads, precision, device_id), patience)
 
 
 def main() -> int:

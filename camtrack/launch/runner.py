@@ -27,11 +27,12 @@ from typing import TextIO
 
 from camtrack.launch.file import Process, declared_arguments, read_launch_file
 from camtrack.launch.packages import LaunchError, prefixes
+from camtrack_core.stopping import CANNOT_START
 
 GRACE = 5.0  # seconds between two signals of growing weight
 LONG_LIFE = 60.0  # seconds after which an end has nothing to do with the one before
 LONGEST_PAUSE = 60.0  # seconds
-CANNOT_START, NOT_FOUND = 2, 127  # exit codes that another try would not change
+NOT_FOUND = 127  # exit code that another try would not change, as CANNOT_START
 
 
 class Runner:

@@ -17,7 +17,8 @@ from camtrack_core.encoded import Image
 from camtrack_core.numbers import IdNumbers
 from camtrack_core.ros.lifecycle import qos
 from camtrack_core.ros.lifecycle.image_input import ImageInput
-from camtrack_core.ros.lifecycle.node import CamtrackNode, run
+from camtrack_core.ros.lifecycle.node import CamtrackNode
+from camtrack_core.ros.lifecycle.run import run
 from camtrack_core.ros.messages.cdr import unpack
 from camtrack_core.ros.messages.detections2d import class_names, to_tracks
 from camtrack_core.ros.messages.image import measurement_time

@@ -27,7 +27,8 @@ from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import files_of, open_source
 from camtrack_core.errors import CamtrackError, DataError
 from camtrack_core.ros.lifecycle import qos
-from camtrack_core.ros.lifecycle.node import SUBSCRIBERS, CamtrackNode, found_subscribers, run
+from camtrack_core.ros.lifecycle.node import SUBSCRIBERS, CamtrackNode, found_subscribers
+from camtrack_core.ros.lifecycle.run import run
 from camtrack_core.ros.messages.cdr import unpack_stamp
 from camtrack_core.ros.messages.image import fill_compressed, fill_image
 from camtrack_core.ros.messages.stamps import fill_stamp

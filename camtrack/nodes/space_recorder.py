@@ -26,8 +26,9 @@ from camtrack_core.geometry.camera import Camera, Pose
 from camtrack_core.geometry.tracks import Tracks3D
 from camtrack_core.numbers import IdNumbers
 from camtrack_core.ros.lifecycle.image_input import ImageInput
-from camtrack_core.ros.lifecycle.node import CamtrackNode, run
+from camtrack_core.ros.lifecycle.node import CamtrackNode
 from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
+from camtrack_core.ros.lifecycle.run import run
 from camtrack_core.ros.messages import detections3d as messages3d
 from camtrack_core.ros.messages.camera_info import is_rectified, read_camera
 from camtrack_core.ros.messages.cdr3d import Detections3DMessage, unpack_detections

@@ -9,9 +9,10 @@ from vision_msgs.msg import Detection2DArray
 
 from camtrack_core.config import NodeParameters, validated
 from camtrack_core.geometry.tracks import Tracks2D
-from camtrack_core.ros.lifecycle.node import CamtrackNode, run
+from camtrack_core.ros.lifecycle.node import CamtrackNode
 from camtrack_core.ros.lifecycle.parameters import declare
 from camtrack_core.ros.lifecycle.qos import RESULTS
+from camtrack_core.ros.lifecycle.run import run
 from camtrack_core.ros.messages import detections2d as messages
 from camtrack_core.ros.messages.cdr import Detections, unpack
 from camtrack_core.ros.messages.image import measurement_time

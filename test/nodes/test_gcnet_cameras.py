@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from ros_helpers import SECOND, collect, image_message, opened_graph
+from scripted_helpers import OneBox
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
-from camtrack_core.geometry.boxes import Boxes2D
 from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
 from camtrack_core.ros.messages.stamps import to_nanoseconds
 from gcnet_tracker import node as node_module
-from gcnet_tracker.config import SLOTS
-from gcnet_tracker.tracker import FrameOutput, Query
-
-
-class OneBox:
-    """Stands for a model of two cameras: in each one car that stands still, tracked by the first slot."""
-
-    class_names, height, width, cameras = ("car",), 96, 160, 2
-
-    def __init__(self) -> None:
-        self.session = SimpleNamespace(engine="none", notice=None)
-        self.took: dict[str, float] = {}
-        self.batches: list[int] = []  # how many frames went together
-
-    def slots(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.zeros((4, SLOTS)), np.zeros((4, SLOTS))
-
-    def infer(self, queries: Sequence[Query]) -> list[FrameOutput]:
-        self.batches.append(len(queries))
-        return [self.answer(query) for query in queries]
-
-    def answer(self, query: Query) -> FrameOutput:
-        box = np.array([[10.0, 10, 60, 50]])
-        found = Boxes2D(box, np.array([0.9]), np.zeros(1, np.int64))
-        new, confidences = np.zeros((4, 1)), np.eye(1, SLOTS)[0]
-        return FrameOutput(found, new, new, np.tile(box, (SLOTS, 1)), confidences, query.queries, query.values)
 
 
 def test_images_go_through_the_network_together_and_none_waits_for_a_camera_that_is_silent(

@@ -13,13 +13,13 @@ from ros_helpers import (
     SECOND,
     Graph,
     K,
-    OneCar,
     collect,
     image_message,
     opened_graph,
     read_until,
     start_process,
 )
+from scripted_helpers import OneCar
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray

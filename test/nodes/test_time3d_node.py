@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
-from ros_helpers import SECOND, Diagnostics, Graph, K, OneCar, collect, image_message, opened_graph
+from ros_helpers import SECOND, Diagnostics, Graph, K, collect, image_message, opened_graph
+from scripted_helpers import OneCar
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import MultiDOFJointTrajectory
@@ -73,7 +74,7 @@ class Bench:
     """A running node and a peer that plays camera and vehicle."""
 
     def __init__(self, graph: Graph, monkeypatch: pytest.MonkeyPatch, **parameters: Any) -> None:
-        monkeypatch.setattr(node_module, "shared_batch", lambda *a: Batch(OneCar(), patience=a[-1]))
+        monkeypatch.setattr(node_module, "shared_batch", lambda kind, file, given: Batch(OneCar(), given.batch_timeout))
         self.graph = graph
         self.node = graph.start(node_module.Time3DNode, **parameters)
         self.model = self.node._tracker.model

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from camtrack.start import CANNOT_START, INTERRUPTED, start
+from camtrack.start import INTERRUPTED, start
+from camtrack_core.stopping import CANNOT_START
 
 
 @pytest.mark.parametrize(

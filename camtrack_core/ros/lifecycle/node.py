@@ -2,7 +2,7 @@
 
 A node is a parameter model, a few hooks and a main function. The base validates the parameters, starts by
 itself (`autostart`), gates callbacks on the lifecycle, survives their exceptions, watches the order of stamps
-and the other ends of its topics, publishes diagnostics each second and ends cleanly on SIGINT, SIGTERM and SIGHUP:
+and the other ends of its topics and publishes diagnostics each second:
 
     class Tracker(CamtrackNode[TrackerParameters]):
         def __init__(self, **options):
@@ -22,7 +22,7 @@ and the other ends of its topics, publishes diagnostics each second and ends cle
             self.tracker.reset()
 
     def main():
-        return run(Tracker)
+        return run(Tracker)  # camtrack_core.ros.lifecycle.run
 
 Hooks: configure(parameters), activate(), deactivate(), cleanup(), reset(); all but configure may be left out.
 
@@ -48,29 +48,20 @@ refused.
 
 from __future__ import annotations
 
-import logging
-import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, Generic
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args
 
-from camtrack_core import runtime
 from camtrack_core.config import P, parameter_names
 from camtrack_core.errors import CamtrackError, ConfigurationError
 from camtrack_core.files import FileVersion
@@ -79,15 +70,12 @@ from camtrack_core.ros.lifecycle.parameters import declare, declare_given, quali
 from camtrack_core.ros.lifecycle.qos import DIAGNOSTICS, deaf_to, unheard_by
 from camtrack_core.ros.messages.stamps import NANOSECONDS, Arrival, SharedOrder
 from camtrack_core.runtime import Session
-from camtrack_core.stopping import STOP_SIGNALS
 
 DIAGNOSTIC_PERIOD = 1.0  # seconds
 LOST = "lost in transport"  # the cause of drops
 SUBSCRIBERS = "subscribers."  # what the diagnostics say of a topic that the node publishes
 TAKEN, ANSWERED = "taken.", "answered."  # the same of a topic of images: stamps of the newest image and result, ns
 LOG_PERIOD = 10.0  # seconds between two log lines about one cause of drops
-CANNOT_START = 2  # exit code: who started the process need not try again
-WAKE_UP = 0.5  # seconds after which a waiting node looks whether a signal came
 OLDEST = 10.0  # seconds; a stamp so far in the past, or in the future, is of another clock
 
 
@@ -289,7 +277,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         self.warn("model", None if FileVersion.of(file.path) == file else changed)
 
     def finish(self, exit_code: int = 0) -> None:
-        """Let run() end the process with this code."""
+        """Let `lifecycle.run` end the process with this code."""
         self.exit_code = exit_code
 
     # --- Start and end
@@ -461,53 +449,6 @@ class CamtrackNode(LifecycleNode, Generic[P]):
             self.warn(publisher.topic_name, "; ".join(unheard_by(self, publisher)) or None)
 
 
-def run(*make_nodes: Callable[[], CamtrackNode[Any]]) -> int:
-    """Run nodes in one process until a signal or finish() of one ends them; returns the process's exit code.
-
-    0 after SIGINT, SIGTERM, SIGHUP or finish(); CANNOT_START if a node could not start by itself.
-    """
-    # rclpy's own handlers shut the context down under a running callback, which sometimes raises or hangs.
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    stop = _StopSignals()
-    executor = SingleThreadedExecutor()
-    nodes = [make_node() for make_node in make_nodes]
-    _hand_on(logging.getLogger(runtime.__name__), nodes[0].get_logger())
-    for node in nodes:
-        executor.add_node(node)
-    try:
-        if not all([node.start() for node in nodes]):
-            return CANNOT_START
-        for node in nodes:
-            node.in_step()
-        while not stop.received and all(node.exit_code is None for node in nodes):
-            executor.spin_once(timeout_sec=WAKE_UP)
-        return max(node.exit_code or 0 for node in nodes)
-    except KeyboardInterrupt:  # the second signal
-        return 0
-    finally:
-        for node in nodes:
-            executor.remove_node(node)
-            node.close()
-        executor.shutdown()
-        rclpy.try_shutdown()
-
-
-def run_cameras(kind: Callable[..., CamtrackNode[Any]]) -> int:
-    """Run a node for each camera that the arguments name in one process, in the namespace of its name; or one node.
-
-    Returns the process's exit code: as `run`, and 2 for names that are not different.
-    """
-    # ROS's launch passes several names from one argument on as one
-    cameras = [name for argument in remove_ros_args(sys.argv)[1:] for name in argument.split()]
-    if not cameras:
-        return run(kind)
-    if len(set(cameras)) < len(cameras):
-        got = " ".join(cameras)
-        print(f"expected the names of different cameras, like front left right, got {got}", file=sys.stderr)
-        return 2
-    return run(*(partial(kind, namespace=camera) for camera in cameras))
-
-
 def found_subscribers(publishers: Iterable[Any]) -> dict[str, str]:
     """`subscribers.TOPIC`: how many each publisher has found. What it publishes before reaches the others never."""
     return {SUBSCRIBERS + publisher.topic_name: str(publisher.get_subscription_count()) for publisher in publishers}
@@ -534,30 +475,3 @@ class Alarm:
     def _ring(self) -> None:
         self._timer.cancel()
         self._callback()
-
-
-def _hand_on(source: logging.Logger, target: Any) -> None:
-    """Lets what a part without ROS logs go the way of a node's own words."""
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said = {logging.INFO: target.info, logging.WARNING: target.warning, logging.ERROR: target.error}
-            said.get(record.levelno, target.debug)(record.getMessage())
-
-    source.setLevel(logging.INFO)
-    source.propagate = False
-    source.addHandler(Handler())
-
-
-class _StopSignals:
-    """Remembers SIGINT, SIGTERM and SIGHUP; a second one interrupts whatever is running."""
-
-    def __init__(self) -> None:
-        self.received = False
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._handle)
-
-    def _handle(self, number: int, frame: object) -> None:
-        if self.received:
-            raise KeyboardInterrupt
-        self.received = True

@@ -1,0 +1,95 @@
+"""A process of nodes: runs them until a signal or one of them ends it, and says by its exit code how that went."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
+
+from camtrack_core import runtime
+from camtrack_core.ros.lifecycle.node import CamtrackNode
+from camtrack_core.stopping import CANNOT_START, STOP_SIGNALS
+
+WAKE_UP = 0.5  # seconds after which a waiting node looks whether a signal came
+
+
+def run(*make_nodes: Callable[[], CamtrackNode[Any]]) -> int:
+    """Run nodes in one process until a signal or finish() of one ends them; returns the process's exit code.
+
+    0 after SIGINT, SIGTERM, SIGHUP or finish(); CANNOT_START if a node could not start by itself.
+    """
+    # rclpy's own handlers shut the context down under a running callback, which sometimes raises or hangs.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    stop = _StopSignals()
+    executor = SingleThreadedExecutor()
+    nodes = [make_node() for make_node in make_nodes]
+    _hand_on(logging.getLogger(runtime.__name__), nodes[0].get_logger())
+    for node in nodes:
+        executor.add_node(node)
+    try:
+        if not all([node.start() for node in nodes]):
+            return CANNOT_START
+        for node in nodes:
+            node.in_step()
+        while not stop.received and all(node.exit_code is None for node in nodes):
+            executor.spin_once(timeout_sec=WAKE_UP)
+        return max(node.exit_code or 0 for node in nodes)
+    except KeyboardInterrupt:  # the second signal
+        return 0
+    finally:
+        for node in nodes:
+            executor.remove_node(node)
+            node.close()
+        executor.shutdown()
+        rclpy.try_shutdown()
+
+
+def run_cameras(kind: Callable[..., CamtrackNode[Any]]) -> int:
+    """Run a node for each camera that the arguments name in one process, in the namespace of its name; or one node.
+
+    Returns the process's exit code: as `run`, and CANNOT_START for names that are not different.
+    """
+    # ROS's launch passes several names from one argument on as one
+    cameras = [name for argument in remove_ros_args(sys.argv)[1:] for name in argument.split()]
+    if not cameras:
+        return run(kind)
+    if len(set(cameras)) < len(cameras):
+        got = " ".join(cameras)
+        print(f"expected the names of different cameras, like front left right, got {got}", file=sys.stderr)
+        return CANNOT_START
+    return run(*(partial(kind, namespace=camera) for camera in cameras))
+
+
+def _hand_on(source: logging.Logger, target: Any) -> None:
+    """Lets what a part without ROS logs go the way of a node's own words."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said = {logging.INFO: target.info, logging.WARNING: target.warning, logging.ERROR: target.error}
+            said.get(record.levelno, target.debug)(record.getMessage())
+
+    source.setLevel(logging.INFO)
+    source.propagate = False
+    source.addHandler(Handler())
+
+
+class _StopSignals:
+    """Remembers SIGINT, SIGTERM and SIGHUP; a second one interrupts whatever is running."""
+
+    def __init__(self) -> None:
+        self.received = False
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = True
