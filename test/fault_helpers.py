@@ -39,6 +39,7 @@ FRAME = SECOND // 10
 PATIENCE = 60.0  # seconds after which something is taken to never happen
 START = 400.0  # the same of nodes that may have to compile their kernels first
 RESENDING = 3.0  # seconds after which an image is shown again that got lost on its way, as images may
+TRANSFORMS_MAY_TAKE = 3.0  # seconds: longer than a busy machine lets who sends them wait
 HEIGHT, WIDTH = 180, 320
 SIDE = 30  # pixels, of a square
 
@@ -213,6 +214,8 @@ class Stage:
     @contextmanager
     def dropping(self, name: str, cause: str, least: int, most: int | None = None) -> Iterator[None]:
         """Asserts that what happens in the block costs a node so many drops, as its diagnostics say."""
+        self.status.pop(name, None)  # what came before the block may not have been told of yet
+        self.until(lambda: name in self.status, f"{name} to report")
         before, repeated = self.drops(name, cause), self.repeated
         yield
         self.until(lambda: self.drops(name, cause) >= before + least, f"{least} of {cause} after {before}")
@@ -340,7 +343,7 @@ def space_stage(folder: Path) -> Iterator[tuple[SpaceStage, subprocess.Popen[byt
     """Time3D's node, whose network sees one car 20 m ahead and 2 m to the right, and pkf_filter in space."""
     parameters = {"sensors": "[objects]", "objects.topic": "time3d_tracker/tracks", "use_sim_time": "true"}
     commands = {
-        "time3d": stand_in("time3d"),
+        "time3d": stand_in("time3d", "-p", f"transform_timeout:={TRANSFORMS_MAY_TAKE}"),
         "pkf_filter": node("pkf_filter.ros.node", *(w for item in parameters.items() for w in ("-p", ":=".join(item)))),
     }
     with launched(folder, **commands) as runner, opened_graph() as graph:

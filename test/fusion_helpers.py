@@ -43,7 +43,7 @@ class Bench:
 
     def __init__(self, graph: Graph, **parameters: Any) -> None:
         self.graph = graph
-        self.node = graph.start(PkfNode, **{"fixed_frame": "odom", **parameters})
+        self.node = graph.start(PkfNode, **{"fixed_frame": "odom", "transform_timeout": 20.0, **parameters})
         self.peer = graph.peer()
         self.diagnostics = Diagnostics(self.peer)
         self.heard = collect(self.peer, Detection3DArray, "pkf_filter/tracks", RESULTS)

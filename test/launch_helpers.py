@@ -17,6 +17,7 @@ from camtrack.nodes.replay import _camera_info
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import open_source
 from camtrack_core.geometry.boxes import iou
+from camtrack_core.ros.lifecycle.node import SUBSCRIBERS, found_subscribers
 from camtrack_core.ros.lifecycle.qos import DIAGNOSTICS, RESULTS, SENSOR_DATA, TRANSFORMS
 from camtrack_core.ros.messages.image import fill_image
 from camtrack_core.ros.messages.stamps import fill_stamp, to_nanoseconds
@@ -35,8 +36,8 @@ PROCESSES = 240.0  # seconds that processes may take where others use the machin
 class Vehicle:
     """A peer that plays a vehicle with cameras, and hears tracks and diagnostics."""
 
-    def __init__(self, graph: Graph, cameras: dict[str, str], kind: type, tracks: str) -> None:
-        """`cameras`: sources by the namespace of the camera."""
+    def __init__(self, graph: Graph, cameras: dict[str, str], kind: type, tracks: str, nodes: list[str]) -> None:
+        """`cameras`: sources by the namespace of the camera; `nodes`: who makes `tracks` of them."""
         self.graph, self.peer = graph, graph.peer("vehicle")
         self.rounds = list(zip(*(open_source(source) for source in cameras.values()), strict=True))
         self.names = list(cameras)
@@ -45,8 +46,27 @@ class Vehicle:
         self._images = {n: self.peer.create_publisher(Image, f"/{n}/image", SENSOR_DATA) for n in cameras}
         self._infos = {n: self.peer.create_publisher(CameraInfo, f"/{n}/camera_info", SENSOR_DATA) for n in cameras}
         self._tf = self.peer.create_publisher(TFMessage, "/tf", TRANSFORMS)
-        graph.spin_until(lambda: all(p.get_subscription_count() for p in self._images.values()), PROCESSES)
-        graph.spin_until(lambda: self.peer.count_publishers(tracks), PROCESSES)
+        graph.spin_until(lambda: self._have_met(nodes), PROCESSES)
+
+    def _have_met(self, nodes: list[str]) -> bool:
+        """Whether all are up, and they and we have found every subscriber: what is said before is lost for good.
+
+        A node that has had an image takes it for a duplicate when it is shown again to the others.
+        """
+        reports = [self._newest(node) for node in nodes]
+        if not all(report.get("state") == "active" for report in reports):
+            return False
+        ours = found_subscribers([*self._images.values(), *self._infos.values(), self._tf])
+        counts = {k: int(n) for report in [ours, *reports] for k, n in report.items() if k.startswith(SUBSCRIBERS)}
+        heard = [f"{SUBSCRIBERS}/{name}/image" for name in self.names] + [k for k in counts if k.endswith("/tracks")]
+        return all(counts[key] for key in heard) and all(
+            count >= self.peer.count_subscribers(key.removeprefix(SUBSCRIBERS)) for key, count in counts.items()
+        )
+
+    def _newest(self, node: str) -> dict[str, str]:
+        """What a node's newest diagnostics say."""
+        statuses = [s for m in self.reports for s in m.status if s.name == node]
+        return {v.key: v.value for v in statuses[-1].values} if statuses else {}
 
     def drive(self) -> list[tuple[tuple[Frame, ...], Any]]:
         """Shows every round until its tracks have come; images travel best effort."""
@@ -83,8 +103,7 @@ class Vehicle:
         and a round whose tracks have come of other nodes is not shown again."""
 
         def newest() -> dict[str, str] | None:
-            statuses = [s for m in self.reports for s in m.status if s.name == node]
-            values = {v.key: v.value for v in statuses[-1].values} if statuses else {}
+            values = self._newest(node)
             return values if int(values.get("processed", 0)) >= len(self.rounds) // 2 else None
 
         return self.graph.spin_until(newest, PROCESSES)  # type: ignore[no-any-return]
@@ -112,7 +131,8 @@ def found_in_space(frames: tuple[Frame, ...], message: Detection3DArray) -> list
 
 def drive_in_the_image(graph: Graph) -> None:
     """What tracking.launch.xml promises of a camera in the namespace `front`."""
-    vehicle = Vehicle(graph, {"front": DRIVE}, Detection2DArray, "/front/pkf_filter/tracks")
+    nodes = ["/front/gcnet_tracker", "/front/pkf_filter"]
+    vehicle = Vehicle(graph, {"front": DRIVE}, Detection2DArray, "/front/pkf_filter/tracks", nodes)
     answers = vehicle.drive()
     (frame,), message = answers[-1]
     assert message.header.frame_id == "front_lens"
@@ -132,7 +152,8 @@ def drive_in_the_image(graph: Graph) -> None:
 
 def drive_in_space(graph: Graph) -> None:
     """What fusion.launch.xml promises of a camera in the namespace `front`."""
-    vehicle = Vehicle(graph, {"front": DRIVE}, Detection3DArray, "/front/pkf_filter/tracks")
+    nodes = ["/front/gcnet_tracker", "/front/time3d_tracker", "/front/pkf_filter"]
+    vehicle = Vehicle(graph, {"front": DRIVE}, Detection3DArray, "/front/pkf_filter/tracks", nodes)
     answers = vehicle.drive()
     assert answers[-1][1].header.frame_id == "map"
     assert any(any(found_in_space(*answer)) for answer in answers[3:])
@@ -143,7 +164,8 @@ def drive_in_space(graph: Graph) -> None:
 def drive_with_two_cameras(graph: Graph) -> None:
     """What cameras.launch.xml promises of the cameras `front` and `left`."""
     cameras = {"front": DRIVE, "left": f"{DRIVE}&view=60"}
-    vehicle = Vehicle(graph, cameras, Detection3DArray, "/pkf_filter/tracks")
+    nodes = ["/pkf_filter", *(f"/{name}/{kind}_tracker" for name in cameras for kind in ("gcnet", "time3d"))]
+    vehicle = Vehicle(graph, cameras, Detection3DArray, "/pkf_filter/tracks", nodes)
     answers = vehicle.drive()
     assert answers[-1][1].header.frame_id == "map"
     assert any(any(found_in_space(*answer)) for answer in answers[3:])

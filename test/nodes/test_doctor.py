@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,14 +61,23 @@ def driver(**environment: str) -> Iterator[None]:
         process.communicate()
 
 
+def examined(found: Callable[[list[Finding]], bool]) -> list[Finding]:
+    """What the doctor finds once it finds this: a busy machine may take longer than one look to bring up a driver."""
+    for _ in range(10):
+        findings = list(system.examine_system(3.0))
+        if found(findings):
+            break
+    print(findings)
+    return findings
+
+
 def sentences(findings: list[Finding], grade: str) -> str:
     return "\n".join(f"{finding.subject}: {finding.sentence}" for finding in findings if finding.grade == grade)
 
 
 def test_a_driver_without_profile_and_calibration_is_found() -> None:
     with driver():
-        findings = list(system.examine_system(3.0))
-    print(findings)
+        findings = examined(lambda f: "without a Fast DDS profile" in sentences(f, "wrong"))
     faults = sentences(findings, "wrong")
     assert "transport: /doctor/image: /driver runs without a Fast DDS profile" in faults
     assert "camera_info: /doctor/image: nothing on /doctor/camera_info" in faults
@@ -79,8 +88,7 @@ def test_a_driver_without_profile_and_calibration_is_found() -> None:
 
 def test_a_driver_with_the_profile_is_not_complained_of() -> None:
     with driver(**dict.fromkeys(PROFILES, str(ROOT / "config" / "fastdds.xml"))):
-        findings = list(system.examine_system(3.0))
-    print(findings)
+        findings = examined(lambda f: "ms old when they arrive" in sentences(f, "ok"))
     assert "profile" not in sentences(findings, "wrong")
     assert "ms old when they arrive" in sentences(findings, "ok")
 

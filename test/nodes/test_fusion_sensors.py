@@ -99,7 +99,7 @@ def test_without_the_sensors_that_are_named_for_it_tracks_are_published_after_ev
     None
 ):
     with opened_graph() as graph:
-        bench = two_detectors(graph, **{"front.timeout": 0.5, "transform_timeout": 20.0})
+        bench = two_detectors(graph, **{"front.timeout": 0.5})
         for i in range(3):
             bench.move(SECOND + i * FRAME)
             bench.see(SECOND + i * FRAME, 40.0, 2.0)

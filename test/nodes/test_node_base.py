@@ -143,7 +143,7 @@ def test_an_error_leads_back_to_the_beginning(graph):
 
 
 def test_levels_follow_the_state_and_what_is_heard(graph):
-    node = graph.add(EchoNode(**graph.options({"image_timeout": 3.0, "autostart": False})))
+    node = graph.add(EchoNode(**graph.options({"image_timeout": 8.0, "autostart": False})))
     camera_peer = graph.peer()
     diagnostics = Diagnostics(camera_peer)
     graph.spin_until(lambda: diagnostics.level() == Level.STALE and "unconfigured" in diagnostics.latest())

@@ -221,10 +221,12 @@ def test_ages_count_from_stamps_of_this_clock_and_else_from_the_sending(graph):
     camera.send(image_message(SECOND))  # a recording's stamp
     assert node.monitor.facts["age_since"] == "sending"
     assert 0 <= node.monitor.stage("age").durations[0] <= node.monitor.stage("end to end").durations[0] < PATIENCE
-    exposed = node.get_clock().now().nanoseconds - 5 * SECOND  # taken five seconds ago
+    exposed = (
+        node.get_clock().now().nanoseconds - SECOND
+    )  # taken a second ago: what is ten seconds old is of another clock
     camera.send(image_message(exposed))
     assert node.monitor.facts["age_since"] == "stamp"
-    assert 5 <= node.monitor.stage("age").durations[1] <= node.monitor.stage("end to end").durations[1]
+    assert 1 <= node.monitor.stage("age").durations[1] <= node.monitor.stage("end to end").durations[1]
     camera.hears("latency.end to end.p99_ms=")
 
 

@@ -307,7 +307,8 @@ def test_all_well_is_zero_and_output_is_prefixed(launch_file, tmp_path):
 
 def test_the_first_failure_is_the_exit_code(launch_file, tmp_path):
     body = element("raise SystemExit(7)", tmp_path, "bad")
-    body += element("import time; time.sleep(1); raise SystemExit(3)", tmp_path, "worse")
+    worse = "import time\ntry: time.sleep(60)\nfinally: raise SystemExit(3)"  # when it is told to end
+    body += element(worse, tmp_path, "worse")
     process = run(launch_file(body))
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 7 and "[bad] failed with exit code 7" in output
@@ -382,8 +383,10 @@ def test_a_signal_ends_every_process_and_what_it_started(launch_file, tmp_path, 
     process.communicate(timeout=120)
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert process.returncode == 0 and len(pids) == 4
-    time.sleep(0.2)
-    assert not [pid for pid in pids if is_alive(pid)]
+    deadline = time.monotonic() + 60
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < deadline, "expected all to end"
+        time.sleep(0.02)
 
 
 def test_a_process_deaf_to_sigint_gets_sigterm(launch_file, tmp_path):

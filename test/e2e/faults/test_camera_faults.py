@@ -116,9 +116,10 @@ def test_a_recording_in_a_loop_starts_afresh_each_time_within_five_frames(stage:
     for _ in range(2):
         stage.now = begin - 8 * SECOND
         with stage.saying(CAMERA, "went backwards"), stage.saying("pkf_filter", "went backwards"):
-            for _ in range(4):
-                stage.show(stage.later(0.1), squares(40))
-                stage.graph.spin_for(0.2)
+            for name in (CAMERA, "pkf_filter"):
+                with stage.dropping(name, "late stamp", 2):
+                    for _ in range(2):
+                        stage.show(stage.later(0.1), squares(40))
             stage.forget_answers_since(stage.now)
             after = stage.film(40, frames=5)
         assert len(after) == 1 and after != before
