@@ -37,6 +37,10 @@ def main_pkf_filter() -> int:
     return start("pkf_filter.ros.node")
 
 
+def main_autoware() -> int:
+    return start("pkf_filter.ros.autoware")
+
+
 def main_replay() -> int:
     return start("camtrack.nodes.replay")
 

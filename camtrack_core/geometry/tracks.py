@@ -41,6 +41,7 @@ class TrackStates(ArraySet):
         class_probabilities: (N, C) float, of the tracker's C class names.
         velocity_covariance: (N, 2, 2) float, of the velocity on the ground, (m / s)^2.
         resting: (N,) float, probability that the object is at rest.
+        facing: (N,) float, fading number of measurements that face as the box does, less those that face away.
         coasting: (N,) bool, whether the track is predicted, and not measured where it could have been.
         age: (N,) float, seconds since the first measurement, silence: (N,) float, since the last one.
     """
@@ -49,6 +50,7 @@ class TrackStates(ArraySet):
     class_probabilities: Floats
     velocity_covariance: Floats
     resting: Floats
+    facing: Floats
     coasting: NDArray[np.bool_]
     age: Floats
     silence: Floats
@@ -58,7 +60,9 @@ class TrackStates(ArraySet):
         """Of tracks that carry no more than a score: NaN where nothing is known."""
         count = len(scores)
         unknown, covariance = np.full(count, np.nan), np.full((count, 2, 2), np.nan)
-        return cls(scores, np.zeros((count, 0)), covariance, unknown, np.zeros(count, bool), unknown, np.zeros(count))
+        return cls(
+            scores, np.zeros((count, 0)), covariance, unknown, unknown, np.zeros(count, bool), unknown, np.zeros(count)
+        )
 
 
 @dataclass(frozen=True)

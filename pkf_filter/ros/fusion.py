@@ -233,10 +233,13 @@ class Fusion:
             return
         self._node.monitor.facts["tracks"] = str(len(tracked[-1][1]))
         self._measured = time.monotonic()
-        time_ns = self._tracker.time_ns
-        assert time_ns is not None
-        if self._is_due([sensor for sensor, _ in tracked]) and time_ns > self._published_ns:
-            self._publish(time_ns, tracked[-1][1])
+        newest, tracks = self._tracker.time_ns, tracked[-1][1]
+        assert newest is not None
+        if self._is_due([sensor for sensor, _ in tracked]):
+            if self._parameters.compensate_latency:
+                self._publish_at(self._now(newest))
+            elif newest > self._published_ns:
+                self._publish(newest, tracks)
 
     def _tracked(self, measurement: _Measurement) -> Tracks3D | None:
         """The tracks after a measurement; None, and a drop, where it cannot be used."""
@@ -302,20 +305,26 @@ class Fusion:
         return all(self._gathering.is_silent(sensor.name) for sensor in self._named(names))
 
     def _publish_at_rate(self) -> None:
-        """Publish the tracks as they are expected now, which are none long after the last measurement.
-
-        Now is the clock's time where that is near the measurements, else the newest measurement's plus the time
-        since it came: recordings are often played without their clock.
-        """
         newest = self._tracker.time_ns
         if newest is None:  # neither is it known whether stamps follow the clock
             return
+        self._publish_at(self._now(newest))
+
+    def _now(self, newest: int) -> int:
+        """The clock's time where that is near the newest measurement's, else that one's plus the time since it came.
+
+        Recordings are often played without their clock.
+        """
         now, silence = self._node.get_clock().now().nanoseconds, self._parameters.world.max_silence
-        if not 0 <= now - newest <= silence * NANOSECONDS:
-            now = newest + round((time.monotonic() - self._measured) * NANOSECONDS)
+        if 0 <= now - newest <= silence * NANOSECONDS:
+            return now
+        return newest + round((time.monotonic() - self._measured) * NANOSECONDS)
+
+    def _publish_at(self, now: int) -> None:
+        """Publish the tracks as they are expected at a time, which are none long after the last measurement."""
         if now > self._published_ns:
             tracks = self._tracker.predicted(now)
-            self._publish(now, tracks[tracks.states.silence <= silence])
+            self._publish(now, tracks[tracks.states.silence <= self._parameters.world.max_silence])
 
     def _publish(self, time_ns: int, tracks: Tracks3D) -> None:
         self._published_ns = time_ns

@@ -54,6 +54,10 @@ class FusionParameters(SensorNames, StampParameters):
         description="publish when measurements of all these sensors, of all cameras, have come since the last time; "
         "silent ones are not waited for; empty: after every measurement",
     )
+    compensate_latency: bool = Field(
+        False,
+        description="tracks that are published after measurements are predicted to that time, which is their stamp",
+    )
     rectified: bool = Field(
         False, description="boxes_2d refer to rectified images: take the intrinsics from P of camera_info and ignore D"
     )

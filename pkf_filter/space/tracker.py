@@ -152,7 +152,12 @@ class WorldTracker:
         """
         if self.time_ns is not None and time_ns < self.time_ns:
             raise TimeError(f"expected a time of at least {self.time_ns} ns, got {time_ns} ns")
-        return self._tracks(self._at(self._published(), time_ns), time_ns)
+        return self.as_tracks(self._at(self._published(), time_ns), time_ns)
+
+    @property
+    def state(self) -> WorldState:
+        """All tracks after the newest measurement, also those that are not published; no step changes them."""
+        return self._state
 
     def _sensor(self, name: str) -> SensorModel:
         if name not in self.sensors:
@@ -177,7 +182,7 @@ class WorldTracker:
             self.offsets[sensor] = (1 - AGREEMENT_RATE) * self.offsets[sensor] + AGREEMENT_RATE * entry.offsets
         self._forget()
         assert self.time_ns is not None
-        return self._tracks(self._published(), self.time_ns)
+        return self.as_tracks(self._published(), self.time_ns)
 
     # --- Late measurements
 
@@ -220,13 +225,19 @@ class WorldTracker:
         dt = 0.0 if self.time_ns is None else (time_ns - self.time_ns) / SECOND
         if not dt or not len(state.ids):
             return state
-        existence = life.survive(state.existence, self.config.half_life, dt)
+        return self.moved(state, dt)._replace(existence=life.survive(state.existence, self.config.half_life, dt))
+
+    def moved(self, state: WorldState, dt: float) -> WorldState:
+        """Any tracks dt seconds later, by their motion alone."""
         parameters = self._table[state.groups]
         if self._modes:
-            state = interacting.predicted(state, dt, parameters, self._change_rates[state.groups])
-            return state._replace(existence=existence)
+            return interacting.predicted(state, dt, parameters, self._change_rates[state.groups])
         mean, covariance = world.predict(state.mean, state.covariance, dt, parameters)
-        return state._replace(mean=mean, covariance=covariance, existence=existence)
+        return state._replace(mean=mean, covariance=covariance)
+
+    def turning(self, state: WorldState) -> Floats:
+        """(N,) 1 for tracks whose motion turns, else 0."""
+        return np.asarray(self._table[state.groups, world.TURNING])
 
     def _correct(self, entry: _Entry) -> AssociationWeights:
         """Weights over all joint events of M detections and N tracks, and Eq. 16-17 with them.
@@ -478,13 +489,15 @@ class WorldTracker:
         likely = _likely(state) >= config.hold
         return state.rows((state.confirmed & (found | likely)).nonzero()[0])
 
-    def _tracks(self, state: WorldState, time_ns: int) -> Tracks3D:
+    def as_tracks(self, state: WorldState, time_ns: int) -> Tracks3D:
+        """Tracks of this time as they are published."""
         place, velocity = slice(world.YAW + 1), slice(world.VX, world.VY + 1)
         states = TrackStates(
             state.existence,
             class_probabilities(state.votes[:, : len(self.class_names)]),
             state.covariance[:, velocity, velocity],
             state.mode_probability[:, interacting.REST] if self._modes else np.zeros(len(state.ids)),
+            state.facing,
             state.coasting,
             (time_ns - state.born_ns) / SECOND,
             (time_ns - state.seen_ns) / SECOND,
@@ -495,7 +508,7 @@ class WorldTracker:
             state.covariance[:, place, place],
             _likely(state) * np.where(state.coasting, state.apparent, 1.0),
             state.classes,
-            state.mean[:, world.RATE] * self._table[state.groups, world.TURNING],
+            state.mean[:, world.RATE] * self.turning(state),
             state.motions,
             states,
         )

@@ -13,6 +13,19 @@ SOURCES = sorted(ROOT.glob("interfaces/*/msg/*.msg"))
 
 # Type hashes of the released packages: publisher and subscription must agree on them to be matched.
 RELEASED = {
+    "autoware_perception_msgs/ObjectClassification": "38131fef2df46486c20c12c238faf778328309f4c3e9daa6ffd621732e48dd19",
+    "autoware_perception_msgs/PredictedObject": "07a517a2ed3cfcc961768dbbe769091566e8415177c3e3526a83fb392bcd3717",
+    "autoware_perception_msgs/PredictedObjectKinematics": (
+        "a7c128b84bbb8de1f927c8475930a99681b67832fe947aa5cb1ac6c5b3e6a80b"
+    ),
+    "autoware_perception_msgs/PredictedObjects": "b63151309c3323bb6e3f09c54b3358aa53a8e66937a1cde15c5d5ede1ef80a08",
+    "autoware_perception_msgs/PredictedPath": "d7e3250f12551fcc92777897e1ae11d71f355f770b993189eb2053f10531ccd2",
+    "autoware_perception_msgs/Shape": "1a32ac3073c17e4822d39b7f4c263eb1c4a2bacbf707d6db96e77e867063562b",
+    "autoware_perception_msgs/TrackedObject": "3feae2f15953814466d9c0b88485f423d18d94c351877d8fd1645270222c3526",
+    "autoware_perception_msgs/TrackedObjectKinematics": (
+        "9bcc5af91f7802926c091b89fea44d29f8ce04cb34bd62b98844afab21e49ec7"
+    ),
+    "autoware_perception_msgs/TrackedObjects": "3559bd4e62ce8a4d96e32720c02bbe656cc090bb2b3f3f91f52a7c3ab095417a",
     "tf2_msgs/TFMessage": "e369d0f05a23ae52508854b66f6aa0437f3449d652e8cbf22d5abe85d020f087",
     "vision_msgs/BoundingBox2D": "008eacbb0cf8f26e83795547bed013eec3675485ef386ec056d80eaaf1c1ce2f",
     "vision_msgs/BoundingBox3D": "bbb73a65c163d7f9bb29009c7bde9f7faa576bd2d23299c4511d19230dab4698",

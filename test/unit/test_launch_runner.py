@@ -466,6 +466,22 @@ def test_every_node_of_the_fusion_launch_file_hears_the_same_camera(package, giv
             assert f"rectified:={given.get('rectified', 'false')}" in process.command
 
 
+@pytest.mark.parametrize("file", ["fusion.launch.xml", "cameras.launch.xml"])
+def test_autoware_is_told_where_it_is_asked_for(package, file):
+    for name in ("gcnet_tracker_node", "time3d_tracker_node", "pkf_filter_node", "autoware_node"):
+        executable = package.parents[1] / "camtrack" / name
+        executable.parent.mkdir(exist_ok=True)
+        executable.touch()
+    path, given = (
+        Path(__file__).parents[2] / "launch" / file,
+        {"cameras": "front"} if file.startswith("cameras") else {},
+    )
+    assert "autoware" not in names(read_launch_file(path, given))
+    *_, adapter = read_launch_file(path, {**given, "autoware": "true"})
+    topics = {f"{name}:=pkf_filter/{name}" for name in ("tracks", "states", "predictions")}
+    assert adapter.name == "autoware" and topics < set(adapter.command)
+
+
 def test_several_cameras_are_one_process_without_a_namespace_of_its_own(package):
     for name in ("gcnet_tracker_node", "time3d_tracker_node", "pkf_filter_node", "replay_node"):
         executable = package.parents[1] / "camtrack" / name

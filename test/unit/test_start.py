@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from camtrack.start import INTERRUPTED, start
+from camtrack.start import INTERRUPTED, main_autoware, start
 from camtrack_core.stopping import CANNOT_START
 
 
@@ -30,3 +30,15 @@ def test_importing_a_node(
     assert start("node_of_test") == exit_code
     said = capsys.readouterr().err
     assert said.startswith(words) and said.count("\n") == bool(words)
+
+
+def test_autowares_node_says_in_a_sentence_that_its_messages_are_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("autoware_perception_msgs", "autoware_perception_msgs.msg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("pkf_filter.ros.autoware", "pkf_filter.ros.autoware_messages"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert main_autoware() == CANNOT_START
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "autoware_perception_msgs" in said and "rosdep install" in said

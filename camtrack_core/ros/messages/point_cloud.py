@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
+from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import Integers
 from camtrack_core.geometry.tracks import Tracks3D
 
@@ -33,6 +34,25 @@ def to_point_cloud(header: Header, columns: Columns) -> PointCloud2:
     return cloud
 
 
+def from_point_cloud(cloud: PointCloud2) -> dict[str, NDArray[np.float64]]:
+    """Columns (N,) of a cloud by the names of its fields.
+
+    Raises DataError where they are not of float64, or the data are not of the size that they tell.
+    """
+    count = cloud.height * cloud.width
+    kinds = {field.datatype for field in cloud.fields}
+    if cloud.is_bigendian or kinds - {PointField.FLOAT64} or cloud.point_step != 8 * len(cloud.fields):
+        raise DataError(
+            f"expected a point cloud of little-endian float64 alone, got fields of the types {sorted(kinds)}"
+        )
+    if len(cloud.data) != count * cloud.point_step:
+        raise DataError(f"expected {count * cloud.point_step} bytes of {count} points, got {len(cloud.data)}")
+    if any(field.offset % 8 or field.offset >= cloud.point_step for field in cloud.fields):
+        raise DataError("expected fields that lie one after the other, got others")
+    table = np.frombuffer(cloud.data, "<f8").reshape(count, len(cloud.fields))
+    return {field.name: table[:, field.offset // 8] for field in cloud.fields}
+
+
 def states(tracks: Tracks3D, names: list[str]) -> dict[str, NDArray[Any]]:
     """What a filter knows of tracks beside their boxes, as columns; `names` are the class names."""
     known, boxes = tracks.states, tracks.boxes
@@ -48,6 +68,7 @@ def states(tracks: Tracks3D, names: list[str]) -> dict[str, NDArray[Any]]:
         "score": tracks.scores,
         "existence": known.existence,
         "resting": known.resting,
+        "facing": known.facing,
         "coasting": known.coasting,
         "age": known.age,
         "silence": known.silence,
