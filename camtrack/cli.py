@@ -295,6 +295,10 @@ def track(
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="leave out frames that cannot be read, and count them")
     ] = False,
+    smooth: Annotated[
+        bool,
+        typer.Option("--smooth", help="of stack, pkf and fusion: tracks as they are known a second later"),
+    ] = False,
     thresholds: Annotated[
         str,
         typer.Option(metavar="FIRST:LAST:STEP", help="a run for each threshold on detections, like 0:1:0.1"),
@@ -316,7 +320,7 @@ def track(
     """
     from camtrack.offline.command import make_run, run_sweep, run_track
 
-    run = make_run(method, model, device, device_id, precision, skip_broken)
+    run = make_run(method, model, device, device_id, precision, skip_broken, smooth)
     if thresholds:
         raise typer.Exit(run_sweep(source, out, run, thresholds, jobs, ray, as_json))
     raise typer.Exit(run_track(source, out, run, jobs, ray, as_json))

@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from camtrack.offline.methods import Method, Run, demo_model
+from camtrack.offline.methods import SMOOTHED, Method, Run, demo_model
 from camtrack.offline.run import track_sources
 from camtrack.offline.task import Result
 from camtrack_core.commands import complain, make_console, print_json
@@ -24,14 +24,19 @@ from camtrack_core.stopping import unwinding_on_signals
 DETECTIONS = "detections"  # folder of a sweep
 
 
-def make_run(method: Method, model: Path | None, device: str, device_id: int, precision: str, skip_broken: bool) -> Run:
+def make_run(
+    method: Method, model: Path | None, device: str, device_id: int, precision: str, skip_broken: bool, smooth: bool
+) -> Run:
     """A run with the weights that come with the method unless others are named. Raises ConfigurationError."""
     for option, given, known in (("device", device, get_args(Device)), ("precision", precision, get_args(Precision))):
         if given not in known:
             raise ConfigurationError(f"--{option}: expected one of {', '.join(known)}, got {given}")
     if model is None and method != "pkf" and not demo_model(method).is_file():
         raise ConfigurationError(f"no weights come with --method {method} here; name an exported model with --model")
+    if smooth and method not in SMOOTHED:
+        raise ConfigurationError(f"--smooth: expected --method {', '.join(SMOOTHED)}, got {method}")
     run = Run(method, model or demo_model(method), device, device_id, precision, skip_broken)  # type: ignore[arg-type]
+    run = replace(run, smooth=smooth)
     return replace(run, image_model=demo_model("gcnet")) if method == "fusion" else run
 
 
@@ -50,7 +55,7 @@ def run_sweep(sources: list[str], out: Path, run: Run, thresholds: str, jobs: in
     """
     if run.method not in ("gcnet", "stack"):
         raise ConfigurationError(f"--thresholds are of GCNet's detections, and --method {run.method} has none")
-    runs = {DETECTIONS: replace(run, method="detections")}
+    runs = {DETECTIONS: replace(run, method="detections", smooth=False)}
     runs |= {name: replace(run, threshold=float(name)) for name in read_thresholds(thresholds)}
     results = {name: _run(sources, out / name, one, jobs, cluster) for name, one in runs.items()}
     if as_json:

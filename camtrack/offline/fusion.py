@@ -6,8 +6,9 @@ tracks, those of boxes_3d Time3D's with their velocities, at every frame in the 
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,13 @@ from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.projected import project_boxes
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import Boxes2D, Detections3D
-from camtrack_core.geometry.camera import Pose
+from camtrack_core.geometry.camera import Camera, Pose
 from camtrack_core.geometry.tracks import Tracks2D, Tracks3D
 from gcnet_tracker.tracker import GCNetModel
 from gcnet_tracker.tracker import Tracker as ImageTracker
 from pkf_filter.ros.fusion_config import FusionParameters, with_sensors
 from pkf_filter.space.config import SensorModel
+from pkf_filter.space.smoothing import Smoother
 from pkf_filter.space.tracker import WorldTracker
 from time3d_tracker.level import camera_height
 from time3d_tracker.model import Time3DModel
@@ -51,6 +53,21 @@ def class_names(spatial: Time3DModel, image: GCNetModel) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*spatial.class_names, *image.class_names]))
 
 
+@dataclass(frozen=True)
+class View:
+    """What Time3D made of a frame, and the camera and its pose in the fixed frame, in which tracks are told."""
+
+    found: Result
+    camera: Camera
+    pose: Pose
+
+    def result(self, tracks: Tracks3D) -> Result:
+        """Tracks in the fixed frame as Time3D tells its own."""
+        xyxy, _, _ = project_boxes(tracks.boxes, self.camera, self.pose)
+        upright = self.pose @ self.found.upright
+        return replace(self.found, tracks=moved_tracks(tracks, upright.inverse()), xyxy=xyxy)
+
+
 class FusionTracker:
     """Tracks of one camera's frames, from models that may be shared."""
 
@@ -61,8 +78,8 @@ class FusionTracker:
             name: SensorModel(**getattr(parameters, name).model_dump(include=set(SensorModel.model_fields)))
             for name in parameters.sensors
         }
-        self._filter = WorldTracker(parameters.world, sensors)
-        numbers = {name: self._filter.class_id(name) for name in class_names(spatial, image)}
+        self.filter = WorldTracker(parameters.world, sensors)
+        numbers = {name: self.filter.class_id(name) for name in class_names(spatial, image)}
         self._spatial_ids = np.array([numbers[name] for name in spatial.class_names], np.int64)
         self._image_ids = np.array([numbers[name] for name in image.class_names], np.int64)
 
@@ -71,6 +88,11 @@ class FusionTracker:
 
         Raises DataError at a frame without a camera or its pose.
         """
+        view, tracks = self.filtered(frame)
+        return view.result(tracks)
+
+    def filtered(self, frame: Frame) -> tuple[View, Tracks3D]:
+        """The next frame's view, and the tracks after it in the fixed frame. Raises as `step`."""
         camera, pose = frame.calibrated(), frame.camera_pose
         if pose is None:
             raise DataError("expected frames with the camera's pose, got one without")
@@ -79,11 +101,10 @@ class FusionTracker:
         upright = pose @ found.upright
         for name, kind in self._kinds.items():
             if kind == "boxes_2d":
-                tracks = self._filter.step_image(frame.time_ns, self._boxes(seen), camera, pose, name)
+                tracks = self.filter.step_image(frame.time_ns, self._boxes(seen), camera, pose, name)
             else:
-                tracks = self._filter.step(frame.time_ns, self._detections(found.tracks, upright), name, pose)
-        xyxy, _, _ = project_boxes(tracks.boxes, camera, pose)
-        return replace(found, tracks=moved_tracks(tracks, upright.inverse()), xyxy=xyxy)
+                tracks = self.filter.step(frame.time_ns, self._detections(found.tracks, upright), name, pose)
+        return View(found, camera, pose), tracks
 
     def _boxes(self, seen: Tracks2D) -> Boxes2D:
         return Boxes2D(seen.xyxy, seen.scores, self._image_ids[seen.class_ids])
@@ -97,6 +118,28 @@ class FusionTracker:
             self._spatial_ids[tracks.class_ids],
             np.where(likeliest, tracks.motions, 0.0),
         )
+
+
+class SmoothedFusion:
+    """A FusionTracker whose tracks come some frames late."""
+
+    def __init__(self, spatial: Time3DModel, image: GCNetModel, parameters: FusionParameters) -> None:
+        self._tracker = FusionTracker(spatial, image, parameters)
+        self._smoother = Smoother(self._tracker.filter)
+        self._views: deque[View] = deque()
+
+    def step(self, frame: Frame) -> list[Result]:
+        """The tracks of the frames that are done with by now, in their order. Raises as FusionTracker.step."""
+        view, _ = self._tracker.filtered(frame)
+        self._views.append(view)
+        return self._results(self._smoother.add(frame.time_ns))
+
+    def flush(self) -> list[Result]:
+        """The tracks of the frames that are left, at the end."""
+        return self._results(self._smoother.flush())
+
+    def _results(self, smoothed: list[Tracks3D]) -> list[Result]:
+        return [self._views.popleft().result(tracks) for tracks in smoothed]
 
 
 def moved_tracks(tracks: Tracks3D, pose: Pose) -> Tracks3D:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 Method = Literal["gcnet", "time3d", "ground", "fusion", "pkf", "stack", "detections"]
 THRESHOLD_FLOOR = 0.05  # score below which a detection is noise
 SPATIAL = ("time3d", "ground", "fusion")
+SMOOTHED = ("stack", "pkf", "fusion")  # what smoothing is for
 # nuScenes' names of classes and of the motion (moving, stopped, parked), by those of Time3D.
 SUBMITTED = {"cyclist": "bicycle"}
 VEHICLE = ("vehicle.moving", "vehicle.stopped", "vehicle.parked")
@@ -56,6 +58,7 @@ class Run:
         threshold: score from which GCNet's detections start tracks, in place of p1 (and of p2 where that is higher);
             None leaves both.
         image_model: exported GCNet, of fusion.
+        smooth: tracks of stack, pkf and fusion as they are known some time later; see `pkf_filter.filtering.smoothing`.
     """
 
     method: Method
@@ -66,6 +69,7 @@ class Run:
     skip_broken: bool = False
     threshold: float | None = None
     image_model: Path | None = None
+    smooth: bool = False
 
     def suffix(self, sequence: Sequence) -> str:
         """Of the file with the tracks of a sequence."""
@@ -73,10 +77,12 @@ class Run:
 
     def settings(self) -> dict[str, str]:
         """What must be equal for two results to belong to one run. Raises DataError where there is no model."""
+        smooth = {"smooth": "true"} if self.smooth else {}
         if self.method == "pkf":
-            return {"method": self.method}
+            return {"method": self.method, **smooth}
         computed = {"device": self.device, "precision": self.precision}
         settings = {"method": self.method, "model": self.model.name, "model_sha256": _digest(self.model), **computed}
+        settings |= smooth
         if self.image_model is not None:
             settings |= {"image_model": self.image_model.name, "image_model_sha256": _digest(self.image_model)}
         return settings if self.threshold is None else settings | {"threshold": str(self.threshold)}
@@ -150,7 +156,7 @@ class Engine:
     def tracks(self, sequence: Sequence) -> Iterator[Tracks2D | SpatialTracks]:
         """The tracks after every frame, from trackers that know nothing yet; `seconds` grows with them.
 
-        Frames that are left out have none.
+        Frames that are left out have none. Smoothed tracks come some frames later.
 
         Raises:
             DataError: a frame is broken, for PKF alone the recording has no public detections, for Time3D no camera.
@@ -160,16 +166,28 @@ class Engine:
             "gcnet": self._gcnet, "pkf": self._pkf, "stack": self._stack, "time3d": self._time3d,
             "ground": self._ground, "fusion": self._fusion, "detections": self._detections,
         }  # fmt: skip
-        step = steps[self._run.method](sequence)
-        for item in self._items(sequence):
-            started = time.perf_counter()
-            if isinstance(item, DataError):
-                self.skipped.append(str(item))
-                found = _no_tracks(self._run.method)
-            else:
-                found = step(item)
-            self.seconds.append(time.perf_counter() - started)
-            yield found
+        if self._run.smooth:
+            step, rest = self._smoothed(sequence)
+        else:
+            immediate, rest = steps[self._run.method](sequence), list
+            step = lambda item: [immediate(item)]  # noqa: E731
+        waiting: deque[Any] = deque()
+        try:
+            for item in self._items(sequence):
+                started = time.perf_counter()
+                if isinstance(item, DataError):
+                    self.skipped.append(str(item))
+                    waiting.append(_no_tracks(self._run.method))
+                    found = []
+                else:
+                    waiting.append(None)
+                    found = step(item)
+                self.seconds.append(time.perf_counter() - started)
+                yield from _in_order(waiting, found)
+        except DataError:
+            yield from _in_order(waiting, rest())
+            raise
+        yield from _in_order(waiting, rest())
 
     def _items(self, sequence: Sequence) -> Iterable[Any]:
         """What the method takes of a recording, one after the other."""
@@ -216,6 +234,27 @@ class Engine:
 
         pkf = Filter()
         return lambda item: pkf.step(*item)
+
+    def _smoothed(self, sequence: Sequence) -> tuple[Callable[[Any], list[Any]], Callable[[], list[Any]]]:
+        """What becomes complete with an item, and with the end."""
+        if self._run.method == "fusion":
+            from camtrack.offline.fusion import SmoothedFusion
+
+            fusion = SmoothedFusion(self._model, self._image_model, self._parameters)
+            return fusion.step, fusion.flush
+        from pkf_filter.image.smoothing import Smoother
+        from pkf_filter.image.tracker import Tracker as Filter
+
+        smoother = Smoother(Filter())
+        if self._run.method == "pkf":
+            return lambda item: smoother.step(*item), smoother.flush
+        gcnet = self._gcnet(sequence)
+
+        def step(frame: Frame) -> list[Tracks2D]:
+            found = gcnet(frame)
+            return smoother.step(frame.time_ns, Boxes2D(found.xyxy, found.scores, found.class_ids))
+
+        return step, smoother.flush
 
     def _time3d(self, sequence: Sequence) -> Callable[[Frame], SpatialTracks]:
         from time3d_tracker.level import camera_height
@@ -270,6 +309,17 @@ def _no_tracks(method: Method) -> Tracks2D | SpatialTracks:
 
     none = np.zeros((0, 4))
     return Result(Tracks3D.empty(), none, level.UPRIGHT, Detections3D.empty(), none, np.zeros(0), 0)
+
+
+def _in_order(waiting: deque[Any], found: list[Any]) -> Iterator[Any]:
+    """The results of the oldest frames, as far as they are there; None in `waiting` stands for the next one found."""
+    for one in found:
+        while waiting[0] is not None:
+            yield waiting.popleft()
+        waiting.popleft()
+        yield one
+    while waiting and waiting[0] is not None:
+        yield waiting.popleft()
 
 
 def ids_of(frame: Tracks2D | SpatialTracks) -> list[int]:

@@ -114,6 +114,11 @@ class Tracker:
         self._forget()
         return self._shown()
 
+    @property
+    def tracks(self) -> Tracks:
+        """All tracks after the newest frame, also those that are not shown; no step changes them."""
+        return self._tracks
+
     def _usable(self, boxes: Boxes2D) -> Boxes2D:
         usable = track_life.usable(
             models.measurable(np.ascontiguousarray(boxes.xyxy, np.float64)),

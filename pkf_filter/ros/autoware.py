@@ -13,8 +13,9 @@ from sensor_msgs.msg import PointCloud2
 from vision_msgs.msg import Detection3DArray
 
 from camtrack_core.config import NodeParameters
-from camtrack_core.ros.lifecycle.node import CamtrackNode, run
+from camtrack_core.ros.lifecycle.node import CamtrackNode
 from camtrack_core.ros.lifecycle.qos import RESULTS
+from camtrack_core.ros.lifecycle.run import run
 from camtrack_core.ros.messages.image import measurement_time
 from camtrack_core.ros.messages.point_cloud import from_point_cloud
 from pkf_filter.ros.autoware_messages import Thresholds, predicted_object, tracked_object

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from camtrack.offline.command import run_track
-from camtrack.offline.methods import Engine, Run
+from camtrack.offline.command import make_run, run_track
+from camtrack.offline.methods import Engine, Run, _in_order
 from camtrack.offline.run import estimated, track_sources
 from camtrack_core.datasets.motchallenge import MotChallengeSequence
 from camtrack_core.datasets.sources import canonical, open_source
 from camtrack_core.datasets.video import stamp_ns
-from camtrack_core.errors import DataError, ModelError
+from camtrack_core.errors import ConfigurationError, DataError, ModelError
 from camtrack_core.evaluation.mot_text import read_mot
 from camtrack_core.geometry.boxes import Boxes2D
 from camtrack_core.geometry.tracks import Tracks2D
 from gcnet_tracker.tracker import DEMO_MODEL, GCNetModel, Tracker
+from pkf_filter.image.smoothing import Smoother
 from pkf_filter.image.tracker import Tracker as Filter
 
 PKF = Run("pkf", DEMO_MODEL)
@@ -80,6 +86,52 @@ def test_public_detections_through_pkf(data_root: Path, tmp_path: Path) -> None:
         for k, d in enumerate(sequence.detections())
     ]
     equal(read_mot(tmp_path / "alone/TUD-Campus.txt", 71), expected, 2e-3)
+
+
+def test_smoothed_tracks_of_public_detections(data_root: Path, tmp_path: Path) -> None:
+    """Frame by frame those of a smoother that is fed the same detections; and another run than without smoothing."""
+    source = str(data_root / "mot15/TUD-Campus")
+    (result,) = track_sources([source], tmp_path / "out", replace(PKF, smooth=True), 1, silent)
+    assert (result.frames, result.error) == (71, "")
+    sequence, smoother = MotChallengeSequence(source), Smoother(Filter())
+    expected: list[Tracks2D] = []
+    for k, d in enumerate(sequence.detections()):
+        expected += smoother.step(stamp_ns(k, 25), Boxes2D(d.xyxy, d.scores.clip(0, 1), d.class_ids))
+    expected += smoother.flush()
+    equal(read_mot(tmp_path / "out/TUD-Campus.txt", 71), expected, 2e-3)
+    with pytest.raises(DataError, match="holds results of"):
+        track_sources([source], tmp_path / "out", PKF, 1, silent)
+
+
+def test_smoothed_tracks_of_a_recording_that_breaks_off_are_those_before(
+    two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = MotChallengeSequence.detections
+
+    def broken(self: MotChallengeSequence) -> Iterator[Any]:
+        yield from islice(whole(self), 12)
+        raise DataError("the rest is gone")
+
+    monkeypatch.setattr(MotChallengeSequence, "detections", broken)
+    (result,) = track_sources([str(two / "A")], tmp_path / "out", replace(PKF, smooth=True), 1, silent)
+    assert result.frames == 12 and "the rest is gone" in result.error
+    assert sum(map(len, read_mot(tmp_path / "out/A.incomplete.txt", 12)[-3:])) > 3
+
+
+def test_results_come_in_the_order_of_their_frames_whichever_are_late() -> None:
+    """None stands for a frame whose tracks come later; others are there at once."""
+    waiting: deque[Any] = deque([None, "b", None, "d", None])
+    assert list(_in_order(waiting, [])) == []
+    assert list(_in_order(waiting, ["a"])) == ["a", "b"]
+    assert list(_in_order(waiting, ["c", "e"])) == ["c", "d", "e"] and not waiting
+    waiting = deque(["x"])
+    assert list(_in_order(waiting, [])) == ["x"]
+
+
+@pytest.mark.parametrize("method", ["gcnet", "time3d", "ground", "detections"])
+def test_smoothing_is_refused_where_there_is_no_filter(method: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"--smooth: expected --method stack, pkf, fusion, got {method}"):
+        make_run(method, None, "auto", 0, "auto", skip_broken=False, smooth=True)  # type: ignore[arg-type]
 
 
 @pytest.fixture
