@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from camtrack_core.datasets.drive import CLASS_NAMES, SUPERSAMPLING, Drive, DriveConfig
+from camtrack_core.datasets.drive import CLASS_NAMES, SUPERSAMPLING, Drive, DriveConfig, variety
+from camtrack_core.datasets.drive.vehicles import _skin
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.geometry.boxes import Boxes3D, clip, iou
 from camtrack_core.geometry.camera import NEAR_PLANE
@@ -165,6 +166,61 @@ def test_the_roadside_camera_stays_and_the_vehicle_moves() -> None:
         source = drive(3, camera)
         first, last = (source.poses(k)[0].translation for k in (0, 39))
         assert (np.linalg.norm(last - first) > 1) == moves
+
+
+def test_usual_drives_stay_as_they_are() -> None:
+    """Figures and clips are of them: what was added since has to be asked for."""
+    one = Drive(DriveConfig(seed=3, frames=2, width=160, height=90, camera="vehicle"))
+    two = Drive(DriveConfig(seed=3, frames=2, width=160, height=90, camera="vehicle", kinds="few", slope=0.0))
+    assert checksum(one.frame(1)) == checksum(two.frame(1))
+    assert len(one.table) == 14 and (one.poses(1)[0].translation[2], one.boxes3d(1).centre[:, 2].min() > 0) == (0, True)
+
+
+def test_many_kinds_are_many_and_occur() -> None:
+    source = Drive(DriveConfig(seed=1, frames=2, width=160, height=90, kinds="many", density=4))
+    of_class = np.bincount([model.class_id for model in source.table], minlength=len(CLASS_NAMES))
+    assert of_class[:4].sum() >= 20 and of_class[PEDESTRIAN] >= 6 and of_class[CLASS_NAMES.index("cyclist")] >= 4
+    vehicles = np.array([model.size for model in source.table if model.class_id < PEDESTRIAN])
+    assert len(np.unique(vehicles.round(3), axis=0)) == len(vehicles), "expected bodies that differ"
+    assert len(set(source.motion.model)) > 0.8 * len(source.table), "expected most of them in a full street"
+    for model in source.table:  # wheels and feet stand on the ground, and the box holds all of it
+        for pose in model.poses:
+            low, high = source._meshes[pose].bounds()
+            assert low[2] == pytest.approx(0, abs=0.04) and high[2] <= model.size[2] + 1e-6
+            assert (np.maximum(-low, high)[:2] <= model.size[:2] / 2 + 1e-6).all()
+
+
+def test_bodies_have_more_and_less_clearance() -> None:
+    """Between the axles the lowest of the body lies above the road by what the body says."""
+    for body in variety.CARS:
+        mesh = _skin(body)
+        assert mesh.bounds()[0][2] == pytest.approx(body.clearance, abs=1e-3)
+    clearances = [body.clearance for body in variety.CARS]
+    assert min(clearances) < 0.15 and max(clearances) > 0.3
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_slope_lifts_what_is_far_and_leaves_the_picture(seed: int) -> None:
+    plain = DriveConfig(seed=seed, frames=12, width=320, height=180, camera="vehicle")
+    flat, sloped = Drive(plain), Drive(plain.model_copy(update={"slope": 0.02}))
+    one, other = flat.frame(10), sloped.frame(10)
+    assert checksum(one) == checksum(other)
+    assert one.boxes3d and other.boxes3d and one.camera_pose and other.camera_pose and other.ego_pose and one.ego_pose
+    turn = other.camera_pose.rotation @ one.camera_pose.rotation.T
+    rise = turn[2, 0]  # of the road, a metre along x
+    assert 0.0005 < abs(rise) <= 0.02 and abs(turn[2, 1]) <= 0.01
+    lifted = other.boxes3d.centre[:, 2] - one.boxes3d.centre[:, 2]
+    along = other.boxes3d.centre[:, :2] @ turn[2, :2]
+    np.testing.assert_allclose(lifted, along, atol=0.05)
+    away = [np.linalg.norm(f.boxes3d.centre - f.camera_pose.translation, axis=1) for f in (one, other)]
+    np.testing.assert_allclose(*away, atol=1e-9)
+    height = [f.camera_pose.translation[2] - f.ego_pose.translation[2] for f in (one, other)]
+    assert height[0] == pytest.approx(height[1], abs=0.05)
+    corners = other.camera_pose.inverse().apply(other.boxes3d.corners())
+    ahead = (corners[..., 2] > NEAR_PLANE).all(1)
+    pixels = other.camera.project(corners[ahead])
+    around = clip(np.concatenate([pixels.min(1), pixels.max(1)], 1), 320, 180)
+    assert np.median(np.diag(iou(around, other.labels.xyxy[ahead]))) > 0.6
 
 
 @pytest.mark.parametrize("wrong", [{"frames": 0}, {"camera": "drone"}, {"width": 10}, {"density": -1}, {"weather": 1}])

@@ -36,7 +36,7 @@ DRAW_RANGE = 260.0
 SHADOW_RANGE = 75.0
 COARSE_RANGE = 40.0
 MOST_FACES = 400_000
-STRETCH = 1  # names the draws of sizes among those of a seed
+STRETCH, SLOPE = 1, 2  # name the draws of sizes and slopes among those of a seed
 RIG = {"front": 0.0, "front_left": 60.0, "back_left": 120.0, "back": 180.0, "back_right": -120.0, "front_right": -60.0}
 RIG_FIELD_OF_VIEW = 70.0  # degrees; neighbours of the rig share 10 of them
 
@@ -54,6 +54,9 @@ class DriveConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
             six cameras that see all around.
         field_of_view: horizontal, degrees; None draws it.
         density: how full the street is, as a factor on the usual; None draws it.
+        kinds: "few", the usual road users, or "many": 31 bodies of vehicles, 6 kinds of people and 5 of riders.
+        slope: the street rises or falls by up to this share of the way, in a straight line, and by half of that from
+            side to side; the fixed frame stays upright.
         size_spread: by which share length, width and height of everybody differ from those of the body, each by itself.
     """
 
@@ -66,6 +69,8 @@ class DriveConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     view: float = pydantic.Field(0.0, ge=-180, le=180)
     field_of_view: float | None = pydantic.Field(None, ge=20, le=120)
     density: float | None = pydantic.Field(None, gt=0, le=4)
+    kinds: Literal["few", "many"] = "few"
+    slope: float = pydantic.Field(0.0, ge=0, le=0.1)
     size_spread: float = pydantic.Field(0.0, ge=0, le=0.3)
 
 
@@ -83,6 +88,7 @@ class Drive:
         self.config = config
         self.name = f"drive-{config.seed:06d}"
         rng = np.random.default_rng(config.seed)
+        self._slope = self._draw_slope()
         self._mount(rng)
         self.street = draw_street(rng)
         self.light = draw_light(rng)
@@ -113,7 +119,7 @@ class Drive:
         pace = 32.0 if street.kind == MOTORWAY else 15.0
         ahead = pace * seconds * (self.kind == "vehicle")
         reach = pace * (seconds * 0.7 + WARM_UP * 0.5) + 100
-        self.table, self._meshes = models()
+        self.table, self._meshes = models(config.kinds == "many")
         density = config.density or float(rng.choice([0.5, 0.9, 1.4, 2.0], p=[0.25, 0.35, 0.25, 0.15]))
         self.low, self.high = -130.0, ahead + 280.0
         crowd = Crowd(rng, street, self.table, density, self.low - reach, self.high + reach)
@@ -196,6 +202,11 @@ class Drive:
 
     def poses(self, index: int) -> tuple[Pose, Pose]:
         """Poses of the vehicle (or of the post) and of the camera in the fixed frame."""
+        body, camera = self._road_poses(index)
+        return (self._slope @ body, self._slope @ camera) if self.config.slope else (body, camera)
+
+    def _road_poses(self, index: int) -> tuple[Pose, Pose]:
+        """The same in the frame of the road, which is drawn as a plane."""
         roll, pitch, yaw = self._angles + self._shake[:, index]
         view = float(np.radians(self.config.view))
         if self.kind == "vehicle":
@@ -214,7 +225,21 @@ class Drive:
         motion, half = self.motion, self.size[:, 2] / 2
         here = np.column_stack([motion.position[index], half])
         after = np.column_stack([motion.position[index + 1], half])
-        return Boxes3D(here, self.size, motion.yaw[index], (after - here) * self.config.frame_rate)
+        boxes = Boxes3D(here, self.size, motion.yaw[index], (after - here) * self.config.frame_rate)
+        return self._on_slope(boxes) if self.config.slope else boxes
+
+    def _draw_slope(self) -> Pose:
+        """Pose of the road's plane in the fixed frame."""
+        rng = np.random.default_rng((self.config.seed, SLOPE))
+        along, across = np.arctan(rng.uniform(-1, 1, 2) * self.config.slope * [1.0, 0.5])
+        return Pose(rotation(1, -along) @ rotation(0, across), np.zeros(3))
+
+    def _on_slope(self, boxes: Boxes3D) -> Boxes3D:
+        """Boxes on the road, upright in the fixed frame."""
+        turn = self._slope.rotation
+        heading = np.stack([np.cos(boxes.yaw), np.sin(boxes.yaw), np.zeros(len(boxes))], 1) @ turn.T
+        yaw = np.arctan2(heading[:, 1], heading[:, 0])
+        return Boxes3D(boxes.centre @ turn.T, boxes.size, yaw, boxes.velocity @ turn.T)
 
     def _instances(self, index: int) -> raster.Instances:
         """Everything as it stands at a frame: road users first, in the order of ids."""
@@ -222,7 +247,7 @@ class Drive:
         everyone = len(self.class_ids)
         mesh, position = fixed.mesh, fixed.position.copy()
         yaw, glow = fixed.yaw.copy(), fixed.glow.copy()
-        away = np.linalg.norm(position[:, :2] - self.poses(index)[1].translation[:2], axis=1)
+        away = np.linalg.norm(position[:, :2] - self._road_poses(index)[1].translation[:2], axis=1)
         mesh = np.where(away > COARSE_RANGE, self._distant, mesh)
         turn = motion.travelled[index] / (self._stride * self.scale[:, 0]) + self._phase
         mesh[:everyone] = self._first_pose + (turn * self._poses).astype(int) % self._poses
@@ -233,10 +258,11 @@ class Drive:
 
     def frame(self, index: int) -> Frame:
         """One frame, drawn."""
+        _, drawn_from = self._road_poses(index)
         body, camera_pose = self.poses(index)
         instances = self._instances(index)
-        labels, kept = self._draw(instances, camera_pose)
-        view = self._view(camera_pose)
+        labels, kept = self._draw(instances, drawn_from)
+        view = self._view(drawn_from)
         shade(view, self.library, instances, self._buffers, self.light, self.street, self._tile, self._sensor.tone,
               self._canvas)  # fmt: skip
         image = self._sensor.expose(self._canvas, index)
@@ -246,8 +272,8 @@ class Drive:
 
     def labels(self, index: int) -> Labels:
         """The labels of a frame without its image: about a quarter of the frame's time."""
-        _, camera_pose = self.poses(index)
-        return self._draw(self._instances(index), camera_pose)[0]
+        _, drawn_from = self._road_poses(index)
+        return self._draw(self._instances(index), drawn_from)[0]
 
     def _view(self, pose: Pose) -> raster.View:
         k = self.camera.intrinsics * SUPERSAMPLING

@@ -116,6 +116,15 @@ def fitted(mesh: Mesh, length: float, width: float, height: float) -> Mesh:
     return Mesh(vertices, mesh.triangles, mesh.slots, normals.astype(np.float32))
 
 
+def stretched(mesh: Mesh, factors: Point) -> Mesh:
+    """The mesh made longer, wider and higher about its origin by a factor each."""
+    scale = np.asarray(factors, float)
+    normals = mesh.normals / scale
+    normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
+    vertices = (mesh.vertices * scale).astype(np.float32)
+    return Mesh(vertices, mesh.triangles, mesh.slots, normals.astype(np.float32))
+
+
 def quads(rows: int, columns: int, closed: bool = False) -> Integers:
     """(Q, 4) corner indices of a rows x columns grid of vertices; closed joins the last column to the first."""
     r, c = np.meshgrid(np.arange(rows - 1), np.arange(columns if closed else columns - 1), indexing="ij")

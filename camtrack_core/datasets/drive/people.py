@@ -59,8 +59,8 @@ def pedestrian(pose: int, bag: bool = False) -> Mesh:
     return mesh.moved((0, 0, -float(mesh.bounds()[0][2])))
 
 
-def cyclist(pose: int) -> Mesh:
-    """A bicycle of 1.75 m with its rider at one of POSES moments of a pedal's turn."""
+def cyclist(pose: int, lean: float = 0.5) -> Mesh:
+    """A bicycle of 1.75 m with its rider, who leans by radians, at one of POSES moments of a pedal's turn."""
     wheels = [
         disc((x, side * 0.014, 0.34), 0.345, side, Slot.DARK, hole=0.3, sides=18)
         for x in (-0.52, 0.52)
@@ -82,6 +82,66 @@ def cyclist(pose: int) -> Mesh:
         bend = np.arccos(length / 2 / 0.43)
         legs = (Slot.TROUSERS, Slot.TROUSERS)
         parts.append(_limb(top, down + bend, down - bend, (0.43, 0.43), 0.08, legs, Slot.DARK))
-    parts.append(_upper_body(0.5, (0.45, 0.45), 0.4).moved(hip))
+    parts.append(_upper_body(lean, (0.45, 0.45), 0.4).moved(hip))
+    mesh = join(*parts)
+    return mesh.moved((0, 0, -float(mesh.bounds()[0][2])))
+
+
+def with_coat(walker: Mesh) -> Mesh:
+    """A pedestrian in a long coat."""
+    return join(walker, tube((0, 0, 0.5), (0, 0, 1.0), (0.24, 0.17), Slot.SHIRT, 10))
+
+
+def with_suitcase(walker: Mesh) -> Mesh:
+    """A pedestrian with a hat who pulls a suitcase."""
+    return join(
+        walker,
+        ball((0.03, 0, 1.74), (0.13, 0.12, 0.07), Slot.CARGO, 8, 5),
+        box((-0.62, 0.12, 0.06), (-0.36, 0.52, 0.66), Slot.CARGO),
+        tube((-0.38, 0.3, 0.64), (-0.1, 0.27, 0.86), (0.012, 0.012), Slot.METAL, 5),
+    )
+
+
+def with_pram(walker: Mesh) -> Mesh:
+    """A pedestrian who pushes a pram."""
+    wheels = [disc((x, side * 0.24, 0.12), 0.12, side, Slot.DARK, sides=10) for x in (0.55, 1.0) for side in (-1, 1)]
+    return join(
+        walker,
+        *wheels,
+        box((0.5, -0.22, 0.35), (1.05, 0.22, 0.72), Slot.CARGO),
+        ball((0.62, 0, 0.74), (0.2, 0.22, 0.24), Slot.CARGO, 8, 6),
+        tube((0.32, 0, 1.02), (0.52, 0, 0.68), (0.015, 0.015), Slot.METAL, 5),
+    )
+
+
+def motor_scooter() -> Mesh:
+    """A motor scooter with its rider."""
+    return _motorised(0.22, 0.62, 0.74, 0.1)
+
+
+def motorcycle() -> Mesh:
+    """A motorcycle with its rider, bent over the tank."""
+    return _motorised(0.32, 0.72, 0.8, 0.45)
+
+
+def _motorised(radius: float, reach: float, seat: float, lean: float) -> Mesh:
+    """Wheels of a radius at `reach` from the middle, a body between them and a rider on a seat of a height, metres."""
+    wheels = [tube((x, -0.07, radius), (x, 0.07, radius), (radius, radius), Slot.DARK, 16) for x in (-reach, reach)]
+    steering = np.array([reach - 0.25, 0.0, seat + 0.24])
+    parts = [
+        *wheels,
+        box((-reach, -0.14, radius + 0.05), (0.05, 0.14, seat - 0.04), Slot.PAINT),
+        box((-reach - 0.05, -0.13, seat - 0.04), (0.0, 0.13, seat), Slot.DARK),
+        box((0.0, -0.16, radius), (reach - 0.2, 0.16, radius + 0.12), Slot.PAINT),
+        tube((reach, 0, radius), steering, (0.07, 0.05), Slot.METAL),
+        tube(steering - [0, 0.33, 0], steering + [0, 0.33, 0], (0.02, 0.02), Slot.DARK, 5),
+        box((reach - 0.2, -0.08, seat), (reach - 0.08, 0.08, seat + 0.15), Slot.HEAD),
+        box((-reach - 0.12, -0.07, seat - 0.16), (-reach - 0.05, 0.07, seat - 0.06), Slot.TAIL),
+    ]
+    hip = np.array([-0.2, 0, seat + 0.1])
+    for side in (-1, 1):
+        legs = (Slot.TROUSERS, Slot.TROUSERS)
+        parts.append(_limb(hip + [0, side * 0.14, -0.02], 1.2, -0.1, (0.43, 0.42), 0.085, legs, Slot.DARK))
+    parts.append(_upper_body(lean, (0.7, 0.7), 0.4).moved(hip))
     mesh = join(*parts)
     return mesh.moved((0, 0, -float(mesh.bounds()[0][2])))

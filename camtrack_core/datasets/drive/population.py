@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from camtrack_core.datasets.drive import variety
 from camtrack_core.datasets.drive.mesh import Mesh
 from camtrack_core.datasets.drive.paths import Network, Path
 from camtrack_core.datasets.drive.people import POSES, cyclist, pedestrian
@@ -31,8 +32,8 @@ class Model:
 
 
 @functools.cache
-def models() -> tuple[tuple[Model, ...], tuple[Mesh, ...]]:
-    """All kinds of road users, and the meshes that their poses index."""
+def models(varied: bool) -> tuple[tuple[Model, ...], tuple[Mesh, ...]]:
+    """The usual kinds of road users or, where they are `varied`, many; and the meshes that their poses index."""
     result: list[Model] = []
     meshes: list[Mesh] = []
 
@@ -54,6 +55,16 @@ def models() -> tuple[tuple[Model, ...], tuple[Mesh, ...]]:
     for bag in (False, True):
         add(PEDESTRIAN, [pedestrian(pose, bag) for pose in range(POSES)], 1.5)
     add(CYCLIST, [cyclist(pose) for pose in range(POSES)], 4.5)
+    if varied:
+        for class_id, bodies in ((CAR, variety.CARS), (VAN, variety.VANS), (BUS_CLASS, variety.BUSES)):
+            for body in bodies:
+                add(class_id, [vehicle(body)])
+        for mesh in variety.trucks():
+            add(TRUCK, [mesh])
+        for poses in variety.people():
+            add(PEDESTRIAN, poses, 1.5)
+        for poses in variety.cycles():
+            add(CYCLIST, poses, 4.5)
     return tuple(result), tuple(meshes)
 
 
@@ -99,6 +110,10 @@ class Crowd:
     def _vehicle(self) -> int:
         shares = [0.72, 0.12, 0.1, 0.06] if self.street.kind != MOTORWAY else [0.7, 0.1, 0.17, 0.03]
         return int(self.rng.choice(self.by_class[self.rng.choice(4, p=shares)]))
+
+    def _rider(self) -> int:
+        riders = self.by_class[CYCLIST]
+        return riders[0] if len(riders) == 1 else int(self.rng.choice(riders))  # one needs no draw
 
     def _on_crossing(self, x: float, margin: float) -> bool:
         gaps = np.abs(self.network.crossings - x)
@@ -216,7 +231,7 @@ class Crowd:
             while along < self.network.high - self.network.low - 5:
                 x = self.network.low + along if direction > 0 else self.network.high - along
                 if not self._on_crossing(x, street.stop + 4):
-                    self._add(path, DRIVER, along, rng.uniform(3.5, 6.5), self.by_class[CYCLIST][0])
+                    self._add(path, DRIVER, along, rng.uniform(3.5, 6.5), self._rider())
                 along += 6 + rng.exponential(70 / self.density)
 
 
