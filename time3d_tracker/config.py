@@ -124,6 +124,8 @@ class TrainingConfig(TrainingParameters):
     stated_pitch: float = Field(0.3, ge=0, description="degrees, deviation of the stated pitch from the true one")
     stated_height: float = Field(0.05, ge=0, description="metres, of the stated height over the ground, likewise")
     stated_focal: float = Field(0.01, ge=0, description="share, of the stated focal length, likewise")
+    turned_pitch: float = Field(1.5, ge=0, description="degrees by which pictures are turned up or down (deviation)")
+    turned_roll: float = Field(1.0, ge=0, description="degrees by which pictures are turned about the view, likewise")
     statistics: Literal["trained", "kept"] = Field(
         "trained",
         description="of batch normalisation; a short fine-tuning on mixed sources is better off with kept ones",

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from camtrack_core.datasets.frames import Labels
 from camtrack_core.geometry.boxes import Boxes3D, Floats, Integers
 from camtrack_core.geometry.camera import Pose
 from camtrack_core.training import augmentation
 from time3d_tracker import targets
 from time3d_tracker.clips import Clip
 from time3d_tracker.config import NetworkConfig, TrainingConfig
+from time3d_tracker.turning import Turn, random_turn
 
 Sample = dict[str, NDArray]
 
@@ -35,19 +37,21 @@ class ClipSamples(Dataset):
         rng = np.random.default_rng((self.training.seed, self.frames, index))
         clip = self.clips[rng.choice(len(self.clips), p=self.weights)]
         chosen = choose(rng, len(clip), self.frames, self.training.max_gap)
-        pictures = [clip.image(i) for i in chosen]
+        turn = random_turn(rng, self.training)
+        pictures = [turn.image(clip.image(i), clip.intrinsics[i]) for i in chosen]
+        turned = [_turned(turn, clip.labels[i], clip.intrinsics[i]) for i in chosen]
         height, width = self.network.height, self.network.width
-        shown = augmentation.choose_shown(rng, clip.labels[chosen[-1]])
+        shown = augmentation.choose_shown(rng, turned[-1])
         view = augmentation.random_view(rng, pictures[0].shape[:2], width, height, self.training.view_scales, shown)
         look = augmentation.random_look(rng)
         stated = random_statement(rng, self.training)
         built = []
-        for picture, i in zip(pictures, chosen, strict=True):
-            numbered = replace(clip.labels[i], ids=np.arange(len(clip.labels[i])))
-            seen, ignored = augmentation.see(view, numbered, clip.ignored[i])
+        for picture, known, i in zip(pictures, turned, chosen, strict=True):
+            numbered = replace(known, ids=np.arange(len(known)))
+            seen, ignored = augmentation.see(view, numbered, turn.regions(clip.ignored[i], clip.intrinsics[i]))
             rows = seen.ids
-            labels = replace(seen, ids=clip.labels[i].ids[rows])
-            boxes, intrinsics, pose = stated.apply(clip.boxes[i][rows], clip.intrinsics[i], clip.poses[i])
+            labels = replace(seen, ids=known.ids[rows])
+            boxes, intrinsics, pose = stated.apply(clip.boxes[i][rows], clip.intrinsics[i], turn.pose(clip.poses[i]))
             target = targets.build(
                 labels, boxes, clip.attributes[i][rows], ignored, view, intrinsics, pose, self.network
             )
@@ -63,6 +67,10 @@ class ClipSamples(Dataset):
         sample["pose_translation"] = (sample["pose_translation"] - sample["pose_translation"][0]).astype(np.float32)
         sample["pose_rotation"] = sample["pose_rotation"].astype(np.float32)
         return sample
+
+
+def _turned(turn: Turn, labels: Labels, intrinsics: Floats) -> Labels:
+    return replace(labels, xyxy=turn.objects(labels.xyxy, intrinsics))
 
 
 @dataclass(frozen=True)
