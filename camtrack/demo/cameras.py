@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from camtrack.bags.write import BagOptions, write_bag
-from camtrack.demo.space import FRAME_RATE, QUALITY, must_be_found, score_frames
+from camtrack.demo.space import FRAME_RATE, QUALITY, must_be_found, score_frames, sure
 from camtrack.recording.files import Recorded, VideoFile
 from camtrack.replay import CameraFrame, rounds, together
 from camtrack_core.datasets.frames import Sequence
@@ -51,7 +51,7 @@ def frames_to_score(cameras: Mapping[str, Sequence], recorded: Recorded) -> list
                 centres |= dict(zip(frame.labels.ids.tolist(), frame.boxes3d.centre, strict=True))
                 judged |= set(must_be_found(frame))
         ids = np.array(list(centres), np.int64)
-        rows = recorded.get(group[-1].time_ns, [])
+        rows = sure(recorded.get(group[-1].time_ns, []))
         frames.append(
             SpaceFrame(
                 ids,

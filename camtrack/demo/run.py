@@ -29,7 +29,6 @@ from camtrack_core.datasets.drive import RIG
 from camtrack_core.datasets.frames import Sequence
 from camtrack_core.datasets.sources import open_cameras, open_source
 from camtrack_core.errors import DataError
-from camtrack_core.evaluation.space import MATCH_DISTANCE
 from camtrack_core.files import new_folder
 from camtrack_core.geometry.tracks import Tracks2D
 from camtrack_core.stopping import STOP_SIGNALS
@@ -108,7 +107,7 @@ def run_demo(demo: Demo, console: Console) -> Outcome:
     if in_space and first.boxes3d is not None:
         judged = space.judge(sequence) if demo.input else space.read_judged(demo.out / "judged.json")
         scores = space.scores(sequence, judged, recorded)
-        title = f"in space, against the truth of {sequence.name} (matches within {MATCH_DISTANCE:g} m)"
+        title = f"in space, against the truth of {sequence.name} ({space.RULE})"
     elif not in_space and first.labels is not None:
         scores = image_scores(sequence, recorded)
         title = f"against the truth of {sequence.name}"
@@ -138,7 +137,7 @@ def _run_rig(demo: Demo, console: Console) -> Outcome:
     scores = cameras.scores(sequences, recorded)
     ids = {row["id"] for rows in recorded.values() for row in rows}
     console.print(f"{len(recorded)} rounds of {len(RIG)} frames tracked, {len(ids)} tracks")
-    console.print(score_table(scores, f"in space, against the truth (matches within {MATCH_DISTANCE:g} m)"))
+    console.print(score_table(scores, f"in space, against the truth ({space.RULE})"))
     cameras.write_video(sequences, recorded, video)
     console.print(f"annotated video: {video}", style="bold")
     return Outcome(0, source, len(recorded), len(ids), scores, (video, tracks))

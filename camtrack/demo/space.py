@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -13,13 +14,16 @@ from rich.progress import Progress
 from camtrack.bags.write import BagOptions, write_bag
 from camtrack.recording.files import Recorded
 from camtrack_core.datasets.frames import Frame, Sequence, truth_of
-from camtrack_core.evaluation.space import SpaceFrame, score_in_space
+from camtrack_core.evaluation.space import MATCH_DISTANCE, SpaceFrame, score_in_space
+from camtrack_core.evaluation.view import asked_for
 
 FRAME_RATE = 10.0  # of a generated drive
 QUALITY = 92  # of its JPEG images
 MIN_HEIGHT = 16.0  # pixels; smaller objects are neither hits nor misses
 MIN_VISIBLE = 0.3  # share; more hidden objects are neither hits nor misses
 FARTHEST = 50.0  # metres; farther objects are neither hits nor misses
+LEAST_SCORE = 0.35  # of tracks that count: less sure ones are published for those who weigh them by their scores
+RULE = f"matches within {MATCH_DISTANCE:g} m, tracks of score {LEAST_SCORE:g} and more"
 Judged = dict[int, list[int]]  # ids that must be found, by stamp
 
 
@@ -41,13 +45,18 @@ class Noting:
 
 
 def must_be_found(frame: Frame) -> list[int]:
-    """Ids of the objects that are near, high and visible enough."""
-    labels, boxes, pose = frame.labels, frame.boxes3d, frame.camera_pose
-    if labels is None or boxes is None or pose is None:
+    """Ids of the objects that are near, high and visible enough for the camera to see them.
+
+    What a data set says of visibility may hold for all cameras of a vehicle: `camtrack_core.evaluation.view` tells what
+    this one shows.
+    """
+    labels, boxes, camera, pose = frame.labels, frame.boxes3d, frame.camera, frame.camera_pose
+    if labels is None or boxes is None or camera is None or pose is None:
         return []
+    shown = asked_for(boxes, frame.lidar_points, camera, pose)
     high = labels.xyxy[:, 3] - labels.xyxy[:, 1] >= MIN_HEIGHT
     near = np.linalg.norm(boxes.centre[:, :2] - pose.translation[:2], axis=1) <= FARTHEST
-    return [int(i) for i in labels.ids[high & near & (labels.visible >= MIN_VISIBLE)]]
+    return [int(i) for i in labels.ids[shown & high & near & (labels.visible >= MIN_VISIBLE)]]
 
 
 def generate_drive(out: Path, camera: str, seed: int, seconds: float, console: Console) -> Path:
@@ -84,12 +93,17 @@ def scores(truth: Sequence, judged: Judged, recorded: Recorded) -> dict[str, flo
     for frame in truth_of(truth):
         if frame.boxes3d is None or frame.labels is None or frame.time_ns not in judged:
             continue
-        rows = recorded.get(frame.time_ns, [])
+        rows = sure(recorded.get(frame.time_ns, []))
         ids = np.array([row["id"] for row in rows], np.int64)
         centres = np.array([row["centre"] for row in rows], float).reshape(-1, 3)
         scored = np.isin(frame.labels.ids, judged[frame.time_ns])
         frames.append(SpaceFrame(frame.labels.ids, frame.boxes3d.centre, scored, ids, centres))
     return score_frames(frames)
+
+
+def sure(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The recorded tracks that count."""
+    return [row for row in rows if row["score"] >= LEAST_SCORE]
 
 
 def score_frames(frames: list[SpaceFrame]) -> dict[str, float]:

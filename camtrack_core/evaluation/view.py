@@ -94,14 +94,9 @@ def true_objects(
         camera, pose: of the optical frame in the fixed frame (z up).
         neutral: further objects that nobody labelled, let pass for any class.
     """
-    xyxy, inside, seen = project_boxes(boxes, camera, pose)
+    xyxy, _, seen = project_boxes(boxes, camera, pose)
     place = level_places(boxes.centre, pose)
-    nearer = (place[:, 1] < place[:, None, 1]) & seen
-    asked = seen & (inside >= LEAST_INSIDE) & (xyxy[:, 3] - xyxy[:, 1] >= LEAST_HEIGHT)
-    asked &= np.hypot(*place.T) < REACH
-    if points is not None:
-        asked &= points >= LEAST_POINTS
-    asked &= (coverage(xyxy, xyxy) * nearer).max(1, initial=0) <= MOST_COVERED
+    asked = asked_for(boxes, points, camera, pose)
     labelled = Seen(place, place[:, 1], xyxy, class_names, asked.astype(float))[seen]
     if neutral is None:
         return labelled
@@ -110,6 +105,19 @@ def true_objects(
     others = Seen(place, place[:, 1], xyxy, np.full(len(neutral), "any"), np.zeros(len(neutral)))[seen]
     parts = ("place", "depth", "xyxy", "class_names", "score")
     return Seen(*(np.concatenate([getattr(labelled, name), getattr(others, name)]) for name in parts))
+
+
+def asked_for(boxes: Boxes3D, points: Integers | None, camera: Camera, pose: Pose) -> NDArray[np.bool_]:
+    """(N,) which of all labelled objects of a frame are asked for; arguments as those of `true_objects`."""
+    xyxy, inside, seen = project_boxes(boxes, camera, pose)
+    place = level_places(boxes.centre, pose)
+    nearer = (place[:, 1] < place[:, None, 1]) & seen
+    asked = seen & (inside >= LEAST_INSIDE) & (xyxy[:, 3] - xyxy[:, 1] >= LEAST_HEIGHT)
+    asked &= np.hypot(*place.T) < REACH
+    if points is not None:
+        asked &= points >= LEAST_POINTS
+    asked &= (coverage(xyxy, xyxy) * nearer).max(1, initial=0) <= MOST_COVERED
+    return np.asarray(asked, bool)
 
 
 def level_places(points: Floats, pose: Pose) -> Floats:

@@ -17,7 +17,7 @@ from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection3DArray
 
-from camtrack.demo.space import must_be_found
+from camtrack.demo.space import must_be_found, sure
 from camtrack.nodes.space_recorder import SpaceRecorderNode
 from camtrack.recording.files import read_tracks
 from camtrack_core.datasets.frames import Frame, Labels
@@ -88,6 +88,22 @@ def test_only_near_high_and_visible_objects_must_be_found() -> None:
     image = np.zeros((360, 640, 3), np.uint8)
     assert must_be_found(Frame(0, image, labels, camera=CAMERA, camera_pose=POSE, boxes3d=boxes)) == [5]
     assert must_be_found(Frame(0, image)) == []
+
+
+def test_what_the_camera_does_not_show_need_not_be_found() -> None:
+    """Whatever a data set says of visibility: no lidar point hit the second, and a truck hides the third."""
+    xyxy = np.tile([[0.0, 0, 40, 40]], (4, 1))
+    labels = Labels(np.array([5, 6, 7, 8]), xyxy, np.zeros(4, np.int64), np.ones(4))
+    boxes = tracks((12, -6), (20, 6), (30, 0), (15, 0)).boxes
+    boxes.size[3] = (4.0, 4.0, 4.0)
+    image, points = np.zeros((360, 640, 3), np.uint8), np.array([9, 0, 9, 9])
+    known = {"camera": CAMERA, "camera_pose": POSE, "boxes3d": boxes}
+    assert must_be_found(Frame(0, image, labels, lidar_points=points, **known)) == [5, 8]
+    assert must_be_found(Frame(0, image, labels, **known)) == [5, 6, 8]
+
+
+def test_unsure_tracks_do_not_count() -> None:
+    assert sure([{"id": 1, "score": 0.9}, {"id": 2, "score": 0.1}]) == [{"id": 1, "score": 0.9}]
 
 
 def test_boxes_are_drawn_where_their_corners_are_and_only_before_the_camera() -> None:
