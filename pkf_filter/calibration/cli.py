@@ -117,11 +117,8 @@ def sensor_parameters(
     )
     seen = {
         "depth_noise": depth,
-        "detection_probability": model.even_detection,
-        "detection_slope": model.detection_slope,
         "clutter_density": model.true_detections / view.area,
-        "score_offset": model.even_score,
-        "score_slope": model.truth_slope,
+        **score_parameters(model),
     }
     off = (pairs.detected.velocity - pairs.labelled.velocity)[:, :2]
     known = off[np.isfinite(off).all(1)]
@@ -135,6 +132,16 @@ def sensor_parameters(
     return {name: values for name, values in zip(GROUPS, by_group, strict=True) if values}, seen, comments
 
 
+def score_parameters(model: ScoreModel) -> dict[str, float]:
+    """What scores say, as both filters have it."""
+    return {
+        "detection_probability": model.even_detection,
+        "detection_slope": model.detection_slope,
+        "score_offset": model.even_score,
+        "score_slope": model.truth_slope,
+    }
+
+
 def image_parameters(model: ScoreModel, sequences: Sequence[list[ComparedFrame]]) -> dict[str, float]:
     """`Detector` of the image-plane filter; false detections lie anywhere in the image, in any shape that occurs."""
     xyxy = np.concatenate([frame.xyxy for one in sequences for frame in one])
@@ -142,12 +149,7 @@ def image_parameters(model: ScoreModel, sequences: Sequence[list[ComparedFrame]]
     width, height = (xyxy[:, 2:] - xyxy[:, :2]).T
     image = float(np.prod(xyxy[:, 2:].max(0)))
     shapes = _extent(np.log(width * height)) * _extent(np.log(width / height))
-    found = {
-        "detection_slope": model.detection_slope,
-        "detection_offset": model.detection_offset,
-        "truth_slope": model.truth_slope,
-        "truth_offset": model.truth_offset,
-    }
+    found = score_parameters(model)
     if shapes > 0.0:
         found["clutter_density"] = model.true_detections * float((width * height).mean()) / image / shapes
     return found

@@ -16,8 +16,8 @@ from scipy.optimize import linear_sum_assignment, minimize
 from scipy.special import expit, logit
 
 from camtrack_core.geometry.boxes import Floats, Integers
-from pkf_filter.life.space_kernels import SMALLEST_ODDS
 
+SMALLEST_ODDS = 1e-6  # of a score: 0 and 1 are not taken for certain
 PRIOR = 1e-3  # weight of slope and offset being 0, in samples: where all samples agree, the odds stay finite
 
 

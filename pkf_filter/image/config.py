@@ -7,12 +7,11 @@ scores.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from camtrack_core.config import Parameters
-from pkf_filter.filtering.update import Spread
+from pkf_filter.filtering.config import Correction
+from pkf_filter.life import config as life
 
 
 class ImagePlaneNoise(Parameters):
@@ -35,16 +34,16 @@ class ImagePlaneNoise(Parameters):
 
 
 class Detector(Parameters):
-    """What a detection and its score say; in logarithms of odds, log(p / (1 - p))."""
+    """What a detection and its score say."""
 
-    probability: float = Field(0.98, gt=0, lt=1, description="of detection at most, of a visible object")
-    detection_slope: float = Field(0.5, ge=0, description="of the detection's log odds over the track's score")
-    detection_offset: float = Field(0.3, description="of the detection's log odds at score 0.5")
-    truth_slope: float = Field(0.8, ge=0, description="of the log odds that a detection is true, over its score")
-    truth_offset: float = Field(-2.6, description="of the log odds that a detection of score 0.5 is true")
+    detection_probability: life.DetectionProbability = 0.8729
+    detection_slope: life.DetectionSlope = 0.5
+    score_offset: life.ScoreOffset = 0.9627
+    score_slope: life.ScoreSlope = 0.8
     clutter_density: float = Field(
-        0.03, gt=0, description="of false detections as likely false as true, per centre in sides^2 and log shape"
+        0.03, gt=0, description="of false detections of even score, per centre in sides^2 and log shape"
     )
+    occlusion: life.Occlusion = 0.9
 
 
 class Visibility(Parameters):
@@ -52,20 +51,6 @@ class Visibility(Parameters):
 
     visible_time: float = Field(3.0, gt=0, description="mean time for which a visible object stays so, seconds")
     hidden_time: float = Field(0.5, gt=0, description="mean time for which a hidden object stays so, seconds")
-    occlusion: float = Field(0.9, ge=0, lt=1, description="share of detections lost behind a box that covers all")
-
-
-class Correction(Parameters):
-    """How measurements of uncertain origin correct tracks, in the image as in space."""
-
-    identities: Literal["averaged", "resolved"] = Field(
-        "averaged", description="whose a measurement is: averaged over all events (the paper), or that of the likeliest"
-    )
-    spread: Spread = Field(
-        "means",
-        description="what is added to the covariance: nothing (the paper), the spread of the measurements, or that of "
-        "a mixture of corrected and predicted states",
-    )
 
 
 class FilterConfig(Correction):
@@ -76,15 +61,15 @@ class FilterConfig(Correction):
     visibility: Visibility = Field(Visibility(), description="of objects that exist")
 
     gate_iou: float = Field(0.03, gt=0, lt=1, description="pairs below this IoU are impossible")
-    gate_distance: float = Field(5.0, gt=0, description="pairs above this Mahalanobis distance are impossible")
-    class_mismatch: float = Field(0.2, gt=0, le=1, description="factor on the likelihood of a pair of two classes")
+    gate_distance: life.GateDistance = 5.0
+    class_mismatch: life.ClassMismatch = 0.2
 
-    birth_density: float = Field(0.01, gt=0, description="of new objects a frame, in units of the clutter density")
+    birth_existence: life.BirthExistence = 0.25
     birth_iou: float = Field(0.5, gt=0, le=1, description="no birth from a measurement that overlaps a track more")
-    min_birth: float = Field(0.05, gt=0, lt=1, description="existence from which a measurement starts a track")
-    half_life: float = Field(5.0, gt=0, description="time in which half of the objects leave, seconds")
-    confirmation: float = Field(0.6, gt=0, lt=1, description="existence from which a track is shown")
-    deletion: float = Field(0.02, gt=0, lt=1, description="existence below which a track ends")
+    min_birth: life.MinBirth = 0.05
+    half_life: life.HalfLife = 5.0
+    confirmation: life.Confirmation = 0.6
+    deletion: life.Deletion = 0.02
     merge_iou: float = Field(
         0.7,
         gt=0,
@@ -92,9 +77,9 @@ class FilterConfig(Correction):
         description="an unmeasured track that overlaps a longer one more ends; of new boxes that do one starts a track",
     )
     merge_hits: int = Field(10, ge=0, description="measurements after which a track is never a second one of an object")
-    max_silence: float = Field(2.0, gt=0, description="seconds without measurement after which a track ends")
+    max_silence: life.MaxSilence = 2.0
     hold: float = Field(0.05, ge=0, description="seconds without measurement during which a track is still shown")
 
-    score_memory: float = Field(0.7, ge=0, lt=1, description="share of the old score in the new one")
+    score_memory: life.ScoreMemory = 0.7
     measured_share: float = Field(0.5, ge=0, le=1, description="of the measured box in the shown one")
-    max_lag: float = Field(0.5, ge=0, description="how late measurements may come, seconds")
+    max_lag: life.MaxLag = 0.5

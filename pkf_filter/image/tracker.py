@@ -1,4 +1,4 @@
-"""The tracker around PKF in the image plane: predict, weigh, update, existence, births and deaths (paper Sec. V).
+"""The tracker around PKF in the image: predict, gate, associate, update, exist, end, start, output (paper Sec. V).
 
 Every track carries the probability that it is an object at all, and that the object is visible; both take part in the
 association and follow from it (see `existence`). They decide on births, on what is shown and on deaths, where the
@@ -7,37 +7,27 @@ paper counts hits and ages.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.errors import CamtrackError
-from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers
+from camtrack_core.geometry.boxes import Boxes2D, Floats
 from camtrack_core.geometry.tracks import Tracks2D
 from pkf_filter.association.weights import AssociationWeights, association_weights
 from pkf_filter.filtering.estimators import with_resolved_identities
 from pkf_filter.filtering.update import SPREADS
-from pkf_filter.image import models
+from pkf_filter.image import kernels, models
 from pkf_filter.image.config import FilterConfig
 from pkf_filter.image.models import overlap
-from pkf_filter.life import existence as life
-from pkf_filter.life import track_life
+from pkf_filter.life import existence, scores
+from pkf_filter.life.history import SECOND, Entry, History
+from pkf_filter.life.scores import MAX_CLASSES
 
-SECOND = 1_000_000_000  # nanoseconds
-MAX_CLASSES = 64
 MAX_STATES = 2.0**18  # of exact association: a component above some 10 ms is approximated
-MAX_BOXES = 500  # of a frame; of more the best are taken
-MAX_BUFFERED = 256  # frames that late ones can be sorted into
 SURE = 1 - 1e-4  # existence at most: nobody is ever certain
-
-
-class TimeError(CamtrackError):
-    """A measurement older than the filter's state."""
-
-    cause = "older than the state"
-
+ONE_GROUP = np.zeros(MAX_CLASSES, np.int64)  # any class may be taken for any other
 
 TRACK = np.dtype(
     [
@@ -46,6 +36,7 @@ TRACK = np.dtype(
         ("measured", np.float64, models.COORDINATES),  # the last measurement
         ("existence", np.float64),
         ("visibility", np.float64),  # probability to be visible, of an object that exists
+        ("covered", np.float64),  # expected share that lies behind others
         ("score", np.float64),  # log odds, faded mean over the track's measurements
         ("id", np.int64),
         ("hits", np.int64),  # frames in which the track was measured
@@ -59,14 +50,28 @@ Tracks = NDArray[np.void]  # (N,) of TRACK
 
 
 @dataclass
-class _Frame:
-    """One frame and the tracks just before it; `ids` are those of the tracks that its boxes have started."""
+class _Frame(Entry[Tracks]):
+    """One frame, and what its scores say for each box, (M,)."""
 
-    time_ns: int
-    boxes: Boxes2D
-    before_ns: int | None
-    before: Tracks
-    ids: dict[int, int] = field(default_factory=dict)
+    boxes: Boxes2D = field(kw_only=True)
+    evidence: Floats = field(kw_only=True)
+
+
+class _Gated(NamedTuple):
+    """Which of M boxes may be which of N tracks.
+
+    Attributes:
+        z: (M, 4) measurements, overlaps: (M, N) IoU.
+        log_density: (M, N) of the boxes given tracks, -inf beyond the gates.
+        clutter_density: (M,) of each box's score.
+        detection_probability: (N,) of visible objects.
+    """
+
+    z: Floats
+    overlaps: Floats
+    log_density: Floats
+    clutter_density: Floats
+    detection_probability: Floats
 
 
 class Tracker:
@@ -86,14 +91,14 @@ class Tracker:
         self._measured = models.measured_deviations(noise)
         self._motion = models.motion_deviations(noise)
         self._rates = models.initial_rate_deviations(noise)
-        self._next_id = 1
+        self._history: History[_Frame] = History()
         self.reset()
 
     def reset(self) -> None:
         """Forget all tracks; their ids are not used again."""
         self._time_ns: int | None = None
         self._tracks: Tracks = np.zeros(0, TRACK)
-        self._frames: deque[_Frame] = deque()
+        self._history.clear()
 
     def step(self, time_ns: int, measurements: Boxes2D) -> Tracks2D:
         """Tracks at the newest time, after the measurements of one frame; an empty frame is a frame too.
@@ -106,13 +111,17 @@ class Tracker:
         Raises:
             TimeError: `time_ns` is older than that; `reset` first.
         """
-        boxes = self._usable(measurements)
-        later = self._later_than(time_ns)
-        fresh = self._next_id
-        for frame in [_Frame(time_ns, boxes, None, self._tracks), *later]:
-            self._process(frame, fresh)
-        self._forget()
-        return self._shown()
+        boxes, detector = self._usable(measurements), self.config.detector
+        later = self._history.back_to(time_ns, self._time_ns, self.config.max_lag)
+        if later:
+            self._time_ns, self._tracks = later[0].before_ns, later[0].before
+        evidence = scores.evidence(_floats(boxes.scores), detector.score_offset, detector.score_slope)
+        frame = _Frame(time_ns, self._time_ns, self._tracks, boxes=boxes, evidence=evidence)
+        for each in [frame, *later]:
+            self._process(each)
+        assert self._time_ns is not None
+        self._history.forget(self._time_ns, self.config.max_lag)
+        return self._output()
 
     @property
     def tracks(self) -> Tracks:
@@ -120,104 +129,52 @@ class Tracker:
         return self._tracks
 
     def _usable(self, boxes: Boxes2D) -> Boxes2D:
-        usable = track_life.usable(
-            models.measurable(np.ascontiguousarray(boxes.xyxy, np.float64)),
-            np.ascontiguousarray(boxes.scores, np.float64),
+        usable = scores.usable(
+            models.measurable(_floats(boxes.xyxy)),
+            _floats(boxes.scores),
             np.ascontiguousarray(boxes.class_ids, np.int64),
             MAX_CLASSES,
         )
-        usable = best(usable, boxes.scores)
+        usable = scores.best(usable, boxes.scores)
         if len(usable) == len(boxes):
             return boxes
         self.dropped += len(boxes) - len(usable)
         return boxes[usable]
 
-    # --- Late frames
+    # --- One frame, in the steps of `space.tracker`
 
-    def _later_than(self, time_ns: int) -> list[_Frame]:
-        """The frames newer than this stamp, after going back to the tracks before them."""
-        if self._time_ns is None or time_ns >= self._time_ns:
-            return []
-        later = [frame for frame in self._frames if frame.time_ns > time_ns]
-        oldest_ns = self._time_ns - round(self.config.max_lag * SECOND)
-        before_ns = later[0].before_ns
-        if time_ns < oldest_ns or (before_ns is not None and time_ns < before_ns):
-            oldest_ns = max(oldest_ns, oldest_ns if before_ns is None else before_ns)
-            raise TimeError(f"expected a stamp of at least {oldest_ns} ns, got {time_ns} ns; reset to start afresh")
-        for _ in later:
-            self._frames.pop()
-        self._time_ns, self._tracks = before_ns, later[0].before
-        return later
-
-    def _forget(self) -> None:
-        """Drop the frames that no late one can come before."""
-        assert self._time_ns is not None
-        oldest_ns = self._time_ns - round(self.config.max_lag * SECOND)
-        while len(self._frames) > MAX_BUFFERED or (len(self._frames) > 1 and self._frames[1].time_ns < oldest_ns):
-            self._frames.popleft()
-
-    # --- One frame
-
-    def _process(self, frame: _Frame, fresh: int) -> None:
-        """`fresh` is the first id that nobody has seen before the frame which is being sorted in."""
+    def _process(self, frame: _Frame) -> None:
         frame.before_ns, frame.before = self._time_ns, self._tracks
-        self._frames.append(frame)
-        boxes = np.ascontiguousarray(frame.boxes.xyxy, np.float64)
-        z, odds = models.to_measurements(boxes), log_odds(frame.boxes.scores)
-
-        covered = self._predict(frame.time_ns)
-        overlaps = overlap(boxes, models.to_boxes(self._tracks["mean"][:, :, models.VALUE]))
-        clutter_density, detection_probability = self._clutter_density(odds), self._detection_probability(covered)
-        association = self._associate(frame.boxes, z, overlaps, clutter_density, detection_probability)
-        self._update(frame, z, odds, association, detection_probability)
-        self._rename(frame, association, fresh)
+        self._history.entries.append(frame)
+        self._predict(frame.time_ns)
+        gated = self._gate(frame)
+        association = self._associate(frame, gated)
+        self._update(gated, association)
+        self._exist(frame, gated, association)
         self._end(association)
-        self._start(frame, z, odds, association, overlaps, clutter_density)
+        self._start(frame, gated, association)
 
-    def _predict(self, time_ns: int) -> Floats:
-        """Eq. 15 over the time since the last frame, for existence as well; the share of each track that is covered."""
+    def _predict(self, time_ns: int) -> None:
+        """Eq. 15 over the time since the last frame, for existence and visibility as well."""
         config, visibility = self.config, self.config.visibility
         dt = 0.0 if self._time_ns is None else (time_ns - self._time_ns) / SECOND
         self._time_ns = time_ns
         alive = time_ns - self._tracks["seen_ns"] <= config.max_silence * SECOND  # a gap in time ends tracks, too
         self._tracks = tracks = self._tracks.compress(alive)  # as [alive], but quicker
         models.predict(tracks["mean"], tracks["covariance"], dt, self._motion)
-        tracks["existence"] = life.survive(tracks["existence"], config.half_life, dt)
+        tracks["existence"] = existence.survive(tracks["existence"], config.half_life, dt)
         boxes = models.to_boxes(tracks["mean"][:, :, models.VALUE])
         # What was measured later is in front: while an object is hidden its estimate may drift anywhere.
-        covered = models.covered(boxes, tracks["existence"], tracks["seen_ns"])
-        tracks["visibility"] = life.stay_visible(
-            tracks["visibility"], visibility.visible_time, visibility.hidden_time, covered, dt
-        )
-        return covered
-
-    def _detection_probability(self, covered: Floats) -> Floats:
-        """(N,) of visible objects."""
-        detector = self.config.detector
-        return track_life.detection_probabilities(
-            self._tracks["score"],
-            covered,
-            detector.detection_offset,
-            detector.detection_slope,
-            detector.probability,
-            self.config.visibility.occlusion,
+        tracks["covered"] = models.covered(boxes, tracks["existence"], tracks["seen_ns"])
+        tracks["visibility"] = existence.stay_visible(
+            tracks["visibility"], visibility.visible_time, visibility.hidden_time, tracks["covered"], dt
         )
 
-    def _clutter_density(self, odds: Floats) -> Floats:
-        """(M,) of each box's score."""
-        detector = self.config.detector
-        return track_life.clutter_densities(odds, detector.clutter_density, detector.truth_offset, detector.truth_slope)
-
-    def _associate(
-        self, boxes: Boxes2D, z: Floats, overlaps: Floats, clutter_density: Floats, detection_probability: Floats
-    ) -> AssociationWeights:
-        """Weights over all joint events of M boxes and N tracks.
-
-        A pair weighs r P_D p(z) IoU, a box of no track the densities of clutter and of new objects, a missed track
-        1 - r P_D, where r P_D includes that the object is visible.
-        """
-        config, tracks = self.config, self._tracks
-        log_likelihood = models.log_likelihood(
+    def _gate(self, frame: _Frame) -> _Gated:
+        config, detector, tracks = self.config, self.config.detector, self._tracks
+        boxes = _floats(frame.boxes.xyxy)
+        z, overlaps = models.to_measurements(boxes), overlap(boxes, models.to_boxes(tracks["mean"][:, :, models.VALUE]))
+        log_density = models.log_likelihood(
             z,
             tracks["mean"],
             tracks["covariance"],
@@ -227,68 +184,80 @@ class Tracker:
             config.gate_iou,
             config.gate_distance,
         )
-        detected = tracks["visibility"] * detection_probability
-        log_likelihood += np.log(tracks["existence"] * detected)
-        if boxes.class_ids.any() or tracks["votes"][:, 1:].any():
-            log_likelihood[boxes.class_ids[:, None] != tracks["votes"].argmax(1)] += np.log(config.class_mismatch)
-        log_alone = np.log(clutter_density + config.birth_density)
+        shares = scores.detected_shares(
+            tracks["score"], detector.detection_probability, detector.score_offset, detector.detection_slope
+        )
+        detection_probability = np.minimum(shares, scores.CHANCE) * (1.0 - detector.occlusion * tracks["covered"])
+        clutter_density = detector.clutter_density * np.exp(-frame.evidence)
+        return _Gated(z, overlaps, log_density, clutter_density, detection_probability)
+
+    def _associate(self, frame: _Frame, gated: _Gated) -> AssociationWeights:
+        """Weights over all joint events of M boxes and N tracks.
+
+        A pair weighs r P_D p(z) IoU, a box of no track the densities of clutter and of new objects, a missed track
+        1 - r P_D, where r P_D includes that the object is visible.
+        """
+        config, tracks = self.config, self._tracks
+        detected = tracks["visibility"] * gated.detection_probability
+        pairs = existence.pair_weights(
+            gated.log_density,
+            tracks["existence"],
+            detected,
+            np.ascontiguousarray(frame.boxes.class_ids, np.int64),
+            tracks["votes"].argmax(1),
+            ONE_GROUP,
+            config.class_mismatch,
+            config.class_mismatch,
+        )
+        even = config.birth_existence
+        log_alone = np.log(gated.clutter_density + config.detector.clutter_density * even / (1 - even))
         association = association_weights(
-            log_likelihood, log_alone, life.log_missed(tracks["existence"], detected), MAX_STATES
+            pairs, log_alone, existence.log_missed(tracks["existence"], detected), MAX_STATES
         )
         self.approximated += not association.exact
+        tracks["id"] = self._history.keep_ids(frame, association.assignment, tracks["id"])
         return with_resolved_identities(association) if config.identities == "resolved" else association
 
-    def _update(
-        self, frame: _Frame, z: Floats, odds: Floats, association: AssociationWeights, detection_probability: Floats
-    ) -> None:
-        """Eq. 16-17; score and class follow the box that is likeliest to be the track's."""
-        config, tracks, missed = self.config, self._tracks, association.missed
+    def _update(self, gated: _Gated, association: AssociationWeights) -> None:
+        """Eq. 16-17."""
+        config, tracks = self.config, self._tracks
         models.correct(
             tracks["mean"],
             tracks["covariance"],
-            z,
+            gated.z,
             association.weights,
             self._measured,
             config.noise.tails,
             SPREADS.index(config.spread),
             config.noise.adaptation,
         )
-        existence, visibility = tracks["existence"], tracks["visibility"]
-        after = life.posterior(existence, visibility * detection_probability, missed)
-        tracks["visibility"] = life.visible(existence, visibility, detection_probability, missed)
+
+    def _exist(self, frame: _Frame, gated: _Gated, association: AssociationWeights) -> None:
+        """Existence and visibility by the association; score and class follow the box that is likeliest the track's."""
+        config, tracks, missed = self.config, self._tracks, association.missed
+        before, visibility, chance = tracks["existence"], tracks["visibility"], gated.detection_probability
+        after = existence.posterior(before, visibility * chance, missed)
+        tracks["visibility"] = existence.visible(before, visibility, chance, missed)
         tracks["existence"] = np.minimum(after, SURE)
         tracks["confirmed"] |= after >= config.confirmation
-        track_life.credit(
+        own = scores.credit(
             association.weights,
             missed,
-            z,
-            odds,
-            np.ascontiguousarray(frame.boxes.scores, np.float64),
+            _floats(frame.boxes.scores),
             np.ascontiguousarray(frame.boxes.class_ids, np.int64),
-            frame.time_ns,
-            config.score_memory,
+            np.full(len(tracks), config.score_memory),
             tracks["score"],
             tracks["votes"],
-            tracks["measured"],
-            tracks["hits"],
-            tracks["seen_ns"],
         )
-
-    def _rename(self, frame: _Frame, association: AssociationWeights, fresh: int) -> None:
-        """Where a late frame has just started the track that this one had started before, the old id stays."""
-        ids = self._tracks["id"]
-        for row, known in frame.ids.items():
-            column = association.assignment[row]
-            if column < 0 or known in ids or ids[column] < fresh:
-                continue
-            renamed, ids[column] = ids[column], known
-            for other in self._frames:
-                other.ids = {r: known if track == renamed else track for r, track in other.ids.items()}
+        measured = own >= 0
+        tracks["measured"][measured] = gated.z[own[measured]]
+        tracks["hits"] += measured
+        tracks["seen_ns"][measured] = frame.time_ns
 
     def _end(self, association: AssociationWeights) -> None:
         """Deaths: hardly likely to exist, or a second track of an object that has one already."""
         tracks, config = self._tracks, self.config
-        over = track_life.ended(
+        over = kernels.ended(
             models.to_boxes(tracks["mean"][:, :, models.VALUE]),
             tracks["existence"],
             tracks["hits"],
@@ -300,51 +269,31 @@ class Tracker:
         if over.any():
             self._tracks = tracks[~over]
 
-    def _start(
-        self,
-        frame: _Frame,
-        z: Floats,
-        odds: Floats,
-        association: AssociationWeights,
-        overlaps: Floats,
-        clutter_density: Floats,
-    ) -> None:
+    def _start(self, frame: _Frame, gated: _Gated, association: AssociationWeights) -> None:
         """Births: boxes exist, as tracks, with the probability that they are of no track and no clutter."""
-        config = self.config
-        existence = track_life.births(
-            association.clutter,
-            clutter_density,
-            overlaps,
-            config.birth_density,
-            config.min_birth,
-            config.birth_iou,
-        )
-        existence = track_life.without_doubles(existence, models.to_boxes(z), config.merge_iou)
-        rows = np.flatnonzero(existence)
+        config, z = self.config, gated.z
+        newborn = existence.newborn(association.clutter, frame.evidence, config.birth_existence)
+        newborn = kernels.births(newborn, gated.overlaps, config.min_birth, config.birth_iou)
+        newborn = kernels.without_doubles(newborn, models.to_boxes(z), config.merge_iou)
+        rows = np.flatnonzero(newborn)
         if not len(rows):
             return
         born = np.zeros(len(rows), TRACK)
         born["mean"], born["covariance"] = models.initial_state(z[rows], self._measured, self._rates)
-        born["measured"], born["existence"], born["visibility"] = z[rows], existence[rows], 1.0
-        born["score"], born["hits"], born["seen_ns"] = odds[rows], 1, frame.time_ns
-        born["confirmed"] = existence[rows] >= config.confirmation
+        born["measured"], born["existence"], born["visibility"] = z[rows], newborn[rows], 1.0
+        born["score"], born["hits"] = scores.evidence(_floats(frame.boxes.scores[rows]), 0.5, 1.0), 1
+        born["seen_ns"] = frame.time_ns
+        born["confirmed"] = newborn[rows] >= config.confirmation
         born["votes"][np.arange(len(rows)), frame.boxes.class_ids[rows]] = frame.boxes.scores[rows]
-        born["id"] = [self._id(frame, row) for row in rows.tolist()]
+        born["id"] = [self._history.id_of(frame, row) for row in rows.tolist()]
         self._tracks = np.concatenate([self._tracks, born])
 
-    def _id(self, frame: _Frame, row: int) -> int:
-        """The id of the track that a box starts: the same one when its frame is processed again."""
-        if row not in frame.ids:
-            frame.ids[row] = self._next_id
-            self._next_id += 1
-        return frame.ids[row]
-
-    def _shown(self) -> Tracks2D:
+    def _output(self) -> Tracks2D:
         """Confirmed tracks: measured now, between their estimate and the measurement, or held."""
         assert self._time_ns is not None
         tracks, config = self._tracks, self.config
         return Tracks2D(
-            *track_life.shown(
+            *kernels.shown(
                 tracks["confirmed"],
                 tracks["seen_ns"],
                 tracks["id"],
@@ -359,13 +308,5 @@ class Tracker:
         )
 
 
-def log_odds(scores: Floats) -> Floats:
-    """(M,) as `track_life.log_odds`, of scores of any type."""
-    return track_life.log_odds(np.ascontiguousarray(scores, np.float64))
-
-
-def best(rows: Integers, scores: Floats) -> Integers:
-    """The rows (K,), in order, or those MAX_BOXES of them whose scores (M,) are the highest."""
-    if len(rows) <= MAX_BOXES:
-        return rows
-    return np.sort(rows[np.argsort(-scores[rows], kind="stable")[:MAX_BOXES]])
+def _floats(values: NDArray[np.floating]) -> Floats:
+    return np.ascontiguousarray(values, np.float64)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from camtrack_core.geometry.boxes import Floats
+from camtrack_core.geometry.boxes import Floats, Integers
 from pkf_filter.numerics.compiled import compiled
 
 
@@ -38,6 +38,50 @@ def log_missed(existence: Floats, detection_probability: float | Floats) -> Floa
         (N,) float64, -inf where an object surely exists and is surely detected.
     """
     return np.log1p(-existence * detection_probability)
+
+
+@compiled
+def pair_weights(
+    log_density: Floats,
+    existence: Floats,
+    detected: Floats,
+    seen: Integers,
+    classes: Integers,
+    groups: Integers,
+    class_mismatch: float,
+    group_mismatch: float,
+) -> Floats:
+    """(M, N) log weights of pairs, r P_D p(z) times a factor where classes differ; -inf where impossible.
+
+    Args:
+        log_density: (M, N) of p(z), -inf beyond the gate.
+        existence: (N,) r, detected: (N,) P_D.
+        seen: (M,) classes of the measurements, classes: (N,) of the tracks.
+        groups: (C,) of the classes; class_mismatch: factor within a group, group_mismatch: between two.
+    """
+    pairs = np.full(log_density.shape, -np.inf)
+    other_class, other_group = np.log(class_mismatch), np.log(group_mismatch)
+    for j in range(len(classes)):
+        exists = np.log(existence[j] * detected[j])
+        for k in range(len(seen)):
+            pairs[k, j] = log_density[k, j] + exists
+            if groups[seen[k]] != groups[classes[j]]:
+                pairs[k, j] += other_group
+            elif seen[k] != classes[j]:
+                pairs[k, j] += other_class
+    return pairs
+
+
+@compiled
+def newborn(alone: Floats, evidence: Floats, even: float) -> Floats:
+    """(M,) existence of the tracks that measurements would start.
+
+    Args:
+        alone: (M,) probability that a measurement is of no track.
+        evidence: (M,) what its score says, see `scores.evidence`; even: existence where that is nothing.
+    """
+    odds = even / (1.0 - even) * np.exp(evidence)
+    return alone * odds / (1.0 + odds)
 
 
 @compiled

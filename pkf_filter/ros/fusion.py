@@ -31,7 +31,7 @@ from camtrack_core.ros.messages.image import measurement_time
 from camtrack_core.ros.messages.stamps import NANOSECONDS, fill_stamp, to_nanoseconds
 from camtrack_core.ros.tf.transform_listener import TransformListener
 from camtrack_core.ros.tf.transforms import TooEarly, TransformError
-from pkf_filter.image.tracker import TimeError
+from pkf_filter.life.history import TimeError
 from pkf_filter.ros.fusion_config import FusionParameters, SensorParameters
 from pkf_filter.ros.gathering import Gathering
 from pkf_filter.ros.precompile import warm_up_in_space

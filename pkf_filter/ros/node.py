@@ -17,7 +17,8 @@ from camtrack_core.ros.messages import detections2d as messages
 from camtrack_core.ros.messages.cdr import Detections, unpack
 from camtrack_core.ros.messages.image import measurement_time
 from pkf_filter.image.config import FilterConfig
-from pkf_filter.image.tracker import MAX_CLASSES, Tracker
+from pkf_filter.image.tracker import Tracker
+from pkf_filter.life.scores import MAX_CLASSES
 from pkf_filter.ros.fusion import Fusion
 from pkf_filter.ros.fusion_config import FusionParameters, SensorNames, with_sensors
 from pkf_filter.ros.precompile import warm_up_in_image

@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from camtrack_core.config import Parameters
-from pkf_filter.image.config import Correction
+from pkf_filter.filtering.config import Correction
+from pkf_filter.life import config as life
 
 EVERYWHERE = 1e6  # metres, the range of a sensor that sees everything
 
@@ -66,9 +67,7 @@ class SensorModel(Parameters):
     depth_noise: float = Field(0.0, ge=0, description="further deviation along the line of sight, in the distance")
     velocity_noise: float = Field(2.0, gt=0, description="measured velocity, along each axis, m / s")
     pixel_noise: float = Field(0.05, gt=0, description="measured sides of a box in an image, in its width and height")
-    occlusion: float = Field(
-        0.95, ge=0, lt=1, description="share of detections lost behind a nearer track that covers all of an object"
-    )
+    occlusion: life.Occlusion = 0.95
     miss_time: float = Field(
         0.2,
         gt=0,
@@ -78,16 +77,12 @@ class SensorModel(Parameters):
     field_of_view: float = Field(
         360.0, gt=0, le=360, description="angle that it sees about its x axis, or an optical frame's z axis, degrees"
     )
-    detection_probability: float = Field(
-        0.9, gt=0, lt=1, description="share of the time in which an object in view is detected, at even score"
-    )
-    detection_slope: float = Field(
-        0.0, ge=0, description="log odds of the detection probability per log odds of the object's score"
-    )
+    detection_probability: life.DetectionProbability = 0.9
+    detection_slope: life.DetectionSlope = 0.0
     clutter_density: float = Field(1e-3, gt=0, description="false detections of even score per m^2 of ground")
     clutter_boxes: float = Field(1.0, gt=0, description="false detections of even score in an image")
-    score_offset: float = Field(0.5, gt=0, lt=1, description="even score: as likely of a true as of a false detection")
-    score_slope: float = Field(1.0, ge=0, description="log odds of a true detection per log odds of its score")
+    score_offset: life.ScoreOffset = 0.5
+    score_slope: life.ScoreSlope = 1.0
 
 
 class WorldConfig(Correction):
@@ -98,8 +93,8 @@ class WorldConfig(Correction):
     pedestrian: ClassGroup = Field(PEDESTRIAN, description="persons")
     other: ClassGroup = Field(ClassGroup(), description="every class that no other group names")
 
-    gate: float = Field(5.0, gt=0, description="pairs above this Mahalanobis distance are impossible")
-    class_mismatch: float = Field(0.2, gt=0, le=1, description="factor on the likelihood of two classes of one group")
+    gate_distance: life.GateDistance = 5.0
+    class_mismatch: life.ClassMismatch = 0.2
     group_mismatch: float = Field(0.02, gt=0, le=1, description="factor on the likelihood of classes of two groups")
     shape_mismatch: float = Field(
         0.02, gt=0, lt=1, description="share of detections whose yaw and size say nothing about their object"
@@ -108,17 +103,17 @@ class WorldConfig(Correction):
         0.5, gt=0, le=1, description="share of the smaller outline, from above, that two boxes of one object share"
     )
     merge_time: float = Field(0.5, gt=0, description="seconds of such overlap after which two tracks become one")
-    birth_existence: float = Field(0.3, gt=0, lt=1, description="existence probability of a detection of even score")
-    min_birth: float = Field(0.03, gt=0, lt=1, description="no track from a detection of less existence probability")
-    half_life: float = Field(5.0, gt=0, description="seconds in which half of all objects vanish")
-    confirmation: float = Field(0.7, gt=0, lt=1, description="existence probability that confirms a track")
-    hold: float = Field(
+    birth_existence: life.BirthExistence = 0.3
+    min_birth: life.MinBirth = 0.03
+    half_life: life.HalfLife = 5.0
+    confirmation: life.Confirmation = 0.7
+    coasting_score: float = Field(
         0.6, ge=0, le=1, description="score from which a confirmed track is published while it is not measured"
     )
-    deletion: float = Field(0.03, gt=0, lt=1, description="existence probability below which a track ends")
-    max_silence: float = Field(3.0, gt=0, description="seconds without measurement after which a track ends")
-    score_memory: float = Field(0.3, ge=0, lt=1, description="share of the old score in the new one")
-    max_lag: float = Field(0.3, ge=0, description="seconds by which a measurement may be late")
+    deletion: life.Deletion = 0.03
+    max_silence: life.MaxSilence = 3.0
+    score_memory: life.ScoreMemory = 0.3
+    max_lag: life.MaxLag = 0.3
 
     def groups(self) -> tuple[ClassGroup, ...]:
         """All groups; the last one takes every class that the others do not name."""

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from camtrack_core.geometry.boxes import Boxes2D, Detections3D, Floats, Integers
 from camtrack_core.geometry.camera import Camera, Pose
 from pkf_filter.image import models
-from pkf_filter.life import space_kernels as kernels
+from pkf_filter.space import kernels, projection
 from pkf_filter.space import models as world
-from pkf_filter.space import projection
 from pkf_filter.space.config import EVERYWHERE, SensorModel
 
 HEIGHTS = 4.0  # metres over which the centres of false detections spread

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camtrack_core.geometry.boxes import MOTIONS, Floats, Integers
+from pkf_filter.life.scores import MAX_CLASSES
 from pkf_filter.space import models as world
 
-MAX_CLASSES = 64
 MOTION_RATE = 0.3  # weight of the newest measurement that tells how a track moves
 
 

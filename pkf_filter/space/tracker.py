@@ -1,4 +1,4 @@
-"""The tracker around PKF in space: predict to the measurement's time, weigh, update, existence, births and deaths.
+"""The tracker around PKF in space: predict, gate, associate, update, exist, end, start, output, as in the image.
 
 Existence follows joint integrated probabilistic data association (D. Musicki and R. Evans, IEEE Trans. Aerospace and
 Electronic Systems 40(3), 2004): every track carries the probability that it is an object at all, which takes part in
@@ -7,9 +7,9 @@ the association and follows from it. It decides on births, on what is shown and 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,16 +21,15 @@ from pkf_filter.association.weights import AssociationWeights, association_weigh
 from pkf_filter.filtering.estimators import with_resolved_identities
 from pkf_filter.filtering.linearised import gaussian, linearised_update
 from pkf_filter.filtering.update import NONE, SPREADS
-from pkf_filter.image.tracker import TimeError, best
-from pkf_filter.life import existence as life
-from pkf_filter.life import space_kernels as kernels
-from pkf_filter.life import track_life
+from pkf_filter.life import existence, scores
+from pkf_filter.life.history import SECOND, Entry, History, TimeError
+from pkf_filter.life.scores import MAX_CLASSES
 from pkf_filter.space import imm as interacting
+from pkf_filter.space import kernels
 from pkf_filter.space import models as world
 from pkf_filter.space.config import SensorModel, WorldConfig
 from pkf_filter.space.sensors import ImageView, Linearisation, SpaceView, View
 from pkf_filter.space.state import (
-    MAX_CLASSES,
     WorldState,
     class_probabilities,
     motions_after,
@@ -38,31 +37,40 @@ from pkf_filter.space.state import (
     true_detections,
 )
 
-SECOND = 1_000_000_000  # nanoseconds
 MAX_STATES = 2.0**18  # of exact association: a component above some 10 ms is approximated
-MAX_BUFFERED = 256  # measurements that late ones can be sorted into
 UNSEEN = 0.5  # seconds after which a track coasts that no sensor has in view
 AGREEMENT_RATE = 0.05  # weight of the newest measurement
 
 
 @dataclass
-class _Entry:
-    """One measurement and the tracks just before it.
+class _Frame(Entry[WorldState]):
+    """One measurement.
 
-    `evidence` (M,) is what the scores say for each detection, `ids` are those of the tracks that its rows have started,
-    `agreement` is the share of the shown tracks in view, hidden ones aside, that it confirms, `offsets` its mean
-    innovations, None without.
+    `evidence` (M,) is what the scores say for each detection. `agreement` is the share of the shown tracks in view,
+    hidden ones aside, that it confirms, `offsets` its mean innovations, None without.
     """
 
-    time_ns: int
-    sensor: str
-    view: View
-    evidence: Floats
-    before_ns: int | None
-    before: WorldState
-    ids: dict[int, int] = field(default_factory=dict)
-    agreement: float = 1.0
+    sensor: str = field(kw_only=True)
+    view: View = field(kw_only=True)
+    evidence: Floats = field(kw_only=True)
+    agreement: float = field(kw_only=True)
     offsets: Floats | None = None
+
+
+class _Gated(NamedTuple):
+    """Which of M detections may be of which of N tracks.
+
+    Attributes:
+        seen: the detections as the tracks see them.
+        log_density: (M, N) of the detections given tracks, -inf beyond the gate.
+        visibility: (N,) probability that the sensor can detect each object now, before its detections are looked at.
+        detection_probability: (N,) of the objects that it can detect: 0 out of its view.
+    """
+
+    seen: Linearisation
+    log_density: Floats
+    visibility: Floats
+    detection_probability: Floats
 
 
 class WorldTracker:
@@ -94,7 +102,7 @@ class WorldTracker:
         self._moving = np.array([interacting.moving_at_first(group) for group in groups])
         self._change_rates = np.array([interacting.change_rate(group) for group in groups])
         self._modes = interacting.MODES if self._change_rates.any() else 0
-        self._next_id = 1
+        self._history: History[_Frame] = History()
         self.reset()
 
     def reset(self) -> None:
@@ -103,7 +111,7 @@ class WorldTracker:
         self.agreement = dict.fromkeys(self.sensors, 1.0)
         self.offsets: dict[str, Floats] = {name: np.zeros(3) for name in self.sensors}
         self._state = no_tracks(self._modes, len(self.sensors))
-        self._entries: deque[_Entry] = deque()
+        self._history.clear()
 
     def class_id(self, name: str) -> int:
         """The id of a class name, a new one if need be; -1 when there are MAX_CLASSES already."""
@@ -152,7 +160,7 @@ class WorldTracker:
         """
         if self.time_ns is not None and time_ns < self.time_ns:
             raise TimeError(f"expected a time of at least {self.time_ns} ns, got {time_ns} ns")
-        return self.as_tracks(self._at(self._published(), time_ns), time_ns)
+        return self._output(time_ns)
 
     @property
     def state(self) -> WorldState:
@@ -165,67 +173,59 @@ class WorldTracker:
         return self.sensors[name]
 
     def _observe(self, time_ns: int, sensor: str, view: View) -> Tracks3D:
-        usable = best(
-            track_life.usable(view.measurable(), view.scores, view.class_ids, len(self.class_names)), view.scores
+        view, model = self._usable(view), view.sensor
+        later = self._history.back_to(time_ns, self.time_ns, self.max_lag)
+        if later:
+            self.time_ns, self._state = later[0].before_ns, later[0].before
+        frame = _Frame(
+            time_ns,
+            self.time_ns,
+            self._state,
+            sensor=sensor,
+            view=view,
+            evidence=scores.evidence(view.scores, model.score_offset, model.score_slope),
+            agreement=self.agreement[sensor],
         )
-        if len(usable) < len(view.scores):
-            self.dropped += len(view.scores) - len(usable)
-            view = view.rows(usable)
-        later = self._later_than(time_ns)
-        fresh, model = self._next_id, view.sensor
-        evidence = kernels.evidence(view.scores, model.score_offset, model.score_slope)
-        entry = _Entry(time_ns, sensor, view, evidence, self.time_ns, self._state, agreement=self.agreement[sensor])
-        for each in [entry, *later]:
-            self._process(each, fresh)
-        self.agreement[sensor] += AGREEMENT_RATE * (entry.agreement - self.agreement[sensor])
-        if entry.offsets is not None:
-            self.offsets[sensor] = (1 - AGREEMENT_RATE) * self.offsets[sensor] + AGREEMENT_RATE * entry.offsets
-        self._forget()
+        for each in [frame, *later]:
+            self._process(each)
+        self.agreement[sensor] += AGREEMENT_RATE * (frame.agreement - self.agreement[sensor])
+        if frame.offsets is not None:
+            self.offsets[sensor] = (1 - AGREEMENT_RATE) * self.offsets[sensor] + AGREEMENT_RATE * frame.offsets
         assert self.time_ns is not None
-        return self.as_tracks(self._published(), self.time_ns)
+        self._history.forget(self.time_ns, self.max_lag)
+        return self._output(self.time_ns)
 
-    # --- Late measurements
+    def _usable(self, view: View) -> View:
+        usable = scores.usable(view.measurable(), view.scores, view.class_ids, len(self.class_names))
+        usable = scores.best(usable, view.scores)
+        if len(usable) == len(view.scores):
+            return view
+        self.dropped += len(view.scores) - len(usable)
+        return view.rows(usable)
 
-    def _later_than(self, time_ns: int) -> list[_Entry]:
-        """The measurements newer than this stamp, after going back to the tracks before them."""
-        if self.time_ns is None or time_ns >= self.time_ns:
-            return []
-        lag = (self.time_ns - time_ns) / SECOND
-        later = [entry for entry in self._entries if entry.time_ns > time_ns]
-        oldest = later[0].before_ns if later else None
-        if lag > self.max_lag or not later or (oldest is not None and time_ns < oldest):
-            raise TimeError(f"expected a stamp at most {self.max_lag:g} s older than the newest, got {lag:.3f} s")
-        for _ in later:
-            self._entries.pop()
-        self.time_ns, self._state = later[0].before_ns, later[0].before
-        return later
+    # --- One measurement, in the steps of `image.tracker`
 
-    def _forget(self) -> None:
-        """Drop what no late measurement can reach any more."""
-        assert self.time_ns is not None
-        oldest = self.time_ns - self.max_lag * SECOND
-        while len(self._entries) > MAX_BUFFERED or (len(self._entries) > 1 and self._entries[1].time_ns < oldest):
-            self._entries.popleft()
+    def _process(self, frame: _Frame) -> None:
+        frame.before_ns, frame.before = self.time_ns, self._state
+        self._history.entries.append(frame)
+        self._predict(frame.time_ns)
+        gated = self._gate(frame)
+        association = self._associate(frame, gated)
+        self._update(frame, gated, association)
+        self._exist(frame, gated, association)
+        self._end(frame.time_ns)
+        self._start(frame, association)
 
-    # --- One measurement
-
-    def _process(self, entry: _Entry, fresh: int) -> None:
-        """`fresh` is the first id that nobody has seen before the measurement which is being sorted in."""
-        entry.before_ns, entry.before = self.time_ns, self._state
-        self._entries.append(entry)
-        self._state, self.time_ns = self._at(self._state, entry.time_ns), entry.time_ns
-        association = self._correct(entry)
-        self._rename(entry, association, fresh)
-        self._end()
-        self._merge(entry.time_ns)
-        self._start(entry, association)
+    def _predict(self, time_ns: int) -> None:
+        self._state, self.time_ns = self._at(self._state, time_ns), time_ns
 
     def _at(self, state: WorldState, time_ns: int) -> WorldState:
         """Eq. 15 over the time since the last measurement."""
         dt = 0.0 if self.time_ns is None else (time_ns - self.time_ns) / SECOND
         if not dt or not len(state.ids):
             return state
-        return self.moved(state, dt)._replace(existence=life.survive(state.existence, self.config.half_life, dt))
+        survived = existence.survive(state.existence, self.config.half_life, dt)
+        return self.moved(state, dt)._replace(existence=survived)
 
     def moved(self, state: WorldState, dt: float) -> WorldState:
         """Any tracks dt seconds later, by their motion alone."""
@@ -239,73 +239,56 @@ class WorldTracker:
         """(N,) 1 for tracks whose motion turns, else 0."""
         return np.asarray(self._table[state.groups, world.TURNING])
 
-    def _correct(self, entry: _Entry) -> AssociationWeights:
-        """Weights over all joint events of M detections and N tracks, and Eq. 16-17 with them.
-
-        A pair weighs r P_D f(score) N(z; h(x), S), a false detection its density, a missed track 1 - r P_D. P_D holds
-        that the sensor can detect the object at all; out of its view that is 0, and its silence says nothing.
+    def _gate(self, frame: _Frame) -> _Gated:
+        """P_D holds that the sensor can detect the object at all; out of its view that is 0, and its silence says
+        nothing.
         """
-        config, state, view = self.config, self._state, entry.view
-        seen = view.linearised(state.mean, state.covariance, state.existence, self._table[state.groups], config.gate)
-        _, log_density = gaussian(seen.innovation, seen.H, seen.V, state.covariance, config.gate)
-        log_density += np.where(seen.odd != 0.0, np.log(config.shape_mismatch) + seen.odd, 0.0)
-        visibility, chance = self._visibility(entry, seen), kernels.CHANCE * seen.in_view
-        detected = visibility * chance
-        log_likelihood, log_missed = kernels.event_weights(
-            log_density,
-            state.existence,
-            detected,
-            config.class_mismatch,
-            config.group_mismatch,
-            view.class_ids,
-            state.classes,
-            self._groups,
+        config, state, sensor, column = self.config, self._state, frame.view.sensor, self._column(frame)
+        seen = frame.view.linearised(
+            state.mean, state.covariance, state.existence, self._table[state.groups], config.gate_distance
         )
-        log_clutter = view.log_clutter() - entry.evidence
-        association = association_weights(log_likelihood, log_clutter, log_missed, MAX_STATES)
-        self.approximated += not association.exact
-        if config.identities == "resolved":
-            association = with_resolved_identities(association)
-        if len(state.ids):
-            expected, found = kernels.expected_and_found(
-                state.existence * state.confirmed, seen.in_view, seen.unhidden, association.missed
-            )
-            if expected:
-                entry.agreement = found / expected
-            existence = life.posterior(state.existence, detected, association.missed)
-            visibility = life.visible(state.existence, visibility, chance, association.missed)
-            weights = np.ascontiguousarray(association.weights)  # one type of array, for which kernels are compiled
-            self._update(entry, seen, weights, association.missed, existence)
-            self._look(entry, seen, visibility)
-        return association
-
-    def _visibility(self, entry: _Entry, seen: Linearisation) -> Floats:
-        """(N,) probability that the sensor can detect each object now, before its detections are looked at."""
-        state, sensor, column = self._state, entry.view.sensor, self._column(entry)
-        shares = kernels.detected_shares(
+        _, log_density = gaussian(seen.innovation, seen.H, seen.V, state.covariance, config.gate_distance)
+        log_density += np.where(seen.odd != 0.0, np.log(config.shape_mismatch) + seen.odd, 0.0)
+        shares = scores.detected_shares(
             state.scores, sensor.detection_probability, sensor.score_offset, sensor.detection_slope
         )
-        dt = (entry.time_ns - state.looked_ns[:, column]) / SECOND
-        return kernels.detectable(state.visibility[:, column].copy(), shares, seen.unhidden, sensor.miss_time, dt)
+        dt = (frame.time_ns - state.looked_ns[:, column]) / SECOND
+        visibility = kernels.detectable(state.visibility[:, column].copy(), shares, seen.unhidden, sensor.miss_time, dt)
+        return _Gated(seen, log_density, visibility, scores.CHANCE * seen.in_view)
 
-    def _look(self, entry: _Entry, seen: Linearisation, visibility: Floats) -> None:
-        """Keep what the sensor's frame has told about which objects it can detect."""
-        state, column = self._state, self._column(entry)
-        kept, looked_ns = state.visibility.copy(), state.looked_ns.copy()
-        kept[:, column], looked_ns[:, column] = visibility, entry.time_ns
-        looks = isinstance(entry.view, SpaceView) & seen.in_view
-        apparent = np.where(looks, visibility, state.apparent)
-        self._state = state._replace(visibility=kept, looked_ns=looked_ns, apparent=apparent)
+    def _associate(self, frame: _Frame, gated: _Gated) -> AssociationWeights:
+        """Weights over all joint events of M detections and N tracks.
 
-    def _column(self, entry: _Entry) -> int:
-        return list(self.sensors).index(entry.sensor)
+        A pair weighs r P_D f(score) N(z; h(x), S), a false detection its density, a missed track 1 - r P_D.
+        """
+        config, state = self.config, self._state
+        detected = gated.visibility * gated.detection_probability
+        pairs = existence.pair_weights(
+            gated.log_density,
+            state.existence,
+            np.maximum(detected, kernels.UNEXPECTED),
+            frame.view.class_ids,
+            state.classes,
+            self._groups,
+            config.class_mismatch,
+            config.group_mismatch,
+        )
+        log_clutter = frame.view.log_clutter() - frame.evidence
+        association = association_weights(
+            pairs, log_clutter, existence.log_missed(state.existence, detected), MAX_STATES
+        )
+        self.approximated += not association.exact
+        self._state = state._replace(ids=self._history.keep_ids(frame, association.assignment, state.ids))
+        return with_resolved_identities(association) if config.identities == "resolved" else association
 
-    def _update(self, entry: _Entry, seen: Linearisation, weights: Floats, missed: Floats, existence: Floats) -> None:
-        config, state, view = self.config, self._state, entry.view
+    def _update(self, frame: _Frame, gated: _Gated, association: AssociationWeights) -> None:
+        """Eq. 16-17, and the heading's sign."""
+        state, seen = self._state, gated.seen
+        weights = np.ascontiguousarray(association.weights)  # one type of array, for which kernels are compiled
         offsets, count = kernels.offsets(seen.innovation, seen.H, seen.V, state.covariance, weights)
         if count:
-            entry.offsets = view.along_own_axes(offsets)
-        state = self._corrected(state, seen, view, weights)
+            frame.offsets = frame.view.along_own_axes(offsets)
+        state = self._corrected(state, seen, frame.view, weights)
         yaw = state.mean[:, world.YAW].copy()
         velocity = state.mean[:, world.VX : world.VY + 1].copy()
         facing = kernels.turned_back(state.mean[:, world.YAW], velocity, state.facing, seen.facing, weights)
@@ -313,14 +296,10 @@ class WorldTracker:
             state.mode_mean[:, :, world.YAW] += (state.mean[:, world.YAW] - yaw)[:, None]
             world.keep_plausible(state.mode_mean.reshape(-1, world.STATE_SIZE))
         world.keep_plausible(state.mean)
-        self._state = state._replace(
-            existence=existence,
-            confirmed=state.confirmed | (existence >= config.confirmation),
-            seen_ns=np.where(missed < kernels.SEEN, entry.time_ns, state.seen_ns),
-            facing=facing,
-        )
-        if isinstance(view, SpaceView):
-            self._identify(entry, view, seen, weights, missed)
+        self._state = state._replace(facing=facing)
+
+    def _column(self, frame: _Frame) -> int:
+        return list(self.sensors).index(frame.sensor)
 
     def _corrected(self, state: WorldState, seen: Linearisation, view: View, weights: Floats) -> WorldState:
         """Eq. 16-17, and what is known of velocities."""
@@ -335,49 +314,70 @@ class WorldTracker:
             mean, covariance = linearised_update(mean, covariance, innovation, H, V, known, NONE)
         return state._replace(mean=mean, covariance=covariance)
 
-    def _identify(self, entry: _Entry, view: SpaceView, seen: Linearisation, weights: Floats, missed: Floats) -> None:
+    def _exist(self, frame: _Frame, gated: _Gated, association: AssociationWeights) -> None:
+        """Existence, and which objects the sensor can detect, by the association.
+
+        The other sensors' views of the same are kept, each with the time of its last frame.
+        """
+        state, seen, missed, column = self._state, gated.seen, association.missed, self._column(frame)
+        expected, found = kernels.expected_and_found(
+            state.existence * state.confirmed, seen.in_view, seen.unhidden, missed
+        )
+        if expected:
+            frame.agreement = found / expected
+        before, visibility, chance = state.existence, gated.visibility, gated.detection_probability
+        after = existence.posterior(before, visibility * chance, missed)
+        visibility = existence.visible(before, visibility, chance, missed)
+        by_sensor, looked_ns = state.visibility.copy(), state.looked_ns.copy()
+        by_sensor[:, column], looked_ns[:, column] = visibility, frame.time_ns
+        self._state = state._replace(
+            existence=after,
+            confirmed=state.confirmed | (after >= self.config.confirmation),
+            visibility=by_sensor,
+            looked_ns=looked_ns,
+            seen_ns=np.where(missed < scores.SEEN, frame.time_ns, state.seen_ns),
+        )
+        if isinstance(frame.view, SpaceView):
+            self._identify(frame, frame.view, seen, visibility, association)
+
+    def _identify(
+        self, frame: _Frame, view: SpaceView, seen: Linearisation, visibility: Floats, association: AssociationWeights
+    ) -> None:
         """What measurements in space alone tell: whether a place is measured, how sure the detector is, and what it is.
 
         Scores of an image's detector say nothing about places, and where an image alone goes on seeing an object, its
         distance is soon wrong.
         """
-        state, unseen = self._state, missed >= kernels.SEEN
-        hits, scores, trust, votes, classes = kernels.voted(
-            weights,
-            missed,
-            view.scores,
-            entry.evidence,
-            view.class_ids,
-            state.hits,
-            state.scores,
-            state.trust,
-            state.votes,
-            state.classes,
-            self.config.score_memory,
-        )
-        overdue = entry.time_ns - state.placed_ns > UNSEEN * SECOND
+        state, missed = self._state, association.missed
+        weights = np.ascontiguousarray(association.weights)
+        shares = np.minimum(state.hits / (state.hits + 1.0), self.config.score_memory)
+        track_scores, votes, trust = state.scores.copy(), state.votes.copy(), state.trust.copy()
+        own = scores.credit(weights, missed, view.scores, view.class_ids, shares, track_scores, votes)
+        measured = own >= 0
+        trust[measured] += (1.0 - shares[measured]) * (frame.evidence[own[measured]] - trust[measured])
+        classes = np.where(measured, votes.argmax(1), state.classes)
+        overdue = frame.time_ns - state.placed_ns > UNSEEN * SECOND
         self._state = state._replace(
-            hits=hits,
-            scores=scores,
+            hits=state.hits + measured,
+            scores=track_scores,
             trust=trust,
             votes=votes,
             classes=classes,
             groups=self._groups[classes],
             motions=motions_after(state.motions, view.detections.motions, weights),
-            coasting=unseen & (state.coasting | seen.in_view | overdue),
-            placed_ns=np.where(unseen, state.placed_ns, entry.time_ns),
+            apparent=np.where(seen.in_view, visibility, state.apparent),
+            coasting=~measured & (state.coasting | seen.in_view | overdue),
+            placed_ns=np.where(measured, frame.time_ns, state.placed_ns),
         )
 
-    # --- Births and deaths
-
-    def _end(self) -> None:
-        """Deaths: hardly likely to exist, or silent for too long."""
-        assert self.time_ns is not None
+    def _end(self, time_ns: int) -> None:
+        """Deaths: hardly likely to exist, silent for too long, or a second track of an object that has one already."""
         state, config = self._state, self.config
         silence = config.max_silence * SECOND
-        alive = kernels.alive(state.seen_ns, state.existence, self.time_ns, silence, config.deletion)
+        alive = kernels.alive(state.seen_ns, state.existence, time_ns, silence, config.deletion)
         if len(alive) < len(state.ids):
             self._state = state.rows(alive)
+        self._merge(time_ns)
 
     def _merge(self, time_ns: int) -> None:
         """Tracks that share a place with an older one for `merge_time` become one with it; the older id stays.
@@ -405,21 +405,20 @@ class WorldTracker:
                     ids[young] = ids[old]
         self._state = self._state._replace(ids=ids).rows(kept.nonzero()[0])
 
-    def _start(self, entry: _Entry, association: AssociationWeights) -> None:
+    def _start(self, frame: _Frame, association: AssociationWeights) -> None:
         """Births: detections exist, as tracks, with the probability that they are true and of no track yet."""
-        view, config = entry.view, self.config
+        view, config = frame.view, self.config
         if not isinstance(view, SpaceView):  # an image does not tell how far away an object is
             return
-        odds = config.birth_existence / (1 - config.birth_existence) * np.exp(entry.evidence)
-        existence = kernels.births(
-            association.clutter * odds / (1 + odds),
+        newborn = kernels.births(
+            existence.newborn(association.clutter, frame.evidence, config.birth_existence),
             config.min_birth,
             view.measurements,
             self._state.mean,
             self._state.existence,
             config.same_object,
         )
-        rows = existence.nonzero()[0]
+        rows = newborn.nonzero()[0]
         if not len(rows):
             return
         classes = view.class_ids[rows]
@@ -427,17 +426,16 @@ class WorldTracker:
         mean, covariance = view.new_states(rows, self._table[groups])
         votes = np.zeros((len(rows), MAX_CLASSES))
         votes[np.arange(len(rows)), classes] = view.scores[rows]
-        ids = np.array([self._id(entry, row) for row in rows.tolist()])
-        seen_ns = np.full(len(rows), entry.time_ns)
-        once, scores = np.ones(len(rows)), kernels.evidence(view.scores[rows], 0.5, 1.0)
+        ids = np.array([self._history.id_of(frame, row) for row in rows.tolist()])
+        seen_ns, once = np.full(len(rows), frame.time_ns), np.ones(len(rows))
         mode_probability, mode_mean, mode_covariance = interacting.new_modes(
             mean, covariance, self._moving[groups], self._modes
         )
         visibility = np.tile([sensor.detection_probability for sensor in self.sensors.values()], (len(rows), 1))
-        visibility[:, self._column(entry)] = 1.0
+        visibility[:, self._column(frame)] = 1.0
         born = WorldState(
             visibility=visibility,
-            looked_ns=np.full(visibility.shape, entry.time_ns),
+            looked_ns=np.full(visibility.shape, frame.time_ns),
             apparent=np.ones(len(rows)),
             rival_ns=np.full(len(rows), -1),
             born_ns=seen_ns,
@@ -446,14 +444,14 @@ class WorldTracker:
             ids=ids,
             classes=classes,
             groups=groups,
-            existence=existence[rows],
-            confirmed=existence[rows] >= config.confirmation,
+            existence=newborn[rows],
+            confirmed=newborn[rows] >= config.confirmation,
             seen_ns=seen_ns,
             placed_ns=seen_ns,
             coasting=np.zeros(len(rows), np.bool_),
             hits=once,
-            scores=scores,
-            trust=entry.evidence[rows],
+            scores=scores.evidence(view.scores[rows], 0.5, 1.0),
+            trust=frame.evidence[rows],
             facing=once,
             votes=votes,
             motions=view.detections.motions[rows],
@@ -463,31 +461,16 @@ class WorldTracker:
         )
         self._state = self._state.joined(born)
 
-    def _id(self, entry: _Entry, row: int) -> int:
-        """The id of the track that a detection starts: the same one when the measurement is processed again."""
-        if row not in entry.ids:
-            entry.ids[row] = self._next_id
-            self._next_id += 1
-        return entry.ids[row]
+    # --- Output
 
-    def _rename(self, entry: _Entry, association: AssociationWeights, fresh: int) -> None:
-        """Where a late measurement has just started the track that this one had started before, the old id stays."""
-        for row, known in entry.ids.items():
-            column = association.assignment[row]
-            if column < 0 or known in self._state.ids or self._state.ids[column] < fresh:
-                continue
-            ids = self._state.ids.copy()
-            renamed, ids[column] = ids[column], known
-            self._state = self._state._replace(ids=ids)
-            for other in self._entries:
-                other.ids = {r: known if track == renamed else track for r, track in other.ids.items()}
-
-    def _published(self) -> WorldState:
-        """The confirmed tracks that the last look in their direction found, or that are likely enough without."""
+    def _output(self, time_ns: int) -> Tracks3D:
+        """The confirmed tracks that the last look in their direction found, or that are likely enough without, as they
+        are expected at a time."""
         state, config = self._state, self.config
         found = ~state.coasting & (state.existence >= config.confirmation)
-        likely = _likely(state) >= config.hold
-        return state.rows((state.confirmed & (found | likely)).nonzero()[0])
+        likely = _likely(state) >= config.coasting_score
+        published = state.rows((state.confirmed & (found | likely)).nonzero()[0])
+        return self.as_tracks(self._at(published, time_ns), time_ns)
 
     def as_tracks(self, state: WorldState, time_ns: int) -> Tracks3D:
         """Tracks of this time as they are published."""

@@ -26,7 +26,8 @@ from camtrack_core.errors import DataError
 from camtrack_core.files import read_json
 from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D
 from camtrack_core.ros.messages import cdr, cdr3d
-from pkf_filter.image.tracker import MAX_BOXES, Tracker
+from pkf_filter.image.tracker import Tracker
+from pkf_filter.life.scores import MAX_BOXES
 from pkf_filter.space.tracker import WorldTracker
 
 HEADER = Header(stamp=Time(sec=1), frame_id="camera")

@@ -8,8 +8,9 @@ import pytest
 from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D
 from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Camera, Pose
 from camtrack_core.geometry.tracks import Tracks3D
-from pkf_filter.life.space_kernels import CHANCE, detectable
+from pkf_filter.life.scores import CHANCE
 from pkf_filter.space.config import SensorModel, WorldConfig
+from pkf_filter.space.kernels import detectable
 from pkf_filter.space.sensors import ImageView
 from pkf_filter.space.tracker import WorldTracker
 
@@ -17,7 +18,7 @@ SECOND = 1_000_000_000
 FRAME = SECOND // 10
 CAMERA = Camera.from_field_of_view(1280, 720, 70.0)
 EYE = Pose(OPTICAL_IN_VEHICLE, np.array([0, 0, 1.5]))
-SHOW_MEASURED = WorldConfig(hold=1.0, confirmation=0.3)
+SHOW_MEASURED = WorldConfig(coasting_score=1.0, confirmation=0.3)
 CAR, TRUCK = 0, 1
 
 
@@ -82,7 +83,7 @@ def test_the_image_alone_does_not_show_a_track(image_first: bool) -> None:
 
 
 def test_the_image_brings_a_likely_track_back() -> None:
-    t = tracker(WorldConfig(hold=0.5))
+    t = tracker(WorldConfig(coasting_score=0.5))
     seen_by_both(t, 20)
     for i in range(20, 23):
         missed = t.step(i * FRAME, space(), "objects")

@@ -146,8 +146,8 @@ def test_the_update_in_the_image_is_the_estimators(
     z = np.column_stack([seen.xyxy[:, :2] + extent / 2, np.log(extent.prod(1)), np.log(extent[:, 0] / extent[:, 1])])
     S = H @ covariance @ H.T + V
     density = np.stack([multivariate_normal.logpdf(z, H @ mean[j], S[j]) + 2 * np.log(sides[j]) for j in range(2)], 1)
-    detected = before["visibility"] * np.minimum(expit(0.3 + 0.5 * before["score"]), detector.probability)
-    clutter = detector.clutter_density * np.exp(2.6 - 0.8 * logit(0.95)) + config.birth_density
+    detected = before["visibility"] * np.minimum(expit(logit(0.8729) + 0.5 * (before["score"] - logit(0.9627))), 0.98)
+    clutter = detector.clutter_density * (np.exp(0.8 * (logit(0.9627) - logit(0.95))) + 0.25 / 0.75)
     problem = Hypotheses(
         density + np.log(overlaps(seen.xyxy, H @ mean[0], H @ mean[1])) + np.log(before["existence"] * detected),
         np.full(2, np.log(clutter)),

@@ -200,7 +200,7 @@ def test_the_command_prints_what_the_filter_accepts(tmp_path: Path) -> None:
     assert "acceleration" not in found["world"]["vehicle"] or vehicle.acceleration < 0.05
     sensor = validated(SensorModel, found["front"])
     assert expit(-1) < sensor.score_offset < 0.5
-    assert validated(Detector, found["detector"]).truth_slope > 1
+    assert validated(Detector, found["detector"]).score_slope > 1
 
 
 def test_motion_alone_needs_no_detections(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from camtrack_core.errors import ConfigurationError
 from camtrack_core.geometry.boxes import Boxes2D
 from camtrack_core.geometry.tracks import Tracks2D
 from pkf_filter import FilterConfig, TimeError, Tracker
-from pkf_filter.image.tracker import MAX_BOXES, MAX_BUFFERED, MAX_CLASSES, SECOND
+from pkf_filter.life.history import MAX_BUFFERED, SECOND
+from pkf_filter.life.scores import MAX_BOXES, MAX_CLASSES
 
 FRAME = SECOND // 10
 CONFIG = FilterConfig()
@@ -110,7 +111,7 @@ def test_clutter_leaves_no_tracks_behind() -> None:
         shown += len(tracker.step(*frame))
     assert len(tracker._tracks) < 40
     assert shown < 30
-    assert len(tracker._frames) < 10
+    assert len(tracker._history.entries) < 10
 
 
 def play_random(rng: np.random.Generator, count: int) -> Iterable[tuple[int, Boxes2D]]:
@@ -254,7 +255,7 @@ def test_of_too_many_boxes_the_best_are_taken_and_the_rest_are_counted() -> None
 def test_late_frames_need_bounded_memory() -> None:
     tracker = Tracker(FilterConfig(max_lag=0.5))
     play(tracker, still(50))
-    assert len(tracker._frames) <= 7
+    assert len(tracker._history.entries) <= 7
     with pytest.raises(TimeError, match="at least"):
         tracker.step(SECOND + 40 * FRAME, boxes((100, 100)))
     tracker.step(SECOND + 46 * FRAME + 1, boxes((100, 100)))

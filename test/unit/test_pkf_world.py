@@ -13,7 +13,7 @@ from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Camera, Pose
 from camtrack_core.geometry.overlap import ground_intersection
 from pkf_filter.filtering.linearised import gaussian, linearised_update
 from pkf_filter.filtering.update import MEANS, SPREADS, pkf_update
-from pkf_filter.life import space_kernels as world_kernels
+from pkf_filter.space import kernels as world_kernels
 from pkf_filter.space import models as world
 from pkf_filter.space import projection
 from pkf_filter.space.config import ClassGroup, WorldConfig

@@ -1,7 +1,6 @@
 """The arithmetic of one step of the tracker in space, compiled: the frames are small and many.
 
-Shapes: M measurements, N tracks, C classes, G groups. Existence is that of joint integrated probabilistic data
-association (see `existence`, which has the same formulas for the image plane).
+Shapes: M measurements, N tracks. The formulas of existence and scores are those of `life`.
 """
 
 from __future__ import annotations
@@ -10,46 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camtrack_core.geometry.boxes import Floats, Integers
+from pkf_filter.life.scores import SEEN, VOTE_MEMORY
 from pkf_filter.numerics.compiled import compiled
 
-VOTE_MEMORY = 0.95  # share of its old votes that a track keeps at each measurement
-SEEN = 0.5  # probability of a measurement from which a track counts as measured
-CHANCE = 0.98  # probability that an object which can be detected is detected in a frame
 UNEXPECTED = 0.05  # least detection probability of a pair: hidden objects and those out of view are found now and then
 FASTER = 1.0  # m/s along the own heading from which on motion alone tells which end is the front
-SMALLEST_ODDS = 1e-6  # a score of 0 or 1 is not taken for certain
-
-
-@compiled
-def log_odds(probability: float) -> float:
-    """log(p / (1 - p)) of a score in [0, 1]."""
-    p = min(max(probability, SMALLEST_ODDS), 1.0 - SMALLEST_ODDS)
-    return float(np.log(p / (1.0 - p)))
-
-
-@compiled
-def evidence(scores: Floats, offset: float, slope: float) -> Floats:
-    """(M,) log of how much likelier each score is of a true than of a false detection; none at the score `offset`."""
-    found = np.empty(len(scores))
-    for k in range(len(scores)):
-        found[k] = slope * (log_odds(scores[k]) - log_odds(offset))
-    return found
-
-
-@compiled
-def detected_shares(scores: Floats, probability: float, offset: float, slope: float) -> Floats:
-    """(N,) share of the time in which objects are detected: a detector misses more of those that it scores low.
-
-    Args:
-        scores: (N,) log odds of the tracks' scores.
-        probability: that share, of an object of the score `offset`.
-        slope: log odds of the share per log odds of the score.
-    """
-    found = np.empty(len(scores))
-    for j in range(len(scores)):
-        odds = log_odds(probability) + slope * (scores[j] - log_odds(offset))
-        found[j] = 1.0 / (1.0 + np.exp(-odds))
-    return found
 
 
 @compiled
@@ -62,7 +26,7 @@ def detectable(visibility: Floats, shares: Floats, unhidden: Floats, miss_time: 
 
     Args:
         visibility: (N,) the probability at the sensor's last frame.
-        shares: (N,) of the time, see `detected_shares`.
+        shares: (N,) of the time, see `scores.detected_shares`.
         unhidden: (N,) share of its detections that is not lost behind others, above 0.
         miss_time: mean duration of a run of misses, seconds.
     """
@@ -188,42 +152,6 @@ def rivals(states: Floats, ids: Integers, same: float) -> Integers:
 
 
 @compiled
-def event_weights(
-    log_density: Floats,
-    existence: Floats,
-    detected: Floats,
-    class_mismatch: float,
-    group_mismatch: float,
-    seen: Integers,
-    classes: Integers,
-    groups: Integers,
-) -> tuple[Floats, Floats]:
-    """Log likelihoods (M, N) of pairs, -inf where impossible, and (N,) of tracks without measurement.
-
-    A pair weighs r P_D N(z; h(x), S), a track without measurement 1 - r P_D.
-
-    Args:
-        log_density: (M, N) of N(z; h(x), S), -inf beyond the gate.
-        existence: (N,) r, detected: (N,) P_D.
-        class_mismatch: factor where the classes differ, group_mismatch: where their `groups` (C,) do.
-        seen: (M,) classes of the measurements, classes: (N,) of the tracks.
-    """
-    pairs = np.full(log_density.shape, -np.inf)
-    missed = np.empty(len(classes))
-    other_class, other_group = np.log(class_mismatch), np.log(group_mismatch)
-    for j in range(len(classes)):
-        missed[j] = np.log1p(-existence[j] * detected[j])
-        exists = np.log(existence[j] * max(detected[j], UNEXPECTED))
-        for k in range(len(seen)):
-            pairs[k, j] = log_density[k, j] + exists
-            if groups[seen[k]] != groups[classes[j]]:
-                pairs[k, j] += other_group
-            elif seen[k] != classes[j]:
-                pairs[k, j] += other_class
-    return pairs, missed
-
-
-@compiled
 def turned_back(yaw: Floats, velocity: Floats, fading: Floats, facing: Floats, weights: Floats) -> Floats:
     """Turn, in place, the yaw (N,) of tracks that move backwards or, at rest, that most measurements face away from.
 
@@ -256,51 +184,6 @@ def turned_back(yaw: Floats, velocity: Floats, fading: Floats, facing: Floats, w
 def alive(seen_ns: Integers, existence: Floats, time_ns: int, silence_ns: float, deletion: float) -> Integers:
     """Rows of the tracks that were measured at most silence_ns before time_ns and exist with at least `deletion`."""
     return np.flatnonzero((time_ns - seen_ns <= silence_ns) & (existence >= deletion))
-
-
-@compiled
-def voted(
-    weights: Floats,
-    missed: Floats,
-    seen_scores: Floats,
-    evidence: Floats,
-    seen_classes: Integers,
-    hits: Floats,
-    scores: Floats,
-    trust: Floats,
-    votes: Floats,
-    classes: Integers,
-    memory: float,
-) -> tuple[Floats, Floats, Floats, Floats, Integers]:
-    """New hits, scores, trust (N,), votes (N, C) and classes (N,) of tracks; each measured one by its likeliest.
-
-    Args:
-        weights: (M, N), missed: (N,), of the association.
-        seen_scores: (M,) in [0, 1], evidence: (M,) of them, seen_classes: (M,) of the measurements.
-        hits, scores, trust, votes, classes: of the tracks, see WorldState.
-        memory: largest share of the old score in the new one.
-    """
-    hits, scores, trust, votes, classes = hits.copy(), scores.copy(), trust.copy(), votes.copy(), classes.copy()
-    for j in range(len(missed)):
-        if missed[j] >= SEEN or not len(seen_scores):
-            continue
-        best = 0
-        for k in range(len(seen_scores)):
-            if weights[k, j] > weights[best, j]:
-                best = k
-        share = min(hits[j] / (hits[j] + 1.0), memory)
-        scores[j] = share * scores[j] + (1.0 - share) * log_odds(seen_scores[best])
-        trust[j] = share * trust[j] + (1.0 - share) * evidence[best]
-        hits[j] += 1.0
-        chosen = 0
-        for c in range(votes.shape[1]):
-            votes[j, c] *= VOTE_MEMORY
-            if c == seen_classes[best]:
-                votes[j, c] += seen_scores[best]
-            if votes[j, c] > votes[j, chosen]:
-                chosen = c
-        classes[j] = chosen
-    return hits, scores, trust, votes, classes
 
 
 @compiled
