@@ -12,7 +12,7 @@ from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D
 from pkf_filter import FilterConfig, SensorModel, Tracker, WorldConfig, WorldTracker, association_weights
 from pkf_filter.filtering import estimators
 from pkf_filter.filtering.estimators import Hypotheses
-from pkf_filter.image.config import Detector, ImagePlaneNoise, Visibility
+from pkf_filter.image.config import Detector, ImagePlaneNoise
 from pkf_filter.image.tracker import SURE
 
 Array = NDArray[np.float64]
@@ -55,7 +55,9 @@ def persons(*places: tuple[float, float]) -> Detections3D:
 
 
 def in_space(identities: str, spread: str, noise: float = 1.0) -> WorldTracker:
-    config = WorldConfig.model_validate({"identities": identities, "spread": spread, "gate": 30.0, "same_object": 1.0})
+    config = WorldConfig.model_validate(
+        {"identities": identities, "spread": spread, "gate_distance": 30.0, "same_object": 1.0}
+    )
     tracker = WorldTracker(config, {"": SensorModel(noise=noise)})
     tracker.class_id("person")
     return tracker
@@ -115,13 +117,13 @@ def boxes(*places: tuple[float, float], side: float = 60.0) -> Boxes2D:
 def test_the_update_in_the_image_is_the_estimators(
     identities: str, spread: str, estimator: estimators.Estimator
 ) -> None:
-    noise, detector = ImagePlaneNoise(tails=GAUSSIAN, adaptation=0.0), Detector()
+    noise, detector = ImagePlaneNoise(tails=GAUSSIAN, adaptation=0.0), Detector(occlusion=0.0)
     config = FilterConfig.model_validate(
         {
             "identities": identities,
             "spread": spread,
             "noise": noise,
-            "visibility": Visibility(occlusion=0.0),
+            "detector": detector,
             "gate_distance": 30.0,
         }
     )

@@ -218,9 +218,9 @@ def test_turning_is_estimated_of_the_groups_that_may_turn(tmp_path: Path) -> Non
     (found,) = group_noise(tracks, [ClassGroup()], {"car": 0})
     assert "turn_rate" not in found
     path = tmp_path / "filter.yaml"
-    path.write_text("/**: {ros__parameters: {world: {gate: 4.0, vehicle: {motion: interacting}}}}")
+    path.write_text("/**: {ros__parameters: {world: {gate_distance: 4.0, vehicle: {motion: interacting}}}}")
     world = read_world(path)
-    assert world.gate == 4.0 and world.vehicle == VEHICLE.model_copy(update={"motion": "interacting"})
+    assert world.gate_distance == 4.0 and world.vehicle == VEHICLE.model_copy(update={"motion": "interacting"})
     write_kitti(tmp_path / "data", 6)
     result = CliRunner().invoke(app, ["pkf", "noise", str(tmp_path / "data"), "--config", str(path)])
     assert result.exit_code == 0, result.output
