@@ -15,7 +15,8 @@ from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers
 from camtrack_core.geometry.tracks import Tracks2D
 from pkf_filter.filtering.smoothing import NEVER, SmoothingConfig, smoothed_back
 from pkf_filter.image import models
-from pkf_filter.image.tracker import SECOND, Tracker, Tracks
+from pkf_filter.image.tracker import Tracker, Tracks
+from pkf_filter.life.history import SECOND
 
 BLOCK = np.array([[models.VARIANCE, models.CROSS], [models.CROSS, models.RATE_VARIANCE]])  # of a coordinate
 

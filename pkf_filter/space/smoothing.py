@@ -15,10 +15,11 @@ import numpy as np
 from camtrack_core.geometry.boxes import Floats, Integers
 from camtrack_core.geometry.tracks import Tracks3D
 from pkf_filter.filtering.smoothing import NEVER, SmoothingConfig, smoothed_back
+from pkf_filter.life.history import SECOND
 from pkf_filter.space import imm as interacting
 from pkf_filter.space import models as world
 from pkf_filter.space.state import WorldState
-from pkf_filter.space.tracker import SECOND, WorldTracker
+from pkf_filter.space.tracker import WorldTracker
 
 
 @dataclass(frozen=True)
