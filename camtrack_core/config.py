@@ -9,19 +9,26 @@ from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.runtime.base import AUTO, Device, Precision
 
 
 class Parameters(BaseModel):
-    """Base of every parameter model: immutable, and a name that it does not know is an error.
+    """Base of every parameter model: immutable, finite, and a name that it does not know is an error.
 
     Text may look like a number: launch files hand over a folder named 2024 as one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _of_64_bits(cls, value: object) -> object:
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(f"expected a whole number of 64 bits, got {value}")
+        return value
 
 
 P = TypeVar("P", bound=Parameters)

@@ -194,6 +194,9 @@ def test_two_publishers_on_a_topic_number_their_images_each_for_itself(graph):
             publisher.publish(image_message(second * SECOND + (publisher is second_camera)))
             seen = len(node.images)
             graph.spin_until(lambda n=seen: len(node.images) > n)
+    camera.peer.destroy_publisher(second_camera)
+    graph.spin_until(lambda: node.count_publishers("image") == 1)
+    camera.send(image_message(10 * SECOND), image_message(11 * SECOND))
     graph.spin_for(0.6)
     assert not node.monitor.drops
 

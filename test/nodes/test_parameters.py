@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, nan
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +28,7 @@ class Example(Parameters):
     threshold: float = Field(0.5, ge=0, le=1, description="least score")
     slots: int = Field(128, gt=0, lt=1000)
     half: bool = False
+    total: int = 0
     names: tuple[str, ...] = ("car", "bus")
     folder: Path = Path("out")
     horizon: float | None = None
@@ -52,6 +53,9 @@ class Example(Parameters):
     [
         ({}, r"^parameter 'model': expected a value, got none$"),
         ({"model": "m", "threshold": 2}, r"^parameter 'threshold': expected less than or equal to 1, got 2$"),
+        ({"model": "m", "total": 2**63}, rf"^parameter 'total': expected a whole number of 64 bits, got {2**63}$"),
+        ({"model": "m", "horizon": inf}, r"^parameter 'horizon': expected a finite number, got inf$"),
+        ({"model": "m", "threshold": nan}, r"^parameter 'threshold': expected a finite number, got nan$"),
         ({"model": "m", "slots": 0}, r"^parameter 'slots': expected greater than 0, got 0$"),
         ({"model": "m", "slots": "many"}, r"^parameter 'slots': expected a valid integer.*, got 'many'$"),
         ({"model": "m", "gate": {"shape": "round"}}, "^parameter 'gate.shape': expected 'ellipse' or 'box', "),

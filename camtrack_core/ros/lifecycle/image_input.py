@@ -200,7 +200,7 @@ class _Sent:
         last = self._number
         if number is not None and last is not None and publishers == 1:
             self.total += max(number - last - 1, 0)
-        self._number = number
+        self._number = number if publishers == 1 else None
 
     def newly_overwritten(self) -> int:
         """How many were overwritten unseen since the last call: neither seen nor, as far as is known by now, lost."""

@@ -17,6 +17,7 @@ from ros_helpers import SECOND
 from sensor_msgs.msg import Image
 
 from camtrack_core.ros.lifecycle.qos import SENSOR_DATA
+from camtrack_core.ros.messages.stamps import to_nanoseconds
 
 CAMERA = "detector"  # the node that hears the camera
 
@@ -133,10 +134,9 @@ def test_a_second_camera_on_the_topic_is_an_error_and_resets_nothing(stage: Stag
     tracks = stage.scene(40)
     other = stage.peer.create_publisher(Image, "image", SENSOR_DATA)
     try:
-        with (
-            stage.saying(CAMERA, "expected one publisher on /image, found 2"),
-            stage.dropping(CAMERA, "late stamp", 6, 8),
-        ):
+        with stage.saying(CAMERA, "expected one publisher on /image, found 2"):
+            pass  # by then it hears both
+        with stage.dropping(CAMERA, "late stamp", 6, 8):
             for _ in range(6):
                 assert stage.film(40, frames=1) == tracks
                 other.publish(stage.image(stage.now - 30 * SECOND, squares(200)))
@@ -217,6 +217,31 @@ def test_five_hundred_objects_are_all_tracked(stage: Stage) -> None:
 
 
 # --- Processes
+
+
+def test_a_detector_that_stalls_answers_the_newest_image_and_counts_those_it_never_saw(
+    played: tuple[Stage, object], stage: Stage
+) -> None:
+    """Its process is stopped for as long as thirty images take to come, of which its queue holds three."""
+
+    def unseen() -> int:
+        return stage.drops(CAMERA, "overwritten unseen") + stage.drops(CAMERA, "lost in transport")
+
+    tracks = stage.scene(40)
+    process, before = process_of(played[1], "stand_in_nodes.py"), unseen()  # type: ignore[arg-type]
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    try:
+        shown = [stage.later(0.01) for _ in range(30)]
+        for time_ns in shown:
+            stage.show(time_ns, squares(40))
+    finally:
+        process.send_signal(signal.SIGCONT)
+    stage.until(lambda: to_nanoseconds(stage.heard[-1].header.stamp) == shown[-1], "an answer to the newest image")
+    answered = {to_nanoseconds(message.header.stamp) for message in stage.heard} & set(shown)
+    assert len(answered) < len(shown)
+    stage.until(lambda: unseen() == before + len(shown) - len(answered), "all others counted")
+    assert stage.film(40, frames=1) == tracks
 
 
 @pytest.mark.parametrize("name", ["detector", "pkf_filter"])

@@ -6,26 +6,42 @@ Time3D's network is scripted and sees one car; its node is the project's own. Ti
 from __future__ import annotations
 
 import math
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from fault_helpers import FRAME, HEIGHT, WIDTH, SpaceStage, check_space_answers, ids, places, space_stage, squares
+from fault_helpers import (
+    FRAME,
+    HEIGHT,
+    PATIENCE,
+    WIDTH,
+    SpaceStage,
+    check_space_answers,
+    ids,
+    places,
+    process_of,
+    space_stage,
+    squares,
+)
 from ros_helpers import SECOND
 
 TRACKER, FILTER = "time3d_tracker", "pkf_filter"
+Runner = subprocess.Popen[bytes]
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpaceStage]:
-    with space_stage(tmp_path_factory.mktemp("space")) as (stage, _):
-        yield stage
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SpaceStage, Runner]]:
+    with space_stage(tmp_path_factory.mktemp("space")) as stage_and_runner:
+        yield stage_and_runner
 
 
 @pytest.fixture
-def stage(opened: SpaceStage) -> Iterator[SpaceStage]:
-    yield opened
-    check_space_answers(opened)
+def stage(opened: tuple[SpaceStage, Runner]) -> Iterator[SpaceStage]:
+    yield opened[0]
+    check_space_answers(opened[0])
 
 
 def scene(stage: SpaceStage) -> list[str]:
@@ -43,10 +59,12 @@ def drive(stage: SpaceStage, frames: int) -> list[str]:
     return ids(found)
 
 
-def unanswered(stage: SpaceStage, count: int) -> None:
-    """Images alone, whose calibration and places are what the test has sent last."""
-    for _ in range(count):
-        stage.show(stage.later(0.1), squares(40))
+def costing(stage: SpaceStage, cause: str, count: int) -> None:
+    """Images alone, whose calibration and places are what the test has sent last, until so many more are dropped."""
+    enough, deadline = stage.drops(TRACKER, cause) + count, time.monotonic() + PATIENCE
+    while stage.drops(TRACKER, cause) < enough:
+        assert time.monotonic() < deadline, f"expected {count} of {cause}, got {stage.status}"
+        stage.show(stage.later(0.01), squares(40))
         stage.graph.spin_for(0.3)
 
 
@@ -66,10 +84,10 @@ def test_wrong_calibration_costs_images_until_it_is_right(
     stage: SpaceStage, change: dict, cause: str, sentence: str
 ) -> None:
     tracks = scene(stage)
-    with stage.dropping(TRACKER, cause, 3), stage.saying(TRACKER, sentence):
+    with stage.saying(TRACKER, sentence):
         stage.calibrate(**change)
         stage.graph.spin_for(0.3)
-        unanswered(stage, 3)
+        costing(stage, cause, 3)
     assert drive(stage, 2) == tracks
 
 
@@ -83,13 +101,28 @@ def test_calibration_that_changes_is_used_from_then_on(stage: SpaceStage) -> Non
         stage.K = before
 
 
+def test_calibration_that_never_comes_costs_all_images_until_it_is_there(
+    opened: tuple[SpaceStage, Runner], stage: SpaceStage
+) -> None:
+    """A tracker that was killed: the one in its place has heard of no calibration, and that is all that it lacks."""
+    scene(stage)
+    victim = process_of(opened[1], "time3d")
+    assert victim is not None
+    victim.send_signal(signal.SIGKILL)
+    stage.until(lambda: not victim.is_running() and process_of(opened[1], "time3d"), "a new tracker")
+    stage.until_up(TRACKER)
+    costing(stage, "no camera_info", 3)
+    assert stage.drops(TRACKER, "no transform") == 0
+    stage.until_answering(40)
+    assert len(drive(stage, 4)) == 1
+
+
 # --- Transforms
 
 
 def test_without_transforms_images_are_dropped_and_ids_survive(stage: SpaceStage) -> None:
     tracks = scene(stage)
-    with stage.dropping(TRACKER, "no transform", 3):
-        unanswered(stage, 3)
+    costing(stage, "no transform", 3)
     assert drive(stage, 2) == tracks
 
 
@@ -146,7 +179,7 @@ def test_simulated_time_that_goes_back_starts_afresh_at_the_first_image(stage: S
         stage.now -= 5 * SECOND + FRAME // 3
         stage.tick()
         stage.graph.spin_for(0.3)
-    unanswered(stage, 2)  # the tracker in front of the filter does not hear the clock: these might be stragglers
+    stage.until_answering(40)  # the tracker in front of the filter does not hear the clock: two might be stragglers
     found = drive(stage, 4)
     assert len(found) == 1 and found != tracks
     stage.later(10.0)
