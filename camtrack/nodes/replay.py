@@ -38,7 +38,7 @@ READ_AHEAD_BYTES = 256 * 2**20
 MEETING = 60.0  # seconds that nodes which are up get to find each other; on a busy machine it has taken 3
 LINGER = 1.0  # seconds that the end of the recording gives those who still work on its last frames
 SENDINGS = 3  # of an image whose result does not come: images travel best effort and may be lost
-POLL = 0.02  # seconds between two looks at what a replay waits for
+POLL = 0.1  # seconds between two looks at what a replay waits for; a result ends the wait at once
 
 
 class ReplayParameters(NodeParameters):
