@@ -15,6 +15,7 @@ Size = tuple[int, int]  # width and height in pixels
 
 MOST_PIXELS = 100_000_000  # more is no camera's: some bytes that ask for gigabytes
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"
+_WITHOUT_CONTENT = (0x00, 0x01, *range(0xD0, 0xD8), 0xFF)  # what follows 0xFF where no segment begins
 _AS_IT_LIES = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
@@ -40,7 +41,8 @@ def decode(data: bytes | Image, flags: int = _AS_IT_LIES) -> Image:
         raise Undecodable(f"expected an image of at most {MOST_PIXELS} pixels, got {width}x{height}")
     if _is_cut_off(content):
         raise Undecodable(f"expected a whole image, got {len(content)} bytes without its end")
-    image = _decoded(data, flags)
+    # Of other kinds of files, which the decoder knows as well, it is not known here how large they claim to be.
+    image = _decoded(data, flags) if content.startswith((JPEG, PNG)) else None
     if image is None:
         raise Undecodable(f"expected a JPEG or PNG image, got {len(content)} bytes that cannot be decoded")
     return image
@@ -50,13 +52,13 @@ def stated_size(data: bytes) -> Size | None:
     """What a JPEG or PNG says of its size before its pixels; None where it says nothing."""
     if data.startswith(PNG):
         return unpack_from(">II", data, 16) if len(data) >= 24 else None
-    at = 2 if data.startswith(JPEG) else len(data)
-    while at + 9 <= len(data) and data[at] == 0xFF:
+    at = data.find(0xFF, 2) if data.startswith(JPEG) else -1
+    while at >= 0 and at + 9 <= len(data):  # decoders skip whatever lies between two segments, and so must this
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
             height, width = unpack_from(">HH", data, at + 5)
             return width, height
-        at += 2 + length
+        at = data.find(0xFF, at + (1 if marker in _WITHOUT_CONTENT else 2 + length))
     return None
 
 

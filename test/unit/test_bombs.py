@@ -72,6 +72,26 @@ def test_images_of_hundreds_of_millions_of_pixels_are_refused_by_what_they_claim
         decode(bytes(data))
 
 
+@pytest.mark.parametrize("between", [b"\xff", b"\xff\x01", b"\xff\xd0", b"\0\1\2", b"\xff\0", b"\xff\xff\xff\1\1"])
+def test_a_size_that_stands_behind_what_decoders_skip_is_found(between: bytes) -> None:
+    """Fill bytes, markers without content, bytes that belong to no segment: before the tables and before the size."""
+    _, small = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))
+    data = small.tobytes()
+    tables, frame = data.index(b"\xff\xdb"), data.index(b"\xff\xc0")
+    bomb = data[:tables] + between + data[tables:frame] + between + data[frame : frame + 5]
+    whole = bomb + data[frame + 5 :]
+    assert stated_size(whole) == (8, 8) and decode(whole).shape == (8, 8, 3)
+    with pytest.raises(Undecodable, match="got 65000x65000"):
+        decode(bomb + struct.pack(">HH", 65000, 65000) + data[frame + 9 :])
+
+
+@pytest.mark.parametrize("ending", [".bmp", ".webp", ".ppm", ".tiff"])
+def test_other_kinds_of_images_whose_size_is_not_known_before_are_refused(ending: str) -> None:
+    _, data = cv2.imencode(ending, np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(Undecodable, match="expected a JPEG or PNG image"):
+        decode(data.tobytes())
+
+
 def test_what_says_nothing_of_its_size_is_left_to_the_decoder() -> None:
     for data in (b"", b"\xff\xd8", b"\xff\xd8\xff\xe0\x00\x10", b"\x89PNG\r\n", b"BM" + bytes(60)):
         assert stated_size(data) is None
