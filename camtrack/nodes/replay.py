@@ -54,7 +54,7 @@ class ReplayParameters(NodeParameters):
     rate: float = Field(1.0, ge=0, description="factor on the recorded speed; 0: wait for each result")
     loop: bool = Field(False, description="start again at the end; the stamps then jump back")
     start: float = Field(0.0, ge=0, description="begin so far into the recording, seconds")
-    duration: float = Field(inf, gt=0, description="play this much of the recording, seconds")
+    duration: float = Field(inf, gt=0, allow_inf_nan=True, description="play this much of the recording, seconds")
     compressed: bool = Field(False, description="publish JPEG on `image/compressed` instead of `image`")
     publish_clock: bool = Field(False, description="publish the stamps on /clock")
     publish_tf: bool = Field(False, description="publish the poses of vehicle and camera, where known")

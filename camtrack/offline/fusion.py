@@ -74,6 +74,7 @@ class FusionTracker:
     def __init__(self, spatial: Time3DModel, image: GCNetModel, parameters: FusionParameters) -> None:
         self._spatial, self._image = SpatialTracker(spatial), ImageTracker(image)
         self._kinds = {name: getattr(parameters, name).kind for name in parameters.sensors}
+        self._stated = {name: getattr(parameters, name).covariance_factor for name in parameters.sensors}
         sensors = {
             name: SensorModel(**getattr(parameters, name).model_dump(include=set(SensorModel.model_fields)))
             for name in parameters.sensors
@@ -103,7 +104,9 @@ class FusionTracker:
             if kind == "boxes_2d":
                 tracks = self.filter.step_image(frame.time_ns, self._boxes(seen), camera, pose, name)
             else:
-                tracks = self.filter.step(frame.time_ns, self._detections(found.tracks, upright), name, pose)
+                detections, stated = self._detections(found.tracks, upright), self._stated[name]
+                covariance = stated * moved_tracks(found.tracks, upright).covariance if stated else None
+                tracks = self.filter.step(frame.time_ns, detections, name, pose, covariance)
         return View(found, camera, pose), tracks
 
     def _boxes(self, seen: Tracks2D) -> Boxes2D:

@@ -6,6 +6,7 @@ an operator of ONNX since opset 16, so that they need no custom operator; on CPU
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,19 @@ LEVELS = (1, 1, 1, 2, 2, 1)  # blocks or depth of each level
 WIDTHS = (16, 32, 64, 128, 256, 512)
 FIRST_LEVEL = 2  # of the upsampling path: stride 4
 TAPS = tuple((x, y) for y in (-1, 0, 1) for x in (-1, 0, 1))  # of a 3x3 convolution, in the order of its weights
+PUBLISHED_STEM = "base_layer.0.weight"  # is in a state dict of the authors' classifier
+PUBLISHED_NAMES = (  # of modules: here, and there
+    (r"^stem\.", "base_layer."),
+    (r"^levels\.(\d)\.", r"level\1."),
+    (r"\bleft\.", "tree1."),
+    (r"\bright\.", "tree2."),
+    (r"\bfirst\.0\.", "conv1."),
+    (r"\bfirst\.1\.", "bn1."),
+    (r"\bsecond\.0\.", "conv2."),
+    (r"\bsecond\.1\.", "bn2."),
+    (r"\broot\.0\.", "root.conv."),
+    (r"\broot\.1\.", "root.bn."),
+)
 Layer = Callable[[int, int], nn.Module]  # of the upsampling path: channels in and out -> 3x3 convolution
 
 
@@ -190,8 +204,27 @@ class DLA34(nn.Module):
         return self.final(finest_of[:3])[-1]
 
     def load(self, path: Path) -> None:
-        """Loads a state dict of this module. Raises ModelError for another one."""
+        """Loads a state dict of this module or, into all but the upsampling path, one that was published for ImageNet.
+
+        Raises ModelError for another one.
+        """
         try:
-            self.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        except (OSError, RuntimeError, ValueError) as error:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+            if PUBLISHED_STEM in found:
+                found = self.state_dict() | self._published(found)
+            self.load_state_dict(found)
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: expected a DLA-34 state dict, got {error}") from error
+
+    def _published(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the stem and the levels under their own names."""
+        own = [name for name in self.state_dict() if name.startswith(("stem.", "levels."))]
+        counted = [name for name in own if not name.endswith("num_batches_tracked")]  # says nothing of the weights
+        return {name: found[published_name(name)] for name in counted}
+
+
+def published_name(name: str) -> str:
+    """What the authors' classifier calls a weight of DLA34's stem or levels."""
+    for own, theirs in PUBLISHED_NAMES:
+        name = re.sub(own, theirs, name)
+    return name

@@ -20,7 +20,7 @@ class SmoothingConfig(Parameters):
     """How tracks are smoothed that nobody waits for."""
 
     lag: float = Field(1.0, gt=0, description="by which tracks are late, and the longest gap that is closed, seconds")
-    confirmation: float = Field(0.97, gt=0, lt=1, description="existence that a track must reach up to then")
+    confirmation: float = Field(0.97, gt=0, lt=1, description="existence that a track in an image must reach by then")
 
 
 def smoothed_back(

@@ -17,7 +17,7 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
 from camtrack_core.errors import CamtrackError, ConfigurationError
-from camtrack_core.geometry.boxes import Boxes2D, Detections3D
+from camtrack_core.geometry.boxes import Boxes2D, Detections3D, Floats
 from camtrack_core.geometry.camera import Camera, Pose
 from camtrack_core.geometry.tracks import Tracks3D
 from camtrack_core.ros.lifecycle.node import CamtrackNode
@@ -73,6 +73,8 @@ class _Sensor:
     late: float = 0.0
     lost: int = 0
     told: int = 0  # of those lost
+    stated: int = 0  # detections with a covariance of their own
+    usable: int = 0  # of so many
     due: bool = False  # whether a measurement was taken since tracks were published
     camera: Camera | None = None
     velocities: dict[int, dict[str, tuple[float, ...]]] = field(default_factory=dict)  # by stamp; the newest few
@@ -276,13 +278,25 @@ class Fusion:
                 tracks = tracker.step_image(time_ns, boxes, sensor.camera, pose, sensor.name)  # type: ignore[arg-type]
         else:
             boxes = messages3d.to_detections(detections, tracker.class_id, pose, measurement.velocities)
+            covariance = self._stated(sensor, detections, pose)
             with monitor.stage("track"):
-                tracks = tracker.step(time_ns, boxes, sensor.name, pose)
+                tracks = tracker.step(time_ns, boxes, sensor.name, pose, covariance)
         unusable = len(detections.ids) - len(boxes) + tracker.dropped - dropped
         if unusable:
             self._node.drop("unusable detection", "expected finite boxes of plausible size with a class", unusable)
         monitor.processed += 1
         return tracks
+
+    def _stated(self, sensor: _Sensor, detections: Any, pose: Pose) -> Floats | None:
+        """(M, 4, 4) covariances that the usable detections state, times the sensor's factor; None where none does."""
+        factor = sensor.parameters.covariance_factor
+        if not factor:
+            return None
+        found = messages3d.stated_covariances(detections, self._tracker.class_id, pose)
+        count = int(np.isfinite(found).all((1, 2)).sum())
+        sensor.stated, sensor.usable = sensor.stated + count, sensor.usable + len(found)
+        self._node.monitor.facts[f"{sensor.name} covariances"] = f"{sensor.stated} of {sensor.usable}"
+        return factor * found if count else None
 
     # --- Out
 

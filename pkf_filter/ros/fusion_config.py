@@ -21,6 +21,11 @@ class SensorParameters(SensorModel):
         "", description="topic with the velocities of boxes_3d (MultiDOFJointTrajectory); empty: none come"
     )
     camera_info: str = Field("", description="topic of the calibration, for boxes_2d; empty for NAME/camera_info")
+    covariance_factor: float = Field(
+        1.0,
+        ge=0,
+        description="on the covariances that detections of boxes_3d state; 0: they do not count",
+    )
     group: str = Field(
         "",
         description="sensors of one group share their stamps, like detectors of the same images: what they say of a "

@@ -58,10 +58,12 @@ def warm_up_in_space(config: WorldConfig | None = None) -> None:
     here, camera = Pose(np.eye(3), np.zeros(3)), Camera.from_field_of_view(100, 100, 90)
     # One object and several, found, missed and new, with velocities and without: arrays of another layout are another
     # type, for which everything is compiled anew.
+    stated = np.tile(0.1 * np.eye(4), (3, 1, 1))
     for i, (count, speed) in enumerate([(1, np.nan), (1, np.nan), (3, np.nan), (3, 0.0), (2, 0.0), (3, 0.0), (1, 0.0)]):
         centre = np.array([[0.0, 0.0, 10.0], [4.0, 0.0, 10.0], [8.0, 0.0, 10.0]])[:count]
         boxes = Boxes3D(centre, np.ones((count, 3)), np.zeros(count), np.full((count, 3), speed))
-        tracker.step(i * FRAME, Detections3D(boxes, np.full(count, 0.9), car.repeat(count)), pose=here)
+        covariance = stated[:count] if i % 2 else None
+        tracker.step(i * FRAME, Detections3D(boxes, np.full(count, 0.9), car.repeat(count)), "", here, covariance)
     image = Boxes2D(np.array([[45.0, 45.0, 55.0, 55.0]]), np.array([0.9]), car)
     if not len(tracker.step_image(10 * FRAME, image, camera, here)):
         raise ConfigurationError("expected the filter to track a box at its start, it did not")

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from camtrack_core.geometry.boxes import Boxes2D, Detections3D, Floats, Integers
 from camtrack_core.geometry.camera import Camera, Pose
+from pkf_filter.filtering.linearised import gaussian
 from pkf_filter.image import models
-from pkf_filter.space import kernels, projection
+from pkf_filter.space import kernels, own_noise, projection
 from pkf_filter.space import models as world
 from pkf_filter.space.config import EVERYWHERE, SensorModel
 
@@ -35,6 +36,7 @@ class Linearisation(NamedTuple):
         odd: (M, N) log density of shapes that say nothing about the track, over the expected one's; 0 for all others.
         in_view: (N,) bool, whether the sensor can be expected to see the track.
         unhidden: (N,) share of a track's detections that the tracks before it leave.
+        own: (M, 4, 4) covariances that the measurements state, see `own_noise`; None where none does.
     """
 
     innovation: Floats
@@ -44,15 +46,34 @@ class Linearisation(NamedTuple):
     odd: Floats
     in_view: NDArray[np.bool_]
     unhidden: Floats
+    own: Floats | None = None
+
+    def log_density(self, covariance: Floats, gate: float) -> Floats:
+        """(M, N) of the innovations, for states of covariance (N, 10, 10); -inf beyond the gate."""
+        if self.own is None:
+            return gaussian(self.innovation, self.H, self.V, covariance, gate)[1]
+        return own_noise.log_densities(self.innovation, self.V, covariance, self.own, gate)
+
+    def merged(self, weights: Floats) -> Linearisation:
+        """One noise a track for all of its measurements, with which they correct as with each its own."""
+        if self.own is None:
+            return self
+        innovation, V = own_noise.merged(self.innovation, self.V, self.own, weights)
+        return self._replace(innovation=innovation, V=V)
 
 
 @dataclass(frozen=True)
 class SpaceView:
-    """Boxes in the fixed frame, seen by a sensor at `pose` in it (x forward, or an optical frame), None if unknown."""
+    """Boxes in the fixed frame, seen by a sensor at `pose` in it (x forward, or an optical frame), None if unknown.
+
+    Attributes:
+        own: (M, 4, 4) covariance of place and yaw that the detections state, NaN where one states none; or None.
+    """
 
     detections: Detections3D
     sensor: SensorModel
     pose: Pose | None
+    own: Floats | None = None
 
     @property
     def scores(self) -> Floats:
@@ -71,16 +92,18 @@ class SpaceView:
         return np.asarray(world.measurable(self.measurements))
 
     def rows(self, rows: Integers) -> SpaceView:
-        return SpaceView(self.detections[rows], self.sensor, self.pose)
+        return SpaceView(self.detections[rows], self.sensor, self.pose, None if self.own is None else self.own[rows])
 
     def linearised(
         self, states: Floats, covariance: Floats, existence: Floats, parameters: Floats, gate: float
     ) -> Linearisation:
         V = self._noise(states, parameters)
-        innovation, facing, odd = world.innovations(self.measurements, states, covariance, V, gate)
+        widest = V if self.own is None else own_noise.widest(V, self.own)
+        innovation, facing, odd = world.innovations(self.measurements, states, covariance, widest, gate)
         H = np.empty((len(states), *world.MEASUREMENT_MATRIX.shape))
         H[:] = world.MEASUREMENT_MATRIX
-        return Linearisation(innovation, H, V, facing, odd, self._in_view(states), self._unhidden(states, existence))
+        in_view, unhidden = self._in_view(states), self._unhidden(states, existence)
+        return Linearisation(innovation, H, V, facing, odd, in_view, unhidden, self.own)
 
     def log_clutter(self) -> Floats:
         """(M,) log density of false detections of even score, in the units of the measurements."""
@@ -93,6 +116,8 @@ class SpaceView:
         """Mean (R, 10) and covariance (R, 10, 10) of tracks that start at these detections."""
         z, velocity = self.measurements[rows], self.detections.boxes.velocity[rows]
         noise = self._noise(z, parameters)
+        if self.own is not None:
+            noise = own_noise.of_pairs(noise, self.own[rows])
         mean, covariance = world.initial_state(z, noise, velocity, self.sensor.velocity_noise, parameters)
         return mean, covariance
 

@@ -44,7 +44,7 @@ class Smoother:
         """
         state = self._tracker.state
         self._frames.append(_Frame(time_ns, state))
-        self._confirmed |= set(state.ids[state.existence >= self.config.confirmation].tolist())
+        self._confirmed |= set(state.ids[state.confirmed].tolist())
         found = []
         while time_ns - self._frames[0].time_ns >= self.config.lag * SECOND:
             found.append(self._oldest())

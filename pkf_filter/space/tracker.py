@@ -19,7 +19,7 @@ from camtrack_core.geometry.camera import Camera, Pose
 from camtrack_core.geometry.tracks import Tracks3D, TrackStates
 from pkf_filter.association.weights import AssociationWeights, association_weights
 from pkf_filter.filtering.estimators import with_resolved_identities
-from pkf_filter.filtering.linearised import gaussian, linearised_update
+from pkf_filter.filtering.linearised import linearised_update
 from pkf_filter.filtering.update import NONE, SPREADS
 from pkf_filter.life import existence, scores
 from pkf_filter.life.history import SECOND, Entry, History, TimeError
@@ -123,7 +123,14 @@ class WorldTracker:
         self._groups = np.array([self.config.group_of(known) for known in self.class_names])
         return len(self.class_names) - 1
 
-    def step(self, time_ns: int, detections: Detections3D, sensor: str = "", pose: Pose | None = None) -> Tracks3D:
+    def step(
+        self,
+        time_ns: int,
+        detections: Detections3D,
+        sensor: str = "",
+        pose: Pose | None = None,
+        covariance: Floats | None = None,
+    ) -> Tracks3D:
         """Tracks at the newest time, after the detections of one frame of one sensor; an empty frame is a frame too.
 
         Args:
@@ -133,12 +140,14 @@ class WorldTracker:
             sensor: name of the sensor.
             pose: of the sensor (x forward) in the fixed frame, at `time_ns`; where it is not known no object counts as
                 hidden or out of view.
+            covariance: (M, 4, 4) of x, y, z and yaw in the fixed frame that the detections state, in place of that part
+                of the sensor's noise; NaN where one states none.
 
         Raises:
             TimeError: `time_ns` is older than that.
             ConfigurationError: no sensor of that name.
         """
-        return self._observe(time_ns, sensor, SpaceView(detections, self._sensor(sensor), pose))
+        return self._observe(time_ns, sensor, SpaceView(detections, self._sensor(sensor), pose, covariance))
 
     def step_image(self, time_ns: int, detections: Boxes2D, camera: Camera, pose: Pose, sensor: str = "") -> Tracks3D:
         """As `step`, for boxes in an image: they correct tracks in space, but start none.
@@ -247,7 +256,7 @@ class WorldTracker:
         seen = frame.view.linearised(
             state.mean, state.covariance, state.existence, self._table[state.groups], config.gate_distance
         )
-        _, log_density = gaussian(seen.innovation, seen.H, seen.V, state.covariance, config.gate_distance)
+        log_density = seen.log_density(state.covariance, config.gate_distance)
         log_density += np.where(seen.odd != 0.0, np.log(config.shape_mismatch) + seen.odd, 0.0)
         shares = scores.detected_shares(
             state.scores, sensor.detection_probability, sensor.score_offset, sensor.detection_slope
@@ -283,8 +292,9 @@ class WorldTracker:
 
     def _update(self, frame: _Frame, gated: _Gated, association: AssociationWeights) -> None:
         """Eq. 16-17, and the heading's sign."""
-        state, seen = self._state, gated.seen
+        state = self._state
         weights = np.ascontiguousarray(association.weights)  # one type of array, for which kernels are compiled
+        seen = gated.seen.merged(weights)
         offsets, count = kernels.offsets(seen.innovation, seen.H, seen.V, state.covariance, weights)
         if count:
             frame.offsets = frame.view.along_own_axes(offsets)

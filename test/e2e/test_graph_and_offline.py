@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,26 @@ def test_the_stack_in_space(data_root: Path) -> None:
         np.testing.assert_allclose(sizes, boxes.size, atol=1e-3)
         count += len(found)
     assert count > 20
+
+
+@pytest.mark.skipif(not (DEMO_MODEL.exists() and TIME3D_MODEL.exists()), reason="the demo weights are not here")
+def test_smoothed_tracks_in_space_of_real_images(data_root: Path) -> None:
+    """As those of the filter alone, but from their first measurement on."""
+    frames = list(islice(open_source(str(data_root / "nuscenes")), 6))
+    run = Run("fusion", TIME3D_MODEL, "onnxruntime", image_model=DEMO_MODEL)
+    before = list(Engine(run, 1).tracks(Seen(frames)))
+    after = list(Engine(replace(run, smooth=True), 1).tracks(Seen(frames)))
+    assert len(after) == len(frames) and sum(len(one.tracks) for one in before) > 10  # type: ignore[union-attr]
+    for frame, online, smoothed in zip(frames, before, after, strict=True):
+        assert isinstance(online, Result) and isinstance(smoothed, Result) and frame.camera_pose is not None
+        measured = online.tracks.ids[~online.tracks.states.coasting]  # or out of the detectors' view
+        assert np.isin(measured, smoothed.tracks.ids).mean() > 0.7
+        _, here, there = np.intersect1d(online.tracks.ids, smoothed.tracks.ids, return_indices=True)
+        shift = online.tracks.boxes.centre[here] - smoothed.tracks.boxes.centre[there]
+        assert np.median(np.linalg.norm(shift, axis=1)) < 2.0
+        assert np.isfinite(smoothed.xyxy).all() and len(smoothed.xyxy) == len(smoothed.tracks)
+    assert set(smoothed.tracks.ids.tolist()) <= set(online.tracks.ids.tolist())
+    np.testing.assert_allclose(shift, 0.0, atol=1e-9)
 
 
 def flattened(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

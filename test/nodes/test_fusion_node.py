@@ -72,7 +72,7 @@ def test_the_example_configuration_is_one_that_the_node_takes() -> None:
     root = Path(__file__).resolve().parents[2]
     for name, sensors in (
         ("fusion.yaml", ("front", "rear", "front_image")),
-        ("camera_fusion.yaml", ("image", "objects")),
+        ("camera_fusion.yaml", ("objects", "image")),
     ):
         written = yaml.safe_load((root / "config" / name).read_text())["/**"]["ros__parameters"]
         flat = dict(flattened(written))

@@ -164,3 +164,30 @@ def test_latency_is_compensated_to_the_simulated_time_of_publishing() -> None:
     assert centre(places[True])[0] == pytest.approx(36.0, abs=0.3)
     variance = {key: one.results[0].pose.covariance[0] for key, one in places.items()}
     assert variance[True] > 1.5 * variance[False]
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0, 2.0])
+def test_the_covariance_that_a_detection_states_is_that_of_its_track(factor: float) -> None:
+    """Of two cars one states none. Stated along the axes of the camera's frame, told in the fixed one."""
+    with opened_graph() as graph:
+        bench = Bench(graph, **{"sensors": ["front"], "front.covariance_factor": factor})
+        stated = np.zeros((2, 4, 4))
+        stated[0] = np.diag([0.5, 0.2, 0.1, 0.04])
+        stated[0, 0, 1] = stated[0, 1, 0] = 0.15
+        centre_ = np.array([[40.0, 2.0, 0.75], [50.0, -3.0, 0.75]]) - vehicle(SECOND).apply(MOUNT.translation)
+        boxes = Boxes3D(centre_, np.tile([4.0, 1.8, 1.5], (2, 1)), np.zeros(2), np.zeros((2, 3)))
+        sent = Tracks3D(np.arange(2), boxes, stated, np.full(2, 0.95), np.zeros(2, np.int64), np.zeros(2))
+        bench.move(SECOND)
+        data = messages3d.pack_tracks(sent, ("car",), header("camera", SECOND), UPRIGHT)
+        bench._publisher(Detection3DArray, "front/tracks", RESULTS).publish(data)
+        first, second = sorted(bench.answer(0).detections, key=lambda one: centre(one)[0])
+        found = [
+            one.results[0].pose.covariance.reshape(6, 6)[np.ix_([0, 1, 2, 5], [0, 1, 2, 5])] for one in (first, second)
+        ]
+        deviation = WorldConfig().vehicle.measured_position
+        if factor:
+            np.testing.assert_allclose(found[0], factor * stated[0], atol=1e-6)
+            assert bench.node.monitor.facts["front covariances"] == "1 of 2"
+        else:
+            assert found[0][0, 0] == pytest.approx(deviation**2) and "front covariances" not in bench.node.monitor.facts
+        assert found[1][0, 0] == pytest.approx(deviation**2)

@@ -193,3 +193,40 @@ def test_every_track_has_a_box_an_arrow_and_a_label() -> None:
     assert markers[2].text == f"{NAMES[shown.class_ids[0]]} 10"
     tip, start = markers[1].points[1], markers[1].points[0]
     assert tip.x - start.x == pytest.approx(shown.boxes.velocity[0, 0])
+
+
+def test_stated_covariances_are_those_of_the_best_result_in_the_parent_frame() -> None:
+    """Of a camera's frame in a turned vehicle; what is none, or of unusable detections, is not taken."""
+    rotation = Rotation.from_euler("ZYX", [0.4, 0.1, -0.2]).as_matrix() @ OPTICAL_IN_VEHICLE
+    pose = Pose(rotation, np.array([1.0, 2.0, 3.0]))
+    message = deserialize_message(messages3d.pack_tracks(tracks(8), NAMES, header("camera")), Detection3DArray)
+    root = np.random.default_rng(4).normal(size=(6, 6))
+    full = root @ root.T + np.eye(6)
+    for one in message.detections:
+        one.results[0].pose.covariance = full.ravel()
+    other = deserialize_message(serialize_message(message.detections[1].results[0]), type(one.results[0]))
+    other.hypothesis.score /= 2
+    other.pose.covariance = np.eye(6).ravel()
+    message.detections[1].results.insert(0, other)
+    message.detections[2].results[0].pose.covariance = np.zeros(36)
+    message.detections[3].results[0].pose.covariance = np.where(np.arange(36) == 7, np.nan, full.ravel())
+    message.detections[4].results[0].pose.covariance = -full.ravel()
+    message.detections[5].results[0].pose.covariance = np.diag([1.0, 1, 1, 0, 0, 0]).ravel()
+    message.detections[6].bbox.size.x = float("nan")
+    found = messages3d.stated_covariances(unpack_detections(bytes(serialize_message(message))), NAMES.index, pose)
+    place, turn = rotation @ full[:3, :3] @ rotation.T, rotation @ full[3:, 3:] @ rotation.T
+    both = rotation @ full[:3, 3:] @ rotation.T
+    expected = np.zeros((4, 4))
+    expected[:3, :3], expected[3, 3], expected[:3, 3] = place, turn[2, 2], both[:, 2]
+    expected[3, :3] = expected[:3, 3]
+    assert found.shape == (7, 4, 4)
+    for row in (0, 1, 6):
+        np.testing.assert_allclose(found[row], expected, atol=1e-9)
+    assert np.isnan(found[2:6]).all()
+
+
+def test_time3ds_own_covariances_come_back_as_they_were_sent() -> None:
+    sent = tracks(5)
+    data = messages3d.pack_tracks(sent, NAMES, header("camera"), OPTICAL_IN_VEHICLE.T)
+    found = messages3d.stated_covariances(unpack_detections(data), NAMES.index, Pose(OPTICAL_IN_VEHICLE, np.zeros(3)))
+    np.testing.assert_allclose(found, sent.covariance, atol=1e-8)

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from camtrack_core.errors import ConfigurationError
-from camtrack_core.networks.dla import DeformableConv, Merge, deformable, deformable_conv
+from camtrack_core.errors import ConfigurationError, ModelError
+from camtrack_core.networks.dla import DLA34, DeformableConv, Merge, deformable, deformable_conv
 from time3d_tracker.backbone import Features
 from time3d_tracker.config import INPUTS, OUTPUTS, NetworkConfig
 from time3d_tracker.export import FrameGraph, example_inputs, export
@@ -129,3 +129,65 @@ def test_the_whole_graph_is_of_common_operators_and_says_what_torch_says(tmp_pat
     for name, mine, theirs in zip(OUTPUTS, found, expected, strict=True):
         np.testing.assert_allclose(mine, theirs.numpy(), rtol=2e-3, atol=1e-3, err_msg=name)
     assert found[0].max() > 0.3
+
+
+def published() -> dict[str, torch.Tensor]:
+    """A state dict in the form of the authors' ImageNet classifier, written down from its layers."""
+    state: dict[str, torch.Tensor] = {}
+
+    def layer(conv: str, norm: str, outputs: int, inputs: int, kernel: int) -> None:
+        state[f"{conv}.weight"] = torch.randn(outputs, inputs, kernel, kernel)
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            state[f"{norm}.{part}"] = torch.rand(outputs)
+
+    def tree(name: str, inputs: int, outputs: int, joined: int) -> None:
+        for branch, channels in (("tree1", inputs), ("tree2", outputs)):
+            layer(f"{name}.{branch}.conv1", f"{name}.{branch}.bn1", outputs, channels, 3)
+            layer(f"{name}.{branch}.conv2", f"{name}.{branch}.bn2", outputs, outputs, 3)
+        layer(f"{name}.root.conv", f"{name}.root.bn", outputs, joined, 1)
+        if inputs != outputs:
+            layer(f"{name}.project.0", f"{name}.project.1", outputs, inputs, 1)
+
+    layer("base_layer.0", "base_layer.1", 16, 3, 7)
+    layer("level0.0", "level0.1", 16, 16, 3)
+    layer("level1.0", "level1.1", 32, 16, 3)
+    tree("level2", 32, 64, 128)
+    tree("level3.tree1", 64, 128, 256)
+    tree("level3.tree2", 128, 128, 448)
+    tree("level4.tree1", 128, 256, 512)
+    tree("level4.tree2", 256, 256, 896)
+    tree("level5", 256, 512, 1280)
+    layer("level3.project.0", "level3.project.1", 128, 64, 1)  # published, and used by nobody
+    state["fc.weight"], state["fc.bias"] = torch.randn(1000, 512, 1, 1), torch.randn(1000)
+    return state
+
+
+def test_the_published_imagenet_weights_are_a_start(tmp_path: Path) -> None:
+    """Everything before the upsampling path is theirs, the rest stays as it was."""
+    torch.manual_seed(0)
+    model, state = DLA34(), published()
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    torch.save(state, tmp_path / "dla34.pth")
+    model.load(tmp_path / "dla34.pth")
+    after = model.state_dict()
+    assert torch.equal(after["levels.3.right.left.second.0.weight"], state["level3.tree2.tree1.conv2.weight"])
+    assert torch.equal(after["levels.5.root.1.running_var"], state["level5.root.bn.running_var"])
+    assert torch.equal(after["levels.4.left.project.0.weight"], state["level4.tree1.project.0.weight"])
+    trunk = [name for name in after if name.startswith(("stem", "levels")) and not name.endswith("tracked")]
+    unused = [name for name in state if name.startswith(("fc", "level3.project"))]
+    assert len(trunk) == len(state) - len(unused)
+    assert not any(torch.equal(after[name], before[name]) for name in trunk)
+    assert all(torch.equal(after[name], before[name]) for name in after if name.startswith(("up", "final")))
+    again = DLA34()
+    torch.save(after, tmp_path / "own.pth")
+    again.load(tmp_path / "own.pth")
+    assert torch.equal(again.state_dict()["stem.0.weight"], state["base_layer.0.weight"])
+
+
+@pytest.mark.parametrize(
+    "broken", [{"base_layer.0.weight": torch.zeros(16, 3, 7, 7)}, {"fc.bias": torch.zeros(2)}, [1]]
+)
+def test_other_weights_are_refused(tmp_path: Path, broken: object) -> None:
+    torch.save(broken, tmp_path / "other.pth")
+    with pytest.raises(ModelError, match=r"other\.pth: expected a DLA-34 state dict"):
+        DLA34().load(tmp_path / "other.pth")

@@ -14,14 +14,16 @@ from vision_msgs.msg import Detection3DArray
 
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import MOTIONS, Floats, Integers
-from camtrack_core.ros.messages.cdr import COUNT, LITTLE_ENDIAN, STAMP, Reader, align, best, little_endian, string
+from camtrack_core.ros.messages.cdr import COUNT, LITTLE_ENDIAN, STAMP, Reader, align, little_endian, string
 from camtrack_core.ros.messages.stamps import NANOSECONDS
 
 _POSE = 7  # position x, y, z and orientation x, y, z, w
 _RESULT = 1 + _POSE + 36  # score, pose, its covariance
 _BOX = Struct("<10d")  # pose and size
 _RESULTS = Struct("<2I")  # number of results, and length of the first one's class
-_ONE_RESULT = Struct(f"<d{8 * (_RESULT - 1)}x10d")  # the only result's score, its pose left out, then the box
+_SCORED = Struct(f"<d{8 * _POSE}x36d")  # a result's score and covariance, its pose left out
+_ONE_RESULT = Struct(f"<d{8 * _POSE}x46d")  # the only result's score and covariance, then the box
+_NO_RESULT = (np.nan,) * 37
 _TRANSFORM = Struct("<7d")
 _TWIST = Struct("<6d")  # linear and angular
 
@@ -39,6 +41,8 @@ class Detections3DMessage:
         scores: (N,) float64, of the best result, NaN where there is none.
         poses: (N, 7) float64, of the box: centre in metres and orientation x, y, z, w.
         sizes: (N, 3) float64, metres, along the box's own axes.
+        covariances: (N, 6, 6) float64, of the pose of the best result, as it stands there: of x, y, z and the rotations
+            about them, in the frame of the header; NaN without a result.
         motions: (N, 3) float64, scores of the results named like MOTIONS as shares of the best one's; 0 for those that
             are not there.
     """
@@ -49,6 +53,7 @@ class Detections3DMessage:
     scores: Floats
     poses: Floats
     sizes: Floats
+    covariances: Floats
     motions: Floats
 
 
@@ -160,21 +165,24 @@ class _Reader3D(Reader):
             if self._one_result(names, rows):
                 ids.append(self.string())
                 continue
-            results = self.results()
+            results = [(self.string(), self.take(_SCORED, 8)) for _ in range(self.count())]
             if len(results) > 1:
-                told[row] = {motion: score for motion, score in results if motion in MOTIONS}
+                told[row] = {motion: scored[0] for motion, scored in results if motion in MOTIONS}
                 results = [result for result in results if result[0] not in MOTIONS]
-            name, score = best(results)
-            rows.append((score, *self.take(_BOX, 8)))
+            name, scored = max(results, key=lambda result: result[1][0], default=(None, _NO_RESULT))
+            rows.append((*scored, *self.take(_BOX, 8)))
             names.append(name)
             ids.append(self.string())
-        table = np.array(rows, np.float64).reshape(-1, 11)
+        table = np.array(rows, np.float64).reshape(-1, 47)
         motions = np.zeros((len(rows), len(MOTIONS)))
         for row, said in told.items():
             if table[row, 0] > 0:
                 motions[row] = np.clip([said.get(motion, 0.0) / table[row, 0] for motion in MOTIONS], 0, 1)
         motions[np.isnan(motions)] = 0.0
-        return Detections3DMessage(header, ids, names, table[:, 0], table[:, 1:8], table[:, 8:], motions)
+        covariances = table[:, 1:37].reshape(-1, 6, 6)
+        return Detections3DMessage(
+            header, ids, names, table[:, 0], table[:, 37:44], table[:, 44:], covariances, motions
+        )
 
 
 def pack_trajectories(

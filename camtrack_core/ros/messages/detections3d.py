@@ -22,6 +22,7 @@ from camtrack_core.geometry.tracks import Tracks3D
 from camtrack_core.ros.messages.cdr3d import Detections3DMessage, pack_detections, pack_trajectories
 from camtrack_core.ros.tf.transforms import quaternion
 
+LEAST_VARIANCE = 1e-9  # of a covariance that is positive definite
 UNKNOWN = 1e6  # variance of what is not estimated: roll and pitch, rad^2
 POSED = np.array([0, 1, 2, 5])  # x, y, z and the rotation about z, of the six of a pose
 UNKNOWN_VELOCITY = (np.nan, np.nan, np.nan)
@@ -44,13 +45,9 @@ def to_detections(
         velocities: of detections over ground by their id, m/s along the axes of the message's frame; NaN and missing
             ones are unknown.
     """
-    numbers = np.concatenate([message.scores[:, None], message.poses, message.sizes], 1)
-    norm = np.linalg.norm(message.poses[:, 3:], axis=1)
-    known_ids = {name: -1 if name is None else class_id(name) for name in dict.fromkeys(message.names)}
-    class_ids = np.array([known_ids[name] for name in message.names], np.int64)
-    kept = np.isfinite(numbers).all(1) & (class_ids >= 0) & (np.abs(norm - 1) < 0.1)
+    kept, class_ids = _usable(message, class_id)
     poses = message.poses[kept]
-    x, y, z, w = (poses[:, 3:] / norm[kept, None]).T
+    x, y, z, w = (poses[:, 3:] / np.linalg.norm(poses[:, 3:], axis=1, keepdims=True)).T
     length_axis = np.stack([1 - 2 * (y * y + z * z), 2 * (x * y + z * w), 2 * (x * z - y * w)], 1) @ pose.rotation.T
     yaw = np.arctan2(length_axis[:, 1], length_axis[:, 0])
     velocity = np.full((len(poses), 3), np.nan)
@@ -59,6 +56,31 @@ def to_detections(
         velocity = np.array(known, np.float64).reshape(-1, 3) @ pose.rotation.T
     boxes = Boxes3D(pose.apply(poses[:, :3]), message.sizes[kept], yaw, velocity)
     return Detections3D(boxes, message.scores[kept], class_ids[kept], message.motions[kept])
+
+
+def stated_covariances(message: Detections3DMessage, class_id: Callable[[str], int], pose: Placement) -> Floats:
+    """(N, 4, 4) of x, y, z and yaw that the detections of `to_detections` state, which see, in the same frame.
+
+    NaN where there is none: zeros, or anything else that is not finite or not positive definite.
+    """
+    covariances = message.covariances[_usable(message, class_id)[0]]
+    turn = np.kron(np.eye(2), pose.rotation)
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = (turn @ covariances @ turn.T)[:, POSED[:, None], POSED]
+        found = (found + found.swapaxes(1, 2)) / 2
+    finite = np.isfinite(found).all((1, 2))
+    least = np.linalg.eigvalsh(np.where(finite[:, None, None], found, 0.0))[:, 0]
+    found[least < LEAST_VARIANCE] = np.nan  # of those that are not finite it is 0
+    return np.asarray(found)
+
+
+def _usable(message: Detections3DMessage, class_id: Callable[[str], int]) -> tuple[np.ndarray, Integers]:
+    """(N,) which detections are usable, and (N,) ids of their classes."""
+    numbers = np.concatenate([message.scores[:, None], message.poses, message.sizes], 1)
+    norm = np.linalg.norm(message.poses[:, 3:], axis=1)
+    known_ids = {name: -1 if name is None else class_id(name) for name in dict.fromkeys(message.names)}
+    class_ids = np.array([known_ids[name] for name in message.names], np.int64)
+    return np.isfinite(numbers).all(1) & (class_ids >= 0) & (np.abs(norm - 1) < 0.1), class_ids
 
 
 def pack_boxes(detections: Detections3D, names: Sequence[str], header: Header, upright: Floats) -> bytes:
