@@ -13,9 +13,15 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from ros_helpers import opened_graph
 
+from camtrack.nodes.recorder import RecorderParameters
+from camtrack.nodes.replay import ReplayParameters
+from camtrack.nodes.space_recorder import SpaceRecorderParameters
 from camtrack_core.config import Parameters, parameter_names, validated
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.ros.lifecycle.parameters import declare, declare_given, read, refusals, strangers
+from gcnet_tracker.node import GCNetParameters
+from pkf_filter.ros.node import PkfParameters
+from time3d_tracker.node import Time3DParameters
 
 
 class Gate(Parameters):
@@ -69,6 +75,15 @@ class Example(Parameters):
 def test_refused_values_get_a_sentence_each(values, sentence):
     with pytest.raises(ConfigurationError, match=sentence):
         validated(Example, values)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [ReplayParameters, RecorderParameters, SpaceRecorderParameters, GCNetParameters, Time3DParameters, PkfParameters],
+)
+def test_the_defaults_of_a_node_are_among_the_values_that_it_takes(model: type[Parameters]):
+    defaults = {name: "x" if field.is_required() else field.default for name, field in model.model_fields.items()}
+    assert validated(model, defaults).model_dump().keys() == model.model_fields.keys()
 
 
 def test_a_number_may_stand_for_text():
