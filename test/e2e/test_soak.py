@@ -1,0 +1,50 @@
+"""Parts of benchmarks/soak.py that hold whatever the machine's speed: random worlds, and the judge of long runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import soak
+
+WORLDS = soak.Profile(frames=0, steps=1000, seconds=0, rate_seconds=0)
+
+
+def test_in_random_worlds_covariances_stay_positive_definite_and_probabilities_within_bounds() -> None:
+    for figures in soak.worlds(WORLDS):
+        assert not figures.broken
+        assert figures.values["steps"] == 1000 and figures.values["published tracks"] > 500
+
+
+def test_a_covariance_or_a_probability_that_is_none_is_found() -> None:
+    tracker = soak.classified(soak.WorldConfig())
+    for (time_ns, detections), _ in zip(soak.space_frames(2), range(20), strict=False):
+        tracker.step(time_ns, detections)
+    assert len(tracker._state.ids) and not soak.faults_in_space(tracker)
+    tracker._state.covariance[0] *= -1
+    tracker._state.existence[0] = 1.1
+    found = soak.faults_in_space(tracker)
+    assert found == ["a covariance is not positive definite", "existence outside [0, 1]"]
+
+
+@pytest.mark.parametrize(
+    ("slope", "slowing", "handles", "broken"),
+    [
+        (0.5e-4, 0.0, 0, ""),
+        (1.5e-4, 0.0, 0, "memory grows by 1.50 MB in 10^4 frames"),
+        (0.0, 1.0, 0, "latency has grown"),
+        (0.0, 0.0, 1, "handles have grown from 5 to 6"),
+    ],
+)
+def test_growth_is_found(slope: float, slowing: float, handles: int, broken: str) -> None:
+    """Memory in MB a frame; latency that has doubled at the end; one handle more."""
+    figures, series = soak.Figures("made up"), soak.Series()
+    series.frames = [100.0 * k for k in range(50)]
+    series.memory = [300 + slope * frames for frames in series.frames]
+    series.latency = [1 + slowing * k / 50 for k in range(50)]
+    series.handles, series.threads = [5 + handles * (k > 25) for k in range(50)], [3] * 50
+    series.judge(figures)
+    assert len(figures.broken) == bool(broken) and all(broken in sentence for sentence in figures.broken)
