@@ -8,7 +8,6 @@ to write the same bytes to one plain file, and to read them. Prints frames and M
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
+import head
 import numpy as np
 
 from camtrack.bags.write import BagOptions, write_bag
@@ -67,11 +67,10 @@ def plain(pictures: Pictures, file: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.parser(__doc__)
     parser.add_argument("--width", type=int, default=1920)
     parser.add_argument("--height", type=int, default=1080)
     parser.add_argument("--frames", type=int, default=60)
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     pictures = Pictures(arguments.width, arguments.height, arguments.frames)
     megabytes = arguments.frames * arguments.width * arguments.height * 3 / 1e6

@@ -7,12 +7,12 @@ Objects lower than 20 pixels or hidden by more than 70 per cent are neither hits
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import head
 import numpy as np
 from rich.console import Console
 from rich.progress import track
@@ -81,13 +81,11 @@ def judged(frame: Frame, tracks: Tracks2D) -> EvaluationFrame:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.parser(__doc__)
     parser.add_argument("--model", type=Path, default=DEMO_MODEL)
     parser.add_argument("--seeds", default="9000-9011", help="of the drives (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=60, help="of each drive (default: %(default)s)")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="auto", help="auto, f32 or bf16 (default: %(default)s)")
-    parser.add_argument("--json", action="store_true")
+    head.add_engine(parser)
     arguments = parser.parse_args()
     try:
         sequences = list(open_labelled([f"drive:{arguments.seeds}?frames={arguments.frames}"]))

@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import head
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -334,7 +335,7 @@ def table(title: str, rows: dict[str, dict[str, list[float]]]) -> Table:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.parser(__doc__)
     streets = [f"{DATA / 'pandaset'}?camera={camera}" for camera in CAMERAS]
     there = (DATA / "pandaset").is_dir()
     parser.add_argument("--steps", type=int, default=300, help="of each training (default: %(default)s)")
@@ -347,7 +348,6 @@ def main() -> int:
     parser.add_argument("--test", nargs="+", default=list(test.values()), help="(default: %(default)s)")
     parser.add_argument("--pretrained", type=Path, default=DATA / "teacher" / "yolox_nano.onnx")
     parser.add_argument("--out", type=Path, default=Path("gcnet_ablation"))
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     console = Console(stderr=True)
     torch.set_num_threads(1)

@@ -5,11 +5,11 @@ usage: python benchmarks/gcnet_behaviour.py [--model GCNET.onnx] [--source SOURC
 
 from __future__ import annotations
 
-import argparse
 import sys
 from itertools import islice
 from pathlib import Path
 
+import head
 import numpy as np
 
 from camtrack_core.datasets.frames import Frame
@@ -54,7 +54,7 @@ def absent(model: GCNetModel, frames: list[Frame], others: list[Frame]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.described(__doc__)
     parser.add_argument("--model", type=Path, default=DEMO_MODEL, help="an exported GCNet (default: the demo's)")
     parser.add_argument("--source", default=DRIVE, help="labelled recording (default: %(default)s)")
     parser.add_argument("--foreign", default=FOREIGN, help="recording of other objects (default: %(default)s)")

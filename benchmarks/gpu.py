@@ -13,7 +13,6 @@ cache has none. What time does not allow is left out, and said.
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import subprocess
@@ -26,6 +25,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import head
 import numpy as np
 from numpy.typing import NDArray
 from precision import Differences, compare_in_image, compare_in_space, look
@@ -211,9 +211,8 @@ def machine(device_id: int) -> Figures:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.parser(__doc__)
     parser.add_argument("--device-id", type=int, default=0, help="number of the GPU (default: %(default)s)")
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     why = why_no_gpu(arguments.device_id)
     if why is not None:

@@ -18,11 +18,22 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = ("numpy", "numba", "openvino", "onnxruntime", "tensorrt", "rclpy", "opencv-python-headless")
 
 
+def described(text: str | None) -> argparse.ArgumentParser:
+    """Arguments of a benchmark whose docstring is its help."""
+    return argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
 def parser(text: str | None) -> argparse.ArgumentParser:
-    """Arguments of a benchmark whose docstring is its help, `--json` among them."""
-    made = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """As `described`, with `--json` for what is read by a program."""
+    made = described(text)
     made.add_argument("--json", action="store_true", help="print the figures as JSON")
     return made
+
+
+def add_engine(made: argparse.ArgumentParser) -> None:
+    """Arguments that choose what runs the networks."""
+    made.add_argument("--device", default="auto", help="what runs the networks (default: %(default)s)")
+    made.add_argument("--precision", default="auto", help="auto, f32, f16 or bf16 (default: %(default)s)")
 
 
 def milliseconds(call: Callable[[], object], runs: int) -> tuple[float, float]:

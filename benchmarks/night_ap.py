@@ -12,12 +12,12 @@ by it.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import head
 import numpy as np
 from numpy.typing import NDArray
 from vehicle_ap import DATA, add_detectors, chosen_detector, print_scores
@@ -59,7 +59,7 @@ def counts(xyxy: Floats, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.described(__doc__)
     add_detectors(parser)
     folder = DATA / "real2d" / "rf100_toll_cctv"
     parser.add_argument("--data", type=Path, default=folder, help="folder of images and labels (default: %(default)s)")

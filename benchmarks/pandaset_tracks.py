@@ -11,13 +11,13 @@ regardless of their class, for GCNet's own tracks and for GCNet with PKF at the 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import head
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -72,12 +72,10 @@ def _of_classes(tracks: Tracks2D, class_ids: list[int]) -> Tracks2D:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.parser(__doc__)
     parser.add_argument("--model", type=Path, default=DEMO_MODEL)
     parser.add_argument("--source", default=f"{DATA / 'pandaset'}?camera=back_camera", help="(default: %(default)s)")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="auto", help="auto, f32 or bf16 (default: %(default)s)")
-    parser.add_argument("--json", action="store_true")
+    head.add_engine(parser)
     arguments = parser.parse_args()
     try:
         model = GCNetModel(arguments.model, arguments.device, precision=arguments.precision)

@@ -11,7 +11,6 @@ IoU: here it is the likelihood. Table IX: n x n uniform random numbers, where ev
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import head
 import numpy as np
 from head import ROOT
 from pkf_tracking import RECORDINGS, score
@@ -139,7 +139,7 @@ def table_9(patience: float) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.described(__doc__)
     default = Path(os.environ.get("CAMTRACK_DATA") or ROOT.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=default, help="folder with kitti_tracking and mot15")
     parser.add_argument("--seeds", type=int, default=200, help="runs of Table VIII")

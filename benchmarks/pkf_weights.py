@@ -20,7 +20,6 @@ project; an environment of their own is enough:
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -28,6 +27,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
+import head
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -228,7 +228,7 @@ def against_stone_soup(sizes: list[int], patience: int) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.described(__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[5, 10, 15], help="numbers of tracks")
     sizes = parser.parse_args().sizes
 

@@ -12,7 +12,6 @@ configuration of its own; each detector has its sensor.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -22,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import head
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -302,7 +302,7 @@ def report_nuscenes(folder: Path, detector: str, python: Path, config: WorldConf
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.described(__doc__)
     default = Path(os.environ.get("CAMTRACK_DATA") or ROOT.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=default, help="folder with kitti_tracking and nuscenes")
     parser.add_argument("--nuscenes", type=Path, help="interpreter of an environment with nuscenes-devkit")

@@ -10,7 +10,6 @@ space within 2 m); matched are how many, and differences are theirs. Average pre
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import head
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -111,10 +111,9 @@ def measure(seeds: str, frames: int) -> tuple[dict[str, Differences], list[str]]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.parser(__doc__)
     parser.add_argument("--seeds", default="9000-9003", help="of the drives (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=24, help="of each drive (default: %(default)s)")
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     try:
         found, engines = measure(arguments.seeds, arguments.frames)

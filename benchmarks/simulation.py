@@ -15,10 +15,10 @@ end more than 5 m off are counted as lost, and their NEES left out.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+import head
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -230,7 +230,7 @@ class Results:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.described(__doc__)
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--figure", type=Path, help="where to draw Fig. 3")
     parser.add_argument("--filters", nargs="+", choices=list(FILTERS), default=list(FILTERS), help="only these")

@@ -11,13 +11,13 @@ order. Clips, runs and graphs stay in --out, and a run that was interrupted goes
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import head
 import numpy as np
 import torch
 from rich.console import Console
@@ -144,7 +144,7 @@ def collect(collected: Collected, drive: Sequence, frame: Frame, tracker: Tracke
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.parser(__doc__)
     parser.add_argument("--steps", type=int, default=3600, help="of each training (default: %(default)s)")
     parser.add_argument("--tables", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--train", default="1000-1199", help="seeds of the drives (default: %(default)s)")
@@ -152,7 +152,6 @@ def main() -> int:
     parser.add_argument("--test-frames", type=int, default=60, help="of each (default: %(default)s)")
     parser.add_argument("--config", type=Path, default=ROOT / "config" / "time3d_demo.yaml")
     parser.add_argument("--out", type=Path, default=Path("time3d_ablation"))
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     console = Console(stderr=True)
     torch.set_num_threads(1)

@@ -11,7 +11,6 @@ objects up to 50 m away and at least 16 pixels high.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import head
 import numpy as np
 import torch
 from rich.console import Console
@@ -41,7 +41,7 @@ WITHIN, FARTHEST, LEAST_HEIGHT = 2.0, 50.0, 16.0  # metres, metres, pixels
 RECALLS = np.linspace(0.1, 1, 91)  # nuScenes leaves out recalls below 0.1
 
 
-def head(clip: Clip, count: int) -> Clip:
+def beginning(clip: Clip, count: int) -> Clip:
     """The first frames of a clip."""
     return replace(
         clip, frames=clip.frames[:count], times=clip.times[:count], intrinsics=clip.intrinsics[:count],
@@ -107,18 +107,17 @@ def score(network: Time3D, clip: Clip) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.parser(__doc__)
     parser.add_argument("checkpoint", type=Path, help="weights to start from")
     parser.add_argument("--source", default=f"{SOURCE}?scene=scene-0103&camera=CAM_FRONT")
     parser.add_argument("--frames", type=int, default=10)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     try:
         network = load_network(arguments.checkpoint)
         config = network.config
-        clip = head(from_sequence(open_source(arguments.source), config.class_names), arguments.frames)
+        clip = beginning(from_sequence(open_source(arguments.source), config.class_names), arguments.frames)
         training = TrainingConfig(
             batch_size=2, steps=arguments.steps, learning_rate=5e-4, max_gap=1, workers=0, groundless=0,
             checkpoint_every=arguments.steps,

@@ -11,7 +11,6 @@ ranges are nuScenes' (vehicles 50 m, others 40 m). The devkit runs in its own en
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import head
 import numpy as np
 import yaml
 from rich.console import Console
@@ -231,13 +231,11 @@ def official(collected: Collected, console: Console) -> dict[str, dict[str, Any]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.parser(__doc__)
     parser.add_argument("--model", type=Path, default=DEMO_MODEL)
     parser.add_argument("--seeds", default="9000-9015", help="of the drives (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=60, help="of each drive (default: %(default)s)")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="auto", help="auto, f32 or bf16 (default: %(default)s)")
-    parser.add_argument("--json", action="store_true")
+    head.add_engine(parser)
     arguments = parser.parse_args()
     console = Console(stderr=True)
     collected = Collected()

@@ -11,7 +11,6 @@ holds on a busy machine too.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -22,6 +21,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+import head
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -156,14 +156,13 @@ def pictures() -> list[Frame]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.parser(__doc__)
     parser.add_argument("--model", type=Path, default=DEMO_MODEL, help="exported Time3D (default: the demo's)")
     parser.add_argument("--config", type=Path, help="sizes of a training configuration, random weights")
     parser.add_argument("--paper", action="store_true", help="the paper's sizes, random weights")
     parser.add_argument("--frames", type=int, default=60, help="that are counted (default: %(default)s)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0, help="of the runtime; 0 is its own choice")
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,6 @@ deviations; `--plot` draws it for every number of them, beside that of a normal 
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -21,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import head
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -127,7 +127,7 @@ def plot_reliability(errors: dict[str, Floats], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.parser(__doc__)
     parser.add_argument("--model", type=Path, default=DEMO_MODEL)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--pitch", type=float, default=0.0, help="degrees up by which the stated pitch is off")
@@ -135,7 +135,6 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of the name of the sets to run")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--plot", type=Path, help="PNG of the reliability of the stated deviations")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     model = Time3DModel(options.model, options.device)
     rows: list[dict[str, Any]] = []

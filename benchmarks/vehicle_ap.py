@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
+import head
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -70,8 +71,7 @@ def add_detectors(parser: argparse.ArgumentParser) -> None:
     detectors.add_argument("--model", type=Path, help="an exported GCNet")
     detectors.add_argument("--teacher", type=Path, help="a YOLOX graph with COCO classes")
     detectors.add_argument("--tiled-teacher", type=Path, help="the same, on tiles of the image too")
-    parser.add_argument("--device", default="auto", help="what runs GCNet (default: %(default)s)")
-    parser.add_argument("--precision", default="auto", help="of GCNet: auto, f32 or bf16 (default: %(default)s)")
+    head.add_engine(parser)
 
 
 def chosen_detector(arguments: argparse.Namespace) -> Detector:
@@ -93,7 +93,7 @@ def print_scores(scores: dict[str, DetectionScores]) -> None:
 def main() -> int:
     from camtrack_core.evaluation.vehicles import score_vehicles
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.described(__doc__)
     add_detectors(parser)
     parser.add_argument("--data", type=Path, default=DATA / "nuscenes", help="nuScenes folder (default: %(default)s)")
     arguments = parser.parse_args()
