@@ -39,7 +39,7 @@ FRAME = SECOND // 10
 PATIENCE = 60.0  # seconds after which something is taken to never happen
 START = 400.0  # the same of nodes that may have to compile their kernels first
 RESENDING = 3.0  # seconds after which an image is shown again that got lost on its way, as images may
-TRANSFORMS_MAY_TAKE = 3.0  # seconds: longer than a busy machine lets who sends them wait
+TRANSFORMS_MAY_TAKE = 2.0  # seconds: longer than a busy machine lets who sends them wait
 HEIGHT, WIDTH = 180, 320
 SIDE = 30  # pixels, of a square
 
@@ -221,6 +221,14 @@ class Stage:
         self.until(lambda: self.drops(name, cause) >= before + least, f"{least} of {cause} after {before}")
         most = (least if most is None else most) + self.repeated - repeated
         assert self.drops(name, cause) <= before + most
+
+    def refused(self, name: str, cause: str, time_ns: int, pixels: np.ndarray) -> None:
+        """Show an image and wait until a node has counted it as a drop of this cause.
+
+        A node with two images in its queue that has been kept waiting takes the newer one only: so one at a time.
+        """
+        with self.dropping(name, cause, 1):
+            self.show(time_ns, pixels)
 
     @contextmanager
     def saying(self, name: str, sentence: str) -> Iterator[None]:

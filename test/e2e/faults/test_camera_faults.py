@@ -73,28 +73,24 @@ def test_a_camera_that_doubles_and_quarters_its_rate_keeps_the_ids(stage: Stage)
 
 def test_an_image_that_comes_late_is_dropped(stage: Stage) -> None:
     tracks = stage.scene(40)
-    with stage.dropping(CAMERA, "late stamp", 1):
-        stage.show(stage.now - FRAME // 2, squares(45))
-        assert stage.film(40, frames=2) == tracks
+    stage.refused(CAMERA, "late stamp", stage.now - FRAME // 2, squares(45))
+    assert stage.film(40, frames=2) == tracks
 
 
 def test_images_out_of_order_cost_the_overtaken_ones(stage: Stage) -> None:
     tracks = stage.scene(40)
-    with stage.dropping(CAMERA, "late stamp", 3):
-        for _ in range(3):
-            first, second = stage.later(0.1), stage.later(0.1)
-            assert ids(stage.answer(second, squares(40))) == tracks
-            stage.show(first, squares(40))
+    for _ in range(3):
+        first, second = stage.later(0.1), stage.later(0.1)
+        assert ids(stage.answer(second, squares(40))) == tracks
+        stage.refused(CAMERA, "late stamp", first, squares(40))
     assert stage.film(40, frames=1) == tracks
 
 
 def test_images_that_come_twice_are_answered_once(stage: Stage) -> None:
     tracks = stage.scene(40)
-    with stage.dropping(CAMERA, "duplicate stamp", 3):
-        for _ in range(3):
-            assert stage.film(40, frames=1) == tracks
-            stage.show(stage.now, squares(40))
-            stage.graph.spin_for(0.1)
+    for _ in range(3):
+        assert stage.film(40, frames=1) == tracks
+        stage.refused(CAMERA, "duplicate stamp", stage.now, squares(40))
 
 
 @pytest.mark.parametrize(
@@ -104,10 +100,8 @@ def test_images_that_come_twice_are_answered_once(stage: Stage) -> None:
 def test_one_wrong_stamp_costs_one_image(stage: Stage, stamp: int, cause: str) -> None:
     """Zero, the year 2033, and 1970: none of them resets anything."""
     tracks = stage.scene(40)
-    with stage.dropping(CAMERA, cause, 1):
-        stage.show(stamp, squares(40))
-        stage.graph.spin_for(0.1)
-        assert stage.film(40, frames=2) == tracks
+    stage.refused(CAMERA, cause, stamp, squares(40))
+    assert stage.film(40, frames=2) == tracks
 
 
 def test_a_recording_in_a_loop_starts_afresh_each_time_within_five_frames(stage: Stage) -> None:
@@ -117,10 +111,8 @@ def test_a_recording_in_a_loop_starts_afresh_each_time_within_five_frames(stage:
     for _ in range(2):
         stage.now = begin - 8 * SECOND
         with stage.saying(CAMERA, "went backwards"), stage.saying("pkf_filter", "went backwards"):
-            for name in (CAMERA, "pkf_filter"):
-                with stage.dropping(name, "late stamp", 2):
-                    for _ in range(2):
-                        stage.show(stage.later(0.1), squares(40))
+            for name in (CAMERA, CAMERA, "pkf_filter", "pkf_filter"):
+                stage.refused(name, "late stamp", stage.later(0.1), squares(40))
             stage.forget_answers_since(stage.now)
             after = stage.film(40, frames=5)
         assert len(after) == 1 and after != before
@@ -136,11 +128,10 @@ def test_a_second_camera_on_the_topic_is_an_error_and_resets_nothing(stage: Stag
     try:
         with stage.saying(CAMERA, "expected one publisher on /image, found 2"):
             pass  # by then it hears both
-        with stage.dropping(CAMERA, "late stamp", 6, 8):
-            for _ in range(6):
-                assert stage.film(40, frames=1) == tracks
+        for _ in range(6):
+            assert stage.film(40, frames=1) == tracks
+            with stage.dropping(CAMERA, "late stamp", 1):
                 other.publish(stage.image(stage.now - 30 * SECOND, squares(200)))
-                stage.graph.spin_for(0.1)
         stage.until(lambda: stage.status[CAMERA]["level"] == "2", "an error")
     finally:
         stage.peer.destroy_publisher(other)
@@ -171,13 +162,13 @@ def test_an_encoding_that_changes_keeps_the_ids(stage: Stage, encoding: str) -> 
 
 def test_truncated_and_unknown_images_are_counted_and_the_next_one_is_answered(stage: Stage) -> None:
     tracks = stage.scene(40)
-    with stage.dropping(CAMERA, "wrong size", 2), stage.dropping(CAMERA, "unknown encoding", 1):
-        for change in ({"data": b"\0" * 100}, {"height": 0, "width": 0, "data": b""}, {"encoding": "64FC7"}):
-            message = stage.image(stage.later(0.01), squares(40))
-            for name, value in change.items():
-                setattr(message, name, value)
+    truncated, empty, unknown = {"data": b"\0" * 100}, {"height": 0, "width": 0, "data": b""}, {"encoding": "64FC7"}
+    for change, cause in ((truncated, "wrong size"), (empty, "wrong size"), (unknown, "unknown encoding")):
+        message = stage.image(stage.later(0.01), squares(40))
+        for name, value in change.items():
+            setattr(message, name, value)
+        with stage.dropping(CAMERA, cause, 1):
             stage.camera.publish(message)
-            stage.graph.spin_for(0.1)
     assert stage.film(40, frames=1) == tracks
 
 
