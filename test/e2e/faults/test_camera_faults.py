@@ -16,7 +16,7 @@ from fault_helpers import FRAME, Stage, check_answers, ids, image_stage, process
 from ros_helpers import SECOND
 from sensor_msgs.msg import Image
 
-from camtrack_core.ros.lifecycle.image_input import TAKEN
+from camtrack_core.ros.lifecycle.node import TAKEN
 from camtrack_core.ros.lifecycle.qos import SENSOR_DATA
 from camtrack_core.ros.messages.stamps import to_nanoseconds
 
