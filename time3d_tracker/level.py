@@ -14,8 +14,8 @@ from camtrack_core.datasets.frames import Frame
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import Boxes3D, Floats
 from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Pose
+from camtrack_core.geometry.ground import height_over_ground
 
-LEAST_HEIGHT = 0.5  # metres over ground; a vehicle frame that is closer to the camera does not lie on the ground
 STEEPEST = np.sin(np.radians(80))  # a camera that looks straight down has no level frame
 CORNER_SIGNS = np.array(
     [[x, y, z] for y in (1, -1) for x, z in ((1, 1), (1, -1), (-1, -1), (-1, 1))], np.float64
@@ -38,14 +38,6 @@ def level_pose(camera_pose: Pose) -> Pose:
 def projection(intrinsics: Floats, camera_pose: Pose) -> Floats:
     """(3, 3) pixels of level coordinates."""
     return intrinsics @ camera_pose.rotation.T @ level_pose(camera_pose).rotation
-
-
-def height_over_ground(camera_pose: Pose, ego_pose: Pose | None) -> float:
-    """Height of a camera over the ground, metres: over the origin of the vehicle frame, which lies on the ground (as
-    Autoware's base_link and the ego frame of nuScenes do). 0 where the vehicle's pose is unknown or so close below
-    the camera that it does not lie on the ground."""
-    height = 0.0 if ego_pose is None else float(camera_pose.translation[2] - ego_pose.translation[2])
-    return height if height >= LEAST_HEIGHT else 0.0
 
 
 def camera_height(frame: Frame) -> float:

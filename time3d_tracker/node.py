@@ -24,6 +24,7 @@ from camtrack_core.drawing.space import draw_tracks_3d
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.files import FileVersion
 from camtrack_core.geometry.camera import Camera, Pose
+from camtrack_core.geometry.ground import height_over_ground
 from camtrack_core.ros.lifecycle.batch_member import BatchMember, shared_batch
 from camtrack_core.ros.lifecycle.image_input import ImageInput
 from camtrack_core.ros.lifecycle.node import CamtrackNode
@@ -36,7 +37,6 @@ from camtrack_core.ros.messages.frames import frame_name
 from camtrack_core.ros.tf.transform_listener import TransformListener
 from camtrack_core.ros.tf.transforms import TooEarly, TransformError
 from time3d_tracker.config import TrackerConfig
-from time3d_tracker.level import height_over_ground
 from time3d_tracker.model import DEMO_MODEL, Outputs, Time3DModel
 from time3d_tracker.tracker import Result, Tracker, View
 

@@ -44,7 +44,7 @@ class View:
         intrinsics: (3, 3) pixels of the image.
         camera_pose: of the optical frame in the fixed frame (z up): tells the tilt and the camera's motion. None takes
             the camera as level and, for what it knows, still.
-        height: of the camera over the ground, metres (`level.height_over_ground`); 0 where unknown.
+        height: of the camera over the ground, metres (`ground.height_over_ground`); 0 where unknown.
     """
 
     image: NDArray[np.uint8]

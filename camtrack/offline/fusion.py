@@ -102,7 +102,9 @@ class FusionTracker:
         upright = pose @ found.upright
         for name, kind in self._kinds.items():
             if kind == "boxes_2d":
-                tracks = self.filter.step_image(frame.time_ns, self._boxes(seen), camera, pose, name)
+                tracks = self.filter.step_image(
+                    frame.time_ns, self._boxes(seen), camera, pose, name, camera_height(frame)
+                )
             else:
                 detections, stated = self._detections(found.tracks, upright), self._stated[name]
                 covariance = stated * moved_tracks(found.tracks, upright).covariance if stated else None

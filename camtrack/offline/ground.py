@@ -12,7 +12,7 @@ from camtrack_core.datasets.frames import Frame
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import Boxes3D, Detections3D, Floats
 from camtrack_core.geometry.camera import Pose
-from camtrack_core.geometry.ground import on_ground
+from camtrack_core.geometry.ground import on_ground, place_deviation
 from camtrack_core.geometry.tracks import Tracks3D
 from gcnet_tracker.tracker import GCNetModel
 from gcnet_tracker.tracker import Tracker as ImageTracker
@@ -22,7 +22,6 @@ from time3d_tracker.tracker import Result
 
 SIZE = (4.5, 1.85, 1.6)  # metres, of classes that have none
 PITCH_DEVIATION = np.radians(0.3)
-LEAST_SHARE = 0.04  # of the distance: kerbs, cambers and loose boxes
 ACROSS_SHARE = 0.01
 
 
@@ -49,7 +48,7 @@ class GroundTracker:
         centre = np.stack([place[:, 1], -place[:, 0], size[:, 2] / 2 - height], -1)
         boxes = Boxes3D(centre, size, np.zeros(len(size)), np.zeros((len(size), 3)))
         distance = np.linalg.norm(place, axis=1)
-        deviation = distance * np.hypot(LEAST_SHARE, PITCH_DEVIATION * distance / height)
+        deviation = place_deviation(distance, height, PITCH_DEVIATION)
         tracks = Tracks3D(found.ids, boxes, _covariance(place, deviation), found.scores, found.class_ids,
                           np.zeros(len(size)))  # fmt: skip
         turn = frame.camera_pose.rotation.T @ level.level_pose(frame.camera_pose).rotation

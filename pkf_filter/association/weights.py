@@ -116,7 +116,7 @@ def _kernel() -> Any:
     return marginal_table
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _prepared(max_states: float) -> tuple[Any, Floats]:
     """The kernel, and memory for tables, kept: to get it page by page from the system takes longer than to fill it."""
     if not 1 <= max_states <= MOST_STATES:

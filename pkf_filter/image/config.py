@@ -63,6 +63,7 @@ class FilterConfig(Correction):
     gate_iou: float = Field(0.03, gt=0, lt=1, description="pairs below this IoU are impossible")
     gate_distance: life.GateDistance = 5.0
     class_mismatch: life.ClassMismatch = 0.2
+    association_time: life.AssociationTime = 0.0
 
     birth_existence: life.BirthExistence = 0.25
     birth_iou: float = Field(0.5, gt=0, le=1, description="no birth from a measurement that overlaps a track more")

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from camtrack_core.geometry.boxes import Boxes2D, Floats
 from camtrack_core.geometry.tracks import Tracks2D
-from pkf_filter.association.weights import AssociationWeights, association_weights
+from pkf_filter.association.budget import Budget
+from pkf_filter.association.weights import AssociationWeights
 from pkf_filter.filtering.estimators import with_resolved_identities
 from pkf_filter.filtering.update import SPREADS
 from pkf_filter.image import kernels, models
@@ -25,7 +26,6 @@ from pkf_filter.life import existence, scores
 from pkf_filter.life.history import SECOND, Entry, History
 from pkf_filter.life.scores import MAX_CLASSES
 
-MAX_STATES = 2.0**18  # of exact association: a component above some 10 ms is approximated
 SURE = 1 - 1e-4  # existence at most: nobody is ever certain
 ONE_GROUP = np.zeros(MAX_CLASSES, np.int64)  # any class may be taken for any other
 
@@ -80,13 +80,13 @@ class Tracker:
     Attributes:
         dropped: measurements so far that no track can be made of (not finite, without area, of a class id outside
             [0, MAX_CLASSES), or beyond the MAX_BOXES of the highest scores) and that were left out.
-        approximated: steps so far whose association was too ambiguous for exact weights.
+        budget: of the time that association takes; it counts the frames by how their weights were made.
     """
 
     def __init__(self, config: FilterConfig | None = None) -> None:
         self.config = config or FilterConfig()
         self.dropped = 0
-        self.approximated = 0
+        self.budget = Budget(self.config.association_time)
         noise = self.config.noise
         self._measured = models.measured_deviations(noise)
         self._motion = models.motion_deviations(noise)
@@ -211,10 +211,7 @@ class Tracker:
         )
         even = config.birth_existence
         log_alone = np.log(gated.clutter_density + config.detector.clutter_density * even / (1 - even))
-        association = association_weights(
-            pairs, log_alone, existence.log_missed(tracks["existence"], detected), MAX_STATES
-        )
-        self.approximated += not association.exact
+        association = self.budget.associate(pairs, log_alone, existence.log_missed(tracks["existence"], detected))
         tracks["id"] = self._history.keep_ids(frame, association.assignment, tracks["id"])
         return with_resolved_identities(association) if config.identities == "resolved" else association
 

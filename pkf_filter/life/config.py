@@ -28,6 +28,15 @@ ClassMismatch = Annotated[
     float, Field(gt=0, le=1, description="factor on the likelihood of a pair of two classes, of one group in space")
 ]
 
+AssociationTime = Annotated[
+    float,
+    Field(
+        ge=0,
+        description="seconds that the association of a frame may take before the next ones are made cheaper; 0: any, "
+        "and the same input always gives the same tracks",
+    ),
+]
+
 # A track's life
 BirthExistence = Annotated[
     float, Field(gt=0, lt=1, description="existence probability of a detection of even score that is of no track")

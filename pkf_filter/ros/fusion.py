@@ -19,6 +19,7 @@ from visualization_msgs.msg import MarkerArray
 from camtrack_core.errors import CamtrackError, ConfigurationError
 from camtrack_core.geometry.boxes import Boxes2D, Detections3D, Floats
 from camtrack_core.geometry.camera import Camera, Pose
+from camtrack_core.geometry.ground import height_over_ground
 from camtrack_core.geometry.tracks import Tracks3D
 from camtrack_core.ros.lifecycle.node import CamtrackNode
 from camtrack_core.ros.lifecycle.qos import RESULTS, SENSOR_DATA
@@ -99,6 +100,7 @@ class _Measurement:
     velocities: dict[str, tuple[float, ...]]
     time_ns: int
     pose: Pose
+    height: float  # metres of a camera over the ground, 0 where nobody asks
 
 
 class Fusion:
@@ -219,7 +221,8 @@ class Fusion:
         try:
             pose = self._transforms.lookup(self._parameters.fixed_frame, frame, time_ns)
             velocities = sensor.velocities.pop(time_ns, {})
-            measurement = _Measurement(sensor, waiting.detections, velocities, time_ns, pose)
+            height = self._height(sensor, pose, time_ns)
+            measurement = _Measurement(sensor, waiting.detections, velocities, time_ns, pose, height)
         except TransformError as error:
             if isinstance(error, TooEarly) and may_wait:
                 self._wait(waiting)
@@ -228,12 +231,20 @@ class Fusion:
         for taken in self._gathering.add(sensor.name, time_ns, measurement):
             self._track_together(taken)
 
+    def _height(self, sensor: _Sensor, pose: Pose, time_ns: int) -> float:
+        """Of a camera over the ground, metres, where its boxes may start tracks; else 0. Raises TransformError."""
+        if sensor.parameters.kind != "boxes_2d" or not sensor.parameters.pitch_deviation:
+            return 0.0
+        fixed, ground = self._parameters.fixed_frame, self._parameters.ground_frame
+        return height_over_ground(pose, self._transforms.lookup(fixed, ground, time_ns))
+
     def _track_together(self, measurements: list[_Measurement]) -> None:
         """Measurements of one stamp; the tracks are published after the last of them."""
         tracked = [(one.sensor, tracks) for one in measurements if (tracks := self._tracked(one)) is not None]
         if not tracked:
             return
         self._node.monitor.facts["tracks"] = str(len(tracked[-1][1]))
+        self._node.monitor.facts["association"] = str(self._tracker.budget)
         self._measured = time.monotonic()
         newest, tracks = self._tracker.time_ns, tracked[-1][1]
         assert newest is not None
@@ -275,7 +286,8 @@ class Fusion:
                 tracker.class_id(name)
             boxes: Boxes2D | Detections3D = messages.to_boxes(detections, tracker.class_names)
             with monitor.stage("track"):
-                tracks = tracker.step_image(time_ns, boxes, sensor.camera, pose, sensor.name)  # type: ignore[arg-type]
+                height = measurement.height
+                tracks = tracker.step_image(time_ns, boxes, sensor.camera, pose, sensor.name, height)  # type: ignore[arg-type]
         else:
             boxes = messages3d.to_detections(detections, tracker.class_id, pose, measurement.velocities)
             covariance = self._stated(sensor, detections, pose)

@@ -52,6 +52,10 @@ class FusionParameters(SensorNames, StampParameters):
     """What the fusion node can be told besides its sensors; without sensors it tracks in the image plane."""
 
     fixed_frame: str = Field("map", description="frame of tracks in space; image tracks keep the camera's frame")
+    ground_frame: str = Field(
+        "base_link",
+        description="frame whose origin lies on the ground, for boxes_2d with a pitch_deviation above 0",
+    )
     world: WorldConfig = Field(WorldConfig(), description="of the filter in space")
     publish_rate: float = Field(0.0, ge=0, le=1000, description="Hz; 0: after measurements, see publish_after")
     publish_after: tuple[str, ...] = Field(

@@ -96,6 +96,7 @@ class ImagePlane:
             tracks = self._track(detections, time_ns)
         monitor.processed += 1
         monitor.facts["tracks"] = str(len(tracks))
+        monitor.facts["association"] = str(self._filter.budget)
 
     def _track(self, detections: Detections, time_ns: int) -> Tracks2D:
         stage, dropped = self._node.monitor.stage, self._filter.dropped

@@ -67,6 +67,13 @@ class SensorModel(Parameters):
     depth_noise: float = Field(0.0, ge=0, description="further deviation along the line of sight, in the distance")
     velocity_noise: float = Field(2.0, gt=0, description="measured velocity, along each axis, m / s")
     pixel_noise: float = Field(0.05, gt=0, description="measured sides of a box in an image, in its width and height")
+    pitch_deviation: float = Field(
+        0.0,
+        ge=0,
+        lt=10,
+        description="of a camera's pitch over flat ground, degrees, with which its boxes start tracks where they stand "
+        "on the ground; 0: they start none",
+    )
     occlusion: life.Occlusion = 0.95
     miss_time: float = Field(
         0.2,
@@ -95,6 +102,7 @@ class WorldConfig(Correction):
 
     gate_distance: life.GateDistance = 5.0
     class_mismatch: life.ClassMismatch = 0.2
+    association_time: life.AssociationTime = 0.0
     group_mismatch: float = Field(0.02, gt=0, le=1, description="factor on the likelihood of classes of two groups")
     shape_mismatch: float = Field(
         0.02, gt=0, lt=1, description="share of detections whose yaw and size say nothing about their object"

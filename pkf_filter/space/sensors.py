@@ -1,12 +1,12 @@
 """What a sensor saw at one time, as the tracker in space needs it: boxes in space, or boxes in an image.
 
-Both say how they look from the tracks (`linearised`) and how dense false detections are (`log_clutter`). Only boxes in
-space tell where a new track starts.
+Both say how they look from the tracks (`linearised`), how dense false detections are (`log_clutter`) and where a new
+track starts (`births`, `new_states`): a box in an image does so through the ground, where a camera's is known.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -15,15 +15,24 @@ from numpy.typing import NDArray
 
 from camtrack_core.geometry.boxes import Boxes2D, Detections3D, Floats, Integers
 from camtrack_core.geometry.camera import Camera, Pose
+from camtrack_core.geometry.ground import HALF_LENGTH, on_ground, place_deviation, usual_sizes
 from pkf_filter.filtering.linearised import gaussian
+from pkf_filter.image import kernels as image_kernels
 from pkf_filter.image import models
 from pkf_filter.space import kernels, own_noise, projection
 from pkf_filter.space import models as world
-from pkf_filter.space.config import EVERYWHERE, SensorModel
+from pkf_filter.space.config import EVERYWHERE, SensorModel, WorldConfig
 
 HEIGHTS = 4.0  # metres over which the centres of false detections spread
 RELATIVE_SIZES = 1.0  # range of the sizes of false detections, relative to the size itself
 MIN_EXTENT = 10.0  # pixels; smaller boxes are measured no better
+BORDER = 2.0  # pixels; what ends within them of the image's lower edge stands on ground that is not shown
+VAGUE = 0.35  # share of the distance; of what is known worse no track starts
+SAME_IMAGE = 0.5  # IoU from which on a box is of a track, or of a likelier box
+ACROSS = 0.02  # of the distance, across the line of sight
+GROUND_HEIGHT = 0.2  # metres by which the ground is not flat
+SIZE_SPREAD = 0.15  # of usual sizes, in themselves
+UNKNOWN_YAW = 0.9  # rad, of a yaw on the half circle that may be any
 OPTICAL = 0.7  # vertical part of a frame's z axis below which it is a camera's optical frame
 
 
@@ -112,6 +121,17 @@ class SpaceView:
             np.log(self.sensor.clutter_density / HEIGHTS / np.pi / (size[:, 0] * size[:, 1] * size[:, 2]))
         )
 
+    def births(self, newborn: Floats, config: WorldConfig, states: Floats, existence: Floats) -> Floats:
+        """(M,) existence of the tracks that detections start, 0 where one starts none.
+
+        Args:
+            newborn: (M,) that such tracks would have.
+            states: (N, 10), existence: (N,) of the tracks.
+        """
+        return np.asarray(
+            kernels.births(newborn, config.min_birth, self.measurements, states, existence, config.same_object)
+        )
+
     def new_states(self, rows: Integers, parameters: Floats) -> tuple[Floats, Floats]:
         """Mean (R, 10) and covariance (R, 10, 10) of tracks that start at these detections."""
         z, velocity = self.measurements[rows], self.detections.boxes.velocity[rows]
@@ -171,12 +191,18 @@ class SpaceView:
 
 @dataclass(frozen=True)
 class ImageView:
-    """Boxes in the image of a camera at `pose` in the fixed frame (optical frame)."""
+    """Boxes in the image of a camera at `pose` in the fixed frame (optical frame).
+
+    They start tracks where they stand on flat ground, `height` metres below the camera; 0 where that is not known.
+    `class_names` are of the class ids.
+    """
 
     detections: Boxes2D
     sensor: SensorModel
     camera: Camera
     pose: Pose
+    height: float = 0.0
+    class_names: tuple[str, ...] = ()
 
     @property
     def scores(self) -> Floats:
@@ -190,7 +216,7 @@ class ImageView:
         return np.asarray(models.measurable(self.detections.xyxy))
 
     def rows(self, rows: Integers) -> ImageView:
-        return ImageView(self.detections[rows], self.sensor, self.camera, self.pose)
+        return replace(self, detections=self.detections[rows])
 
     def linearised(
         self, states: Floats, covariance: Floats, existence: Floats, parameters: Floats, gate: float
@@ -214,6 +240,58 @@ class ImageView:
         depth = (states[:, :3] - self.pose.translation) @ self.pose.rotation[:, 2]
         nearness = np.argsort(np.argsort(-depth))
         return np.asarray(models.covered(sides, existence, nearness))
+
+    @cached_property
+    def places(self) -> Floats:
+        """(M, 2) metres to the right and ahead of the camera on the ground; NaN where that is known too badly."""
+        detections, pitch = self.detections, np.radians(self.sensor.pitch_deviation)
+        if not pitch or self.height <= 0:
+            return np.full((len(detections), 2), np.nan)
+        names = np.array(self.class_names, np.str_)[detections.class_ids]
+        xyxy = np.asarray(detections.xyxy, np.float64)
+        place = on_ground(xyxy, names, self.camera.intrinsics, self.pose, self.height)
+        distance = np.linalg.norm(place, axis=1)
+        cut = (xyxy[:, 3] >= self.camera.height - BORDER) | (distance > self.sensor.range)
+        vague = place_deviation(distance, self.height, pitch) > VAGUE * distance
+        return np.where((cut | vague)[:, None], np.nan, place)
+
+    def births(self, newborn: Floats, config: WorldConfig, states: Floats, existence: Floats) -> Floats:
+        """As SpaceView's, of boxes that stand on the ground and share the image of no track and of no likelier box."""
+        xyxy = np.ascontiguousarray(self.detections.xyxy, np.float64)
+        standing = np.where(np.isfinite(self.places).all(1), newborn, 0.0)
+        if not standing.any():
+            return standing
+        camera, pose = self.camera, self.pose
+        size = np.array([camera.width, camera.height], np.float64)
+        sides, _, _ = projection.project(states, camera.intrinsics, pose.rotation, pose.translation, size)
+        shown = sides[((sides[:, 2:] - sides[:, :2]) > 0).all(1)]
+        alone = image_kernels.births(standing, models.overlap(xyxy, shown), config.min_birth, SAME_IMAGE)
+        return np.asarray(image_kernels.without_doubles(alone, xyxy, SAME_IMAGE))
+
+    def new_states(self, rows: Integers, parameters: Floats) -> tuple[Floats, Floats]:
+        """As SpaceView's: on the ground, of the class's usual size, and of a heading that nobody knows."""
+        place, names = self.places[rows], np.array(self.class_names, np.str_)[self.detections.class_ids[rows]]
+        distance, size = np.linalg.norm(place, axis=1), usual_sizes(names)
+        ahead = self.pose.rotation[:2, 2] / np.hypot(*self.pose.rotation[:2, 2])
+        sight = (place[:, 1:] * ahead + place[:, :1] * [ahead[1], -ahead[0]]) / distance[:, None]
+        measurements = np.zeros((len(rows), world.MEASUREMENT_SIZE))
+        measurements[:, : world.Z] = self.pose.translation[:2] + distance[:, None] * sight
+        measurements[:, world.Z] = self.pose.translation[2] - self.height + size[:, 2] / 2
+        measurements[:, world.YAW] = np.arctan2(sight[:, 1], sight[:, 0])
+        measurements[:, world.LENGTH :] = size
+        pitch = np.radians(self.sensor.pitch_deviation)
+        deviation = np.hypot(place_deviation(distance, self.height, pitch), HALF_LENGTH)
+        along = sight[:, :, None] * sight[:, None]
+        noise = np.zeros((len(rows), world.MEASUREMENT_SIZE, world.MEASUREMENT_SIZE))
+        noise[:, :2, :2] = deviation[:, None, None] ** 2 * along
+        noise[:, :2, :2] += ((ACROSS * distance) ** 2)[:, None, None] * (np.eye(2) - along)
+        noise[:, world.Z, world.Z] = GROUND_HEIGHT**2 + (pitch * distance) ** 2
+        noise[:, world.YAW, world.YAW] = UNKNOWN_YAW**2
+        for k, axis in enumerate(range(world.LENGTH, world.HEIGHT + 1)):
+            noise[:, axis, axis] = (SIZE_SPREAD * size[:, k]) ** 2
+        unknown = np.full((len(rows), 3), np.nan)
+        mean, covariance = world.initial_state(measurements, noise, unknown, 1.0, parameters)
+        return mean, covariance
 
     def velocities(self, mean: Floats, weights: Floats) -> None:
         """None: an image tells no velocity."""

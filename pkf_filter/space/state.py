@@ -31,6 +31,7 @@ class WorldState(NamedTuple):
         seen_ns: (N,) int64, stamp of the last measurement, placed_ns: (N,) int64, of the last one in space.
         coasting: (N,) bool, whether the last sensor in space that had the track in view did not find it, or none had
             it in view for long.
+        placed: (N,) bool, whether a sensor in space has ever measured the track; before, boxes in images count for it.
         hits: (N,) float64, number of measurements in space.
         scores: (N,) float64, log odds, their mean: over the last measurements in space, over all while there are few.
         trust: (N,) float64, log odds that these measurements are true ones, by their scores alone, the same mean.
@@ -56,6 +57,7 @@ class WorldState(NamedTuple):
     seen_ns: Integers
     placed_ns: Integers
     coasting: NDArray[np.bool_]
+    placed: NDArray[np.bool_]
     hits: Floats
     scores: Floats
     trust: Floats
@@ -94,6 +96,7 @@ def no_tracks(modes: int = 0, sensors: int = 1) -> WorldState:
         seen_ns=ids,
         placed_ns=ids,
         coasting=none > 0,
+        placed=none > 0,
         hits=none,
         scores=none,
         trust=none,

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from camtrack_core.errors import ConfigurationError
-from camtrack_core.geometry.boxes import Boxes2D, Detections3D, Floats
+from camtrack_core.geometry.boxes import MOTIONS, Boxes2D, Detections3D, Floats
 from camtrack_core.geometry.camera import Camera, Pose
 from camtrack_core.geometry.tracks import Tracks3D, TrackStates
-from pkf_filter.association.weights import AssociationWeights, association_weights
+from pkf_filter.association.budget import Budget
+from pkf_filter.association.weights import AssociationWeights
 from pkf_filter.filtering.estimators import with_resolved_identities
 from pkf_filter.filtering.linearised import linearised_update
 from pkf_filter.filtering.update import NONE, SPREADS
@@ -37,7 +39,6 @@ from pkf_filter.space.state import (
     true_detections,
 )
 
-MAX_STATES = 2.0**18  # of exact association: a component above some 10 ms is approximated
 UNSEEN = 0.5  # seconds after which a track coasts that no sensor has in view
 AGREEMENT_RATE = 0.05  # weight of the newest measurement
 
@@ -80,7 +81,7 @@ class WorldTracker:
         class_names: what class ids mean, in the order in which `class_id` was asked for them.
         dropped: detections so far that no track can be made of (not finite, of impossible size, of an unknown class,
             or beyond the MAX_BOXES of the highest scores in a frame) and that were left out.
-        approximated: steps so far whose association was too ambiguous for exact weights.
+        budget: of the time that association takes; it counts the frames by how their weights were made.
         time_ns: stamp of the newest measurement, nanoseconds; None before the first.
         max_lag: seconds by which a measurement may be late; the configuration's, until somebody raises it.
         agreement: by sensor, the fading share of the confirmed tracks in its view that its detections find; low for a
@@ -95,7 +96,7 @@ class WorldTracker:
         self.max_lag = self.config.max_lag
         self.class_names: list[str] = []
         self.dropped = 0
-        self.approximated = 0
+        self.budget = Budget(self.config.association_time)
         self._groups = np.zeros(0, np.int64)  # of the class names
         groups = self.config.groups()
         self._table = world.group_table(groups)
@@ -149,17 +150,21 @@ class WorldTracker:
         """
         return self._observe(time_ns, sensor, SpaceView(detections, self._sensor(sensor), pose, covariance))
 
-    def step_image(self, time_ns: int, detections: Boxes2D, camera: Camera, pose: Pose, sensor: str = "") -> Tracks3D:
-        """As `step`, for boxes in an image: they correct tracks in space, but start none.
+    def step_image(
+        self, time_ns: int, detections: Boxes2D, camera: Camera, pose: Pose, sensor: str = "", height: float = 0.0
+    ) -> Tracks3D:
+        """As `step`, for boxes in an image: they correct tracks in space, and start some on flat ground.
 
         Args:
             time_ns: stamp of the image, nanoseconds.
             detections: M boxes in pixels.
             camera: that took the image.
             pose: of its optical frame in the fixed frame, at `time_ns`.
-            sensor: name of the sensor.
+            sensor: name of the sensor; with a `pitch_deviation` of 0 its boxes start none.
+            height: of the camera over the ground, metres; 0 where that is not known, and boxes start none.
         """
-        return self._observe(time_ns, sensor, ImageView(detections, self._sensor(sensor), camera, pose))
+        view = ImageView(detections, self._sensor(sensor), camera, pose, height, tuple(self.class_names))
+        return self._observe(time_ns, sensor, view)
 
     def predicted(self, time_ns: int) -> Tracks3D:
         """The tracks as they are expected at a time not before the newest measurement's; nothing is changed.
@@ -283,10 +288,7 @@ class WorldTracker:
             config.group_mismatch,
         )
         log_clutter = frame.view.log_clutter() - frame.evidence
-        association = association_weights(
-            pairs, log_clutter, existence.log_missed(state.existence, detected), MAX_STATES
-        )
-        self.approximated += not association.exact
+        association = self.budget.associate(pairs, log_clutter, existence.log_missed(state.existence, detected))
         self._state = state._replace(ids=self._history.keep_ids(frame, association.assignment, state.ids))
         return with_resolved_identities(association) if config.identities == "resolved" else association
 
@@ -347,18 +349,25 @@ class WorldTracker:
             looked_ns=looked_ns,
             seen_ns=np.where(missed < scores.SEEN, frame.time_ns, state.seen_ns),
         )
-        if isinstance(frame.view, SpaceView):
-            self._identify(frame, frame.view, seen, visibility, association)
+        told = np.ones(len(missed), np.bool_) if isinstance(frame.view, SpaceView) else ~state.placed
+        if told.any():
+            self._identify(frame, told, gated, visibility, association)
 
     def _identify(
-        self, frame: _Frame, view: SpaceView, seen: Linearisation, visibility: Floats, association: AssociationWeights
+        self,
+        frame: _Frame,
+        told: NDArray[np.bool_],
+        gated: _Gated,
+        visibility: Floats,
+        association: AssociationWeights,
     ) -> None:
-        """What measurements in space alone tell: whether a place is measured, how sure the detector is, and what it is.
+        """Whether a place is measured, how sure the detector is, and what the object is, of those that are `told` (N,).
 
-        Scores of an image's detector say nothing about places, and where an image alone goes on seeing an object, its
-        distance is soon wrong.
+        Once a sensor in space has measured a track, those alone tell: scores of an image's detector say nothing about
+        places, and where an image alone goes on seeing an object, its distance is soon wrong.
         """
-        state, missed = self._state, association.missed
+        state, view, in_view = self._state, frame.view, gated.seen.in_view & told
+        missed = np.where(told, association.missed, 1.0)
         weights = np.ascontiguousarray(association.weights)
         shares = np.minimum(state.hits / (state.hits + 1.0), self.config.score_memory)
         track_scores, votes, trust = state.scores.copy(), state.votes.copy(), state.trust.copy()
@@ -374,11 +383,13 @@ class WorldTracker:
             votes=votes,
             classes=classes,
             groups=self._groups[classes],
-            motions=motions_after(state.motions, view.detections.motions, weights),
-            apparent=np.where(seen.in_view, visibility, state.apparent),
-            coasting=~measured & (state.coasting | seen.in_view | overdue),
+            apparent=np.where(in_view, visibility, state.apparent),
+            coasting=np.where(told, ~measured & (state.coasting | in_view | overdue), state.coasting),
             placed_ns=np.where(measured, frame.time_ns, state.placed_ns),
         )
+        if isinstance(view, SpaceView):
+            motions = motions_after(state.motions, view.detections.motions, weights)
+            self._state = self._state._replace(motions=motions, placed=state.placed | measured)
 
     def _end(self, time_ns: int) -> None:
         """Deaths: hardly likely to exist, silent for too long, or a second track of an object that has one already."""
@@ -418,16 +429,8 @@ class WorldTracker:
     def _start(self, frame: _Frame, association: AssociationWeights) -> None:
         """Births: detections exist, as tracks, with the probability that they are true and of no track yet."""
         view, config = frame.view, self.config
-        if not isinstance(view, SpaceView):  # an image does not tell how far away an object is
-            return
-        newborn = kernels.births(
-            existence.newborn(association.clutter, frame.evidence, config.birth_existence),
-            config.min_birth,
-            view.measurements,
-            self._state.mean,
-            self._state.existence,
-            config.same_object,
-        )
+        newborn = existence.newborn(association.clutter, frame.evidence, config.birth_existence)
+        newborn = view.births(newborn, config, self._state.mean, self._state.existence)
         rows = newborn.nonzero()[0]
         if not len(rows):
             return
@@ -438,6 +441,7 @@ class WorldTracker:
         votes[np.arange(len(rows)), classes] = view.scores[rows]
         ids = np.array([self._history.id_of(frame, row) for row in rows.tolist()])
         seen_ns, once = np.full(len(rows), frame.time_ns), np.ones(len(rows))
+        motions = view.detections.motions[rows] if isinstance(view, SpaceView) else np.zeros((len(rows), len(MOTIONS)))
         mode_probability, mode_mean, mode_covariance = interacting.new_modes(
             mean, covariance, self._moving[groups], self._modes
         )
@@ -459,12 +463,13 @@ class WorldTracker:
             seen_ns=seen_ns,
             placed_ns=seen_ns,
             coasting=np.zeros(len(rows), np.bool_),
+            placed=np.full(len(rows), isinstance(view, SpaceView)),
             hits=once,
             scores=scores.evidence(view.scores[rows], 0.5, 1.0),
             trust=frame.evidence[rows],
             facing=once,
             votes=votes,
-            motions=view.detections.motions[rows],
+            motions=motions,
             mode_probability=mode_probability,
             mode_mean=mode_mean,
             mode_covariance=mode_covariance,

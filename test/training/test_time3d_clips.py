@@ -18,6 +18,7 @@ from camtrack_core.errors import DataError
 from camtrack_core.evaluation.nuscenes import devkit as nuscenes_devkit
 from camtrack_core.geometry.boxes import Boxes3D
 from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Pose
+from camtrack_core.geometry.ground import height_over_ground
 from camtrack_core.labelling.teacher import COCO_VEHICLES, Yolox
 from camtrack_core.training.augmentation import View
 from time3d_tracker import clips, level, targets
@@ -176,9 +177,9 @@ def test_heights_over_ground(street: clips.Clip, suburb: clips.Clip) -> None:
     assert street.heights == pytest.approx(np.full(40, 1.51), abs=0.15)
     assert suburb.heights.tolist() == [1.65] * 3
     camera = Pose(OPTICAL_IN_VEHICLE, np.array([0.3, 0, 0.2]))
-    assert level.height_over_ground(camera, Pose(np.eye(3), np.zeros(3))) == 0  # no vehicle frame on the ground
-    assert level.height_over_ground(camera, None) == 0
-    assert level.height_over_ground(camera, Pose(np.eye(3), np.array([0, 0, -1.3]))) == pytest.approx(1.5)
+    assert height_over_ground(camera, Pose(np.eye(3), np.zeros(3))) == 0  # no vehicle frame on the ground
+    assert height_over_ground(camera, None) == 0
+    assert height_over_ground(camera, Pose(np.eye(3), np.array([0, 0, -1.3]))) == pytest.approx(1.5)
     assert level.camera_height(Frame(0, np.zeros((2, 2, 3), np.uint8))) == 0
 
 

@@ -51,7 +51,7 @@ def test_moving_objects_keep_their_ids_and_their_speed_is_found() -> None:
     assert tracks.boxes.velocity[:, 0] == pytest.approx([10, -10], abs=1.0)
     assert tracks.boxes.centre[:, 0] == pytest.approx([34, 26], abs=0.3)
     assert np.abs(tracks.boxes.velocity[:, 1]).max() < 1.0
-    assert t.approximated == 0
+    assert t.budget.approximated == 0
 
 
 @pytest.mark.parametrize("pose", [Pose(np.eye(3), np.zeros(3)), EYE], ids=["x forward", "optical frame"])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from space_scenes_helpers import SECOND, Box, facing, run, seen
+from space_scenes_helpers import SECOND, SIZES, Box, facing, run, seen
 
-from camtrack_core.geometry.camera import Pose
+from camtrack_core.datasets.projected import project_boxes
+from camtrack_core.geometry.boxes import Boxes2D, Boxes3D
+from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Camera, Pose
 from pkf_filter.space.config import SensorModel
 from pkf_filter.space.tracker import WorldTracker
 
@@ -185,3 +187,73 @@ def test_a_car_that_drives_off_is_soon_known_to_move(rate: int) -> None:
     assert not any(rests for time, rests in resting.items() if time >= 5.0)
     time, tracks = found[-1]
     assert tracks.boxes.velocity[0, 0] == pytest.approx(2 * (time - 4.0), abs=0.5)
+
+
+WIDE, HIGH = Camera.from_field_of_view(1600, 900, 80.0), 1.6  # pixels, degrees; metres over the ground
+IMAGE = SensorModel(pitch_deviation=0.5)
+
+
+def pictured(tracker: WorldTracker, boxes: list[Box], eye: Pose, rng: np.random.Generator) -> Boxes2D:
+    """Boxes of what a camera shows of boxes on the ground, 2 % of their sides off."""
+    size = np.array([SIZES[name] for name, *_ in boxes])
+    ground = np.array([place for _, *place in boxes])
+    centre = np.concatenate([ground[:, :2], size[:, 2:] / 2], 1)
+    true = Boxes3D(centre, size, ground[:, 2], np.zeros((len(boxes), 3)))
+    xyxy, _, share = project_boxes(true, WIDE, eye)
+    sides = np.tile(xyxy[:, 2:] - xyxy[:, :2], 2)
+    classes = np.array([tracker.class_id(name) for name, *_ in boxes], np.int64)
+    found = Boxes2D(xyxy + 0.02 * sides * rng.normal(size=xyxy.shape), np.full(len(boxes), 0.95), classes)
+    return found[share > 0.9]
+
+
+def watched(tracker: WorldTracker, rate: int, seconds: float, names: tuple[str, ...], height: float = HIGH) -> list:
+    """Time and tracks while a vehicle drives 5 m/s past a person at 24 m and a parked car at 30 m, behind one at 8 m/s.
+
+    Two cameras, of which the second one stands 8 m aside, look ahead.
+    """
+    rng, found = np.random.default_rng(9), []
+    for frame in range(round(seconds * rate)):
+        time = frame / rate
+        scene = [("pedestrian", 24.0, -4.0, 0.0), ("car", 30.0, 5.0, 0.0), ("car", 14.0 + 8.0 * time, 0.0, 0.0)]
+        for name in names:
+            eye = Pose(OPTICAL_IN_VEHICLE, np.array([5.0 * time, {"left": 0.0, "right": -8.0}[name], HIGH]))
+            boxes = pictured(tracker, scene, eye, rng)
+            tracks = tracker.step_image(round(time * SECOND), boxes, WIDE, eye, name, height)
+        found.append((time, tracks))
+    return found
+
+
+@rates
+def test_boxes_in_an_image_start_tracks_on_the_ground_and_say_how_little_they_know(rate: int) -> None:
+    tracker = WorldTracker(sensors={"left": IMAGE})
+    found = watched(tracker, rate, 2.5, ("left",))
+    for time, tracks in found:
+        if time <= 0.5:
+            continue
+        assert sorted(tracks.ids.tolist()) == [1, 2, 3], f"{time:.2f} s"
+        for (x, y), name in (((24.0, -4.0), "pedestrian"), ((30.0, 5.0), "car"), ((14.0 + 8.0 * time, 0.0), "car")):
+            off = np.linalg.norm(tracks.boxes.centre[:, :2] - (x, y), axis=1)
+            nearest = off.argmin()
+            assert tracker.class_names[tracks.class_ids[nearest]] == name
+            deviation = np.sqrt(np.linalg.eigvalsh(tracks.covariance[nearest, :2, :2]).max())
+            assert off[nearest] <= 3.0 * max(deviation, 0.5), f"{time:.2f} s"
+            assert off[nearest] <= 0.15 * np.hypot(x - 5.0 * time, y) + 0.5, f"{time:.2f} s"
+    first, last = (tracks.covariance[tracks.ids == 2, 0, 0] for _, tracks in (found[rate // 2 + 1], found[-1]))
+    assert last < first
+
+
+@rates
+def test_a_second_camera_narrows_what_one_has_started(rate: int) -> None:
+    spread = {}
+    for names in (("left",), ("left", "right")):
+        tracks = watched(WorldTracker(sensors=dict.fromkeys(names, IMAGE)), rate, 1.0, names)[-1][1]
+        assert len(tracks) == 3
+        person = np.linalg.norm(tracks.boxes.centre[:, :2] - (24.0, -4.0), axis=1).argmin()
+        spread[names] = tracks.covariance[person, 0, 0]
+    assert spread["left", "right"] < 0.6 * spread["left",]
+
+
+def test_without_the_height_of_the_camera_boxes_start_none() -> None:
+    assert all(not len(tracks) for _, tracks in watched(WorldTracker(sensors={"left": IMAGE}), 10, 1.0, ("left",), 0.0))
+    blind = WorldTracker(sensors={"left": SensorModel()})
+    assert all(not len(tracks) for _, tracks in watched(blind, 10, 1.0, ("left",)))
