@@ -16,6 +16,7 @@ from camtrack_core.datasets.frames import Labels
 from camtrack_core.geometry.boxes import Floats, area, clip
 
 VIEW_SCALES = (0.55, 2.2)  # of a training view, in shares of the scale that fits the picture into the input
+NIGHTS = 0.15  # share of the looks that are dark and grainy
 PADDING = 114  # grey level outside the picture, as at inference
 MIN_HEIGHT = 8.0  # pixels of the network's input; smaller objects are ignored regions
 MIN_INSIDE = 0.3  # share of a box inside the view below which it is an ignored region
@@ -133,12 +134,13 @@ class Look:
 
 
 def random_look(rng: np.random.Generator) -> Look:
+    night = rng.random() < NIGHTS
     return Look(
         gain=rng.uniform(0.7, 1.3) * rng.uniform(0.9, 1.1, 3),
         offset=float(rng.normal(0, 12)),
-        gamma=float(np.exp(rng.normal(0, 0.2))),
+        gamma=float(np.exp(rng.uniform(0.3, 1.0) if night else rng.normal(0, 0.2))),
         saturation=float(rng.choice([1.0, rng.uniform(0.0, 1.4)])),
-        noise=float(rng.choice([0.0, rng.uniform(0, 8)])),
+        noise=float(rng.choice([0.0, rng.uniform(0, 16 if night else 8)])),
         blur=float(rng.choice([0.0, 0.0, rng.uniform(0.3, 1.5)])),
     )
 
