@@ -10,7 +10,6 @@ import numpy as np
 from camtrack_core.errors import ConfigurationError, DataError
 from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D
 from camtrack_core.geometry.camera import Camera, Pose
-from pkf_filter.association.solvers import solve_exactly, solve_in_single_precision
 from pkf_filter.association.weights import association_weights
 from pkf_filter.image.config import FilterConfig
 from pkf_filter.image.tracker import Tracker
@@ -18,7 +17,6 @@ from pkf_filter.space.config import VEHICLE, SensorModel, WorldConfig
 from pkf_filter.space.tracker import WorldTracker
 
 FRAME = 100_000_000  # nanoseconds
-COMPONENT = "(float64[:,::1], float64[::1], float64[::1], float64[::1], float64[::1])"  # its weights, and memory
 
 
 @contextmanager
@@ -28,18 +26,6 @@ def _kept_on_disk() -> Iterator[None]:
     except OSError as error:
         remedy = "free some space, or let NUMBA_CACHE_DIR name another folder"
         raise DataError(f"cannot keep the compiled kernels: {error.strerror}; {remedy}") from error
-
-
-@_kept_on_disk()
-def compile_exact_solver() -> None:
-    """The larger half of the association weights. Raises DataError where the disk is full."""
-    solve_exactly.compile(COMPONENT)
-
-
-@_kept_on_disk()
-def compile_single_precision_solver() -> None:
-    """The other half. Raises DataError where the disk is full."""
-    solve_in_single_precision.compile(COMPONENT)
 
 
 @_kept_on_disk()
