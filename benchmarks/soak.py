@@ -369,9 +369,14 @@ class Ear:
         while (left := end - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left)
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
+    def wait_for(
+        self, condition: Callable[[], bool], runner: subprocess.Popen[bytes], seconds: float, what: str
+    ) -> None:
+        """Listens until the condition holds. Ends the program after so many seconds, or once the runner has ended."""
         end = time.monotonic() + seconds
         while not condition():
+            if (code := runner.poll()) is not None:
+                raise SystemExit(f"expected {what}, but its process ended with {code}")
             if time.monotonic() > end:
                 raise SystemExit(f"expected {what}, waited {seconds:g} s in vain")
             self.listen(0.1)
@@ -397,7 +402,7 @@ def graph(profile: Profile) -> Iterator[Figures]:
     ear, nodes = Ear("camera/pkf_filter/tracks"), ("gcnet_tracker", "pkf_filter", "replay")
     series = {name: Series() for name in nodes}
     with started(*launch) as runner:
-        ear.wait_for(lambda: len(ear.answered) > 0, START, "tracks")
+        ear.wait_for(lambda: len(ear.answered) > 0, runner, START, "tracks")
         processes = {
             name: child
             for child in psutil.Process(runner.pid).children(recursive=True)
@@ -423,9 +428,10 @@ def load(profile: Profile) -> Iterator[Figures]:
     camera = ear.node.create_publisher(Image, "image", SENSOR_DATA)
     noise = np.random.default_rng(0).integers(0, 255, (360, 640, 3), np.uint8)
     sent: list[int] = []
-    with started("gcnet_tracker.node"):
-        ear.wait_for(lambda: camera.get_subscription_count() == 1, START, "a node that listens to images")
-        ear.wait_for(lambda: ear.status.get("gcnet_tracker", {}).get("state") == "active", START, "a node that is up")
+    with started("gcnet_tracker.node") as runner:
+        ear.wait_for(lambda: camera.get_subscription_count() == 1, runner, START, "a node that listens to images")
+        up = "a node that is up"
+        ear.wait_for(lambda: ear.status.get("gcnet_tracker", {}).get("state") == "active", runner, START, up)
         for rate in RATES:
             before = dropped(ear)
             for _ in range(max(round(rate * profile.rate_seconds), 2 * QUEUE)):
@@ -435,7 +441,7 @@ def load(profile: Profile) -> Iterator[Figures]:
                 sent.append(message.header.stamp.sec * SECOND + message.header.stamp.nanosec)
                 camera.publish(message)
                 ear.listen(1 / rate)
-            ear.wait_for(lambda: told(ear) >= len(sent), 60, f"{len(sent)} images to be processed or counted")
+            ear.wait_for(lambda: told(ear) >= len(sent), runner, 60, f"{len(sent)} images to be processed or counted")
             figures.values[f"dropped at {rate:g} Hz"] = dropped(ear) - before
             figures.expect(
                 told(ear) == len(sent), f"{told(ear)} images are processed or counted, {len(sent)} were sent"
