@@ -63,14 +63,14 @@ class _Gated(NamedTuple):
     Attributes:
         z: (M, 4) measurements, overlaps: (M, N) IoU.
         log_density: (M, N) of the boxes given tracks, -inf beyond the gates.
-        clutter_density: (M,) of each box's score.
+        log_clutter: (M,) log density of false boxes of each box's score.
         detection_probability: (N,) of visible objects.
     """
 
     z: Floats
     overlaps: Floats
     log_density: Floats
-    clutter_density: Floats
+    log_clutter: Floats
     detection_probability: Floats
 
 
@@ -188,8 +188,8 @@ class Tracker:
             tracks["score"], detector.detection_probability, detector.score_offset, detector.detection_slope
         )
         detection_probability = np.minimum(shares, scores.CHANCE) * (1.0 - detector.occlusion * tracks["covered"])
-        clutter_density = detector.clutter_density * np.exp(-frame.evidence)
-        return _Gated(z, overlaps, log_density, clutter_density, detection_probability)
+        log_clutter = np.log(detector.clutter_density) - frame.evidence
+        return _Gated(z, overlaps, log_density, log_clutter, detection_probability)
 
     def _associate(self, frame: _Frame, gated: _Gated) -> AssociationWeights:
         """Weights over all joint events of M boxes and N tracks.
@@ -210,7 +210,8 @@ class Tracker:
             config.class_mismatch,
         )
         even = config.birth_existence
-        log_alone = np.log(gated.clutter_density + config.detector.clutter_density * even / (1 - even))
+        log_new = np.log(config.detector.clutter_density * even / (1 - even))
+        log_alone = np.logaddexp(gated.log_clutter, log_new)
         association = self.budget.associate(pairs, log_alone, existence.log_missed(tracks["existence"], detected))
         tracks["id"] = self._history.keep_ids(frame, association.assignment, tracks["id"])
         return with_resolved_identities(association) if config.identities == "resolved" else association

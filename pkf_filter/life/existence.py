@@ -80,8 +80,7 @@ def newborn(alone: Floats, evidence: Floats, even: float) -> Floats:
         alone: (M,) probability that a measurement is of no track.
         evidence: (M,) what its score says, see `scores.evidence`; even: existence where that is nothing.
     """
-    odds = even / (1.0 - even) * np.exp(evidence)
-    return alone * odds / (1.0 + odds)
+    return alone / (1.0 + (1.0 - even) / even * np.exp(-evidence))
 
 
 @compiled

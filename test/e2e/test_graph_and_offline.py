@@ -196,7 +196,8 @@ def test_smoothed_tracks_in_space_of_real_images(data_root: Path) -> None:
         shift = online.tracks.boxes.centre[here] - smoothed.tracks.boxes.centre[there]
         assert np.median(np.linalg.norm(shift, axis=1)) < 2.0
         assert np.isfinite(smoothed.xyxy).all() and len(smoothed.xyxy) == len(smoothed.tracks)
-    assert set(smoothed.tracks.ids.tolist()) <= set(online.tracks.ids.tolist())
+    ever = {track for one in before for track in one.tracks.ids.tolist()}  # type: ignore[union-attr]
+    assert set(smoothed.tracks.ids.tolist()) <= ever and len(here) > 0.7 * len(smoothed.tracks)
     np.testing.assert_allclose(shift, 0.0, atol=1e-9)
 
 

@@ -81,9 +81,12 @@ class Heard:
 
 
 @contextmanager
-def stopping(process: psutil.Process, stopped: float, running: float) -> Iterator[None]:
-    """The slow node among the children of a process, present ones and those to come, gets a share of the time."""
-    ended = threading.Event()
+def stopping(process: psutil.Process, stopped: float, running: float) -> Iterator[list[int]]:
+    """The slow node among the children of a process, present ones and those to come, gets a share of the time.
+
+    Yields the process id of each stop so far.
+    """
+    ended, stops = threading.Event(), list[int]()
 
     def stop() -> None:
         with suppress(psutil.NoSuchProcess):
@@ -91,13 +94,14 @@ def stopping(process: psutil.Process, stopped: float, running: float) -> Iterato
                 for child in [child for child in process.children(recursive=True) if is_slow(child)]:
                     with suppress(psutil.NoSuchProcess):
                         child.suspend()
+                        stops.append(child.pid)
                         ended.wait(stopped)
                         child.resume()
 
     thread = threading.Thread(target=stop)
     thread.start()
     try:
-        yield
+        yield stops
     finally:
         ended.set()
         thread.join()
@@ -105,7 +109,7 @@ def stopping(process: psutil.Process, stopped: float, running: float) -> Iterato
 
 def is_slow(process: psutil.Process) -> bool:
     try:
-        return any(word.endswith(SLOW) for word in process.cmdline())
+        return any(SLOW in word for word in process.cmdline())
     except psutil.Error:
         return False
 
@@ -137,8 +141,9 @@ def test_at_rate_0_the_tracks_are_the_same_and_nothing_is_dropped(data_root: Pat
     source = street(data_root, frames, tmp_path / "street")
     with demo(source, tmp_path / "usual", 0.0):
         pass
-    with demo(source, tmp_path / "slow", 0.0) as (process, graph, heard), stopping(process, *SIXFOLD):
+    with demo(source, tmp_path / "slow", 0.0) as (process, graph, heard), stopping(process, *SIXFOLD) as stops:
         graph.spin_until(lambda: len(heard.fused) >= frames, PATIENCE)
+    assert len(stops) > frames
     usual, slow = (tmp_path / name / "tracks3d.jsonl" for name in ("usual", "slow"))
     assert slow.read_bytes() == usual.read_bytes()
     assert slow.read_text().count("centre") > frames and len(stamps(heard.objects)) == frames
@@ -154,8 +159,9 @@ def test_at_rate_1_what_is_lost_is_told_and_the_tracker_comes_back(data_root: Pa
     source = street(data_root, frames, tmp_path / "street")
     with demo(source, tmp_path / "out", 1.0) as (process, graph, heard):
         graph.spin_until(lambda: heard.objects, PATIENCE)
-        with stopping(process, stopped, 0.5):
+        with stopping(process, stopped, 0.5) as stops:
             graph.spin_for(2.5 * stopped)
+        assert stops
         before = max(stamps(heard.objects))
     answered, fused = stamps(heard.objects), {to_nanoseconds(m.header.stamp): m for m in heard.fused}
     assert len(answered) <= frames - QUEUE

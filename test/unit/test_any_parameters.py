@@ -74,6 +74,15 @@ def test_a_tracker_in_the_image_is_sound_with_all_parameters_that_it_takes(data:
         assert np.isfinite(found.xyxy).all() and ((found.scores >= 0) & (found.scores <= 1)).all()
 
 
+def test_scores_that_say_all_are_taken() -> None:
+    """A false box of the second score is e^630 times as likely as one of the even score."""
+    tracker = Tracker(validated(FilterConfig, {"detector": {"score_slope": 250.0, "score_offset": 0.95}}))
+    for k in range(3):
+        xyxy = np.array([[100.0, 100, 140, 130], [300, 100, 380, 160]]) + 2 * k
+        found = tracker.step(10**9 + k * FRAME, Boxes2D(xyxy, np.array([0.99, 0.2]), np.zeros(2, np.int64)))
+    assert len(found) == 1 and found.xyxy[0, 0] < 200
+
+
 @given(st.data())
 @settings(max_examples=100, deadline=None)
 def test_a_tracker_in_space_is_sound_with_all_parameters_that_it_takes(data: st.DataObject) -> None:
