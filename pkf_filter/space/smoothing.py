@@ -35,7 +35,7 @@ class Smoother:
         self.config = config or SmoothingConfig()
         self._tracker = tracker
         self._frames: deque[_Frame] = deque()
-        self._confirmed: set[int] = set()
+        self._published: set[int] = set()
 
     def add(self, time_ns: int) -> list[Tracks3D]:
         """Take the tracker's state after all measurements of this time; times ascend.
@@ -44,7 +44,7 @@ class Smoother:
         """
         state = self._tracker.state
         self._frames.append(_Frame(time_ns, state))
-        self._confirmed |= set(state.ids[state.confirmed].tolist())
+        self._published |= set(state.ids[self._tracker.published(state)].tolist())
         found = []
         while time_ns - self._frames[0].time_ns >= self.config.lag * SECOND:
             found.append(self._oldest())
@@ -66,7 +66,7 @@ class Smoother:
         }
         state = state._replace(mean=mean, covariance=covariance, **identity)
         closed = self._next_placed(state) - state.placed_ns <= self.config.lag * SECOND
-        shown = np.isin(state.ids, list(self._confirmed)) & ((state.placed_ns == time_ns) | closed)
+        shown = np.isin(state.ids, list(self._published)) & ((state.placed_ns == time_ns) | closed)
         self._frames.popleft()
         return self._tracker.as_tracks(state.rows(shown.nonzero()[0]), time_ns)
 

@@ -479,13 +479,15 @@ class WorldTracker:
     # --- Output
 
     def _output(self, time_ns: int) -> Tracks3D:
-        """The confirmed tracks that the last look in their direction found, or that are likely enough without, as they
-        are expected at a time."""
-        state, config = self._state, self.config
-        found = ~state.coasting & (state.existence >= config.confirmation)
-        likely = _likely(state) >= config.coasting_score
-        published = state.rows((state.confirmed & (found | likely)).nonzero()[0])
+        """The tracks that are to be published, as they are expected at a time."""
+        published = self._state.rows(self.published(self._state).nonzero()[0])
         return self.as_tracks(self._at(published, time_ns), time_ns)
+
+    def published(self, state: WorldState) -> NDArray[np.bool_]:
+        """(N,) whether a track is confirmed and found by the last look in its direction, or likely enough without."""
+        found = ~state.coasting & (state.existence >= self.config.confirmation)
+        likely = _likely(state) >= self.config.coasting_score
+        return np.asarray(state.confirmed & (found | likely))
 
     def as_tracks(self, state: WorldState, time_ns: int) -> Tracks3D:
         """Tracks of this time as they are published."""
