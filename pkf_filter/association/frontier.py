@@ -1,7 +1,7 @@
 """Exact association weights of one component, by forward-backward dynamic programming over subsets.
 
 Every sum has non-negative terms only, so no digits cancel: inclusion-exclusion forms of the permanent (Ryser,
-Glynn) lose them all once likelihoods are spread. Inputs are scaled weights (see `assignment`).
+Glynn) lose them all once likelihoods are spread. Inputs are scaled weights (see `best_event`).
 
 Two programmes, of which the cheaper one is taken for a component:
 

@@ -17,10 +17,11 @@ The marginals are derivatives of log Z. The derivative with respect to A goes ba
 
 For twenty rows and columns that is 24 million products instead of 210. Every sum has non-negative terms only, so that
 the error is a number of roundings: in single precision it is bounded by `single_error`, in double precision exact as
-the other programmes are. Inputs are scaled by the best event (see `assignment`): no entry above 1, the best event 1.
+the other programmes are. Inputs are scaled by the best event (see `best_event`): no entry above 1, the best event 1.
 
-A set is a number: its six lowest columns are the lanes of a block (see `lanes`), the others tell the block. Forward
-tables hold the blocks with at most i of the others, fewest first, so that those of each step are the first of one list.
+A set is a number: its six lowest columns are the lanes of a block (see `numerics.simd`), the others tell the block.
+Forward tables hold the blocks with at most i of the others, fewest first, so that those of each step are the first of
+one list.
 
 Nothing is allocated: marginals replace the weights, and all else lies in the workspace.
 """

@@ -25,7 +25,7 @@ def project(
     """Images of N boxes.
 
     Args:
-        states: (N, 10), see `world`.
+        states: (N, 10), see `models`.
         intrinsics: (3, 3) pixels.
         rotation: (3, 3), translation: (3,), the camera's pose: maps points of its optical frame to the fixed frame.
         size: (2,) width and height of the image in pixels.

@@ -94,7 +94,7 @@ class SpaceView:
 
     @cached_property
     def measurements(self) -> Floats:
-        """(M, 7), see `world`."""
+        """(M, 7), see `models`."""
         return world.to_measurements(self.detections.boxes)
 
     def measurable(self) -> NDArray[np.bool_]:

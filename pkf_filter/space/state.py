@@ -18,7 +18,7 @@ class WorldState(NamedTuple):
     """All tracks, one row each. Never changed in place, so that late measurements can go back to it.
 
     Attributes:
-        mean: (N, 10) float64, covariance: (N, 10, 10) float64, see `world`.
+        mean: (N, 10) float64, covariance: (N, 10, 10) float64, see `models`.
         ids: (N,) int64.
         classes: (N,) int64, the class of most votes, groups: (N,) int64, its group.
         existence: (N,) float64, probability.
@@ -38,7 +38,7 @@ class WorldState(NamedTuple):
         facing: (N,) float64, fading sum of measurements that face as the track does, less those that face away.
         votes: (N, MAX_CLASSES) float64, fading sum of the scores of the measurements of each class.
         motions: (N, 3) float64, probability of each of MOTIONS by the last measurements that tell it, or zeros.
-        mode_probability: (N, K), mode_mean: (N, K, 10), mode_covariance: (N, K, 10, 10) float64, see `interacting`;
+        mode_probability: (N, K), mode_mean: (N, K, 10), mode_covariance: (N, K, 10, 10) float64, see `imm`;
             K is 2, or 0 where no class group has interacting models.
     """
 
