@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
@@ -139,3 +139,15 @@ def parameter_names(model: type[Parameters], prefix: str = "") -> list[str]:
 def nested_model(annotation: object) -> type[Parameters] | None:
     """The parameter model that a field's annotation is, or None."""
     return annotation if isinstance(annotation, type) and issubclass(annotation, Parameters) else None
+
+
+def nested_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted names as values of nested models."""
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        *path, leaf = name.split(".")
+        inner = nested
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[leaf] = value
+    return nested

@@ -6,14 +6,13 @@ them, and where RTS smoothing over the filter's own motion says it was.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 
 from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers
 from camtrack_core.geometry.tracks import Tracks2D
-from pkf_filter.filtering.smoothing import NEVER, SmoothingConfig, smoothed_back
+from pkf_filter.filtering.smoothing import FixedLag, SmoothingConfig, smoothed_back
 from pkf_filter.image import models
 from pkf_filter.image.tracker import Tracker, Tracks
 from pkf_filter.life.history import SECOND
@@ -27,38 +26,28 @@ class _Frame:
     tracks: Tracks  # after its boxes
 
 
-class Smoother:
+class Smoother(FixedLag[_Frame, Tracks2D]):
     """A tracker whose tracks come `lag` seconds late."""
 
     def __init__(self, tracker: Tracker, config: SmoothingConfig | None = None) -> None:
-        self.config = config or SmoothingConfig()
+        super().__init__(config)
         self._tracker = tracker
         self._motion = models.motion_deviations(tracker.config.noise)
-        self._frames: deque[_Frame] = deque()
         self._confirmed: set[int] = set()
 
     def step(self, time_ns: int, boxes: Boxes2D) -> list[Tracks2D]:
         """The tracks of the frames that are `lag` seconds old by now, in their order; arguments as Tracker.step."""
         self._tracker.step(time_ns, boxes)
         tracks = self._tracker.tracks
-        self._frames.append(_Frame(time_ns, tracks))
         self._confirmed |= set(tracks["id"][tracks["existence"] >= self.config.confirmation].tolist())
-        found = []
-        while time_ns - self._frames[0].time_ns >= self.config.lag * SECOND:
-            found.append(self._oldest())
-        return found
-
-    def flush(self) -> list[Tracks2D]:
-        """The tracks of the frames that are left, at the end."""
-        return [self._oldest() for _ in range(len(self._frames))]
+        return self._keep(_Frame(time_ns, tracks))
 
     def _oldest(self) -> Tracks2D:
-        """The tracks of the oldest frame, which is done with."""
         mean, tracks = self._smoothed(), self._frames[0].tracks
         time_ns, config = self._frames[0].time_ns, self._tracker.config
         confirmed = np.isin(tracks["id"], list(self._confirmed))
         held = time_ns - tracks["seen_ns"] <= config.hold * SECOND
-        closed = self._next_seen(tracks) - tracks["seen_ns"] <= self.config.lag * SECOND
+        closed = self._next_measured(tracks["id"]) - tracks["seen_ns"] <= self.config.lag * SECOND
         rows = np.flatnonzero(confirmed & (held | closed))
         values = mean[rows, :, models.VALUE]
         now = tracks["seen_ns"][rows] == time_ns
@@ -67,16 +56,10 @@ class Smoother:
         last = [newest[track] for track in tracks["id"][rows]]
         classes = np.array([row["votes"].argmax() for row in last], np.int64)
         scores = 1 / (1 + np.exp([-row["score"] for row in last]))
-        self._frames.popleft()
         return Tracks2D(tracks["id"][rows], models.to_boxes(values), scores.reshape(-1), classes)
 
-    def _next_seen(self, tracks: Tracks) -> Integers:
-        """(N,) stamps of the first measurements after the oldest frame; NEVER for tracks that have none."""
-        stamps: dict[int, int] = {}
-        for frame in list(self._frames)[1:]:
-            for track in frame.tracks["id"][frame.tracks["seen_ns"] == frame.time_ns].tolist():
-                stamps.setdefault(track, frame.time_ns)
-        return np.array([stamps.get(track, NEVER) for track in tracks["id"].tolist()], np.int64)
+    def _measured(self, frame: _Frame) -> Integers:
+        return frame.tracks["id"][frame.tracks["seen_ns"] == frame.time_ns]
 
     def _smoothed(self) -> Floats:
         """(N, 4, 2) means of the oldest frame's tracks, by all frames that are kept."""

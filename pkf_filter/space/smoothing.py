@@ -7,14 +7,13 @@ motions, the gain is that of their mixture.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 
 from camtrack_core.geometry.boxes import Floats, Integers
 from camtrack_core.geometry.tracks import Tracks3D
-from pkf_filter.filtering.smoothing import NEVER, SmoothingConfig, smoothed_back
+from pkf_filter.filtering.smoothing import FixedLag, SmoothingConfig, smoothed_back
 from pkf_filter.life.history import SECOND
 from pkf_filter.space import imm as interacting
 from pkf_filter.space import models as world
@@ -28,13 +27,12 @@ class _Frame:
     state: WorldState  # after all measurements of this time
 
 
-class Smoother:
+class Smoother(FixedLag[_Frame, Tracks3D]):
     """The tracks of a tracker, `lag` seconds late."""
 
     def __init__(self, tracker: WorldTracker, config: SmoothingConfig | None = None) -> None:
-        self.config = config or SmoothingConfig()
+        super().__init__(config)
         self._tracker = tracker
-        self._frames: deque[_Frame] = deque()
         self._published: set[int] = set()
 
     def add(self, time_ns: int) -> list[Tracks3D]:
@@ -43,19 +41,11 @@ class Smoother:
         Returns the tracks of the frames that are `lag` seconds old by now, in their order.
         """
         state = self._tracker.state
-        self._frames.append(_Frame(time_ns, state))
         self._published |= set(state.ids[self._tracker.published(state)].tolist())
-        found = []
-        while time_ns - self._frames[0].time_ns >= self.config.lag * SECOND:
-            found.append(self._oldest())
-        return found
-
-    def flush(self) -> list[Tracks3D]:
-        """The tracks of the frames that are left, at the end."""
-        return [self._oldest() for _ in range(len(self._frames))]
+        return self._keep(_Frame(time_ns, state))
 
     def _oldest(self) -> Tracks3D:
-        """The tracks of the oldest frame, which is done with: those measured then, or before and after."""
+        """Those measured then, or before and after."""
         time_ns, state = self._frames[0].time_ns, self._frames[0].state
         mean, covariance = self._smoothed()
         newest = {track: (frame.state, row) for frame in self._frames for row, track in enumerate(frame.state.ids)}
@@ -65,18 +55,12 @@ class Smoother:
             for name in ("classes", "groups", "votes", "trust", "existence", "motions")
         }
         state = state._replace(mean=mean, covariance=covariance, **identity)
-        closed = self._next_placed(state) - state.placed_ns <= self.config.lag * SECOND
+        closed = self._next_measured(state.ids) - state.placed_ns <= self.config.lag * SECOND
         shown = np.isin(state.ids, list(self._published)) & ((state.placed_ns == time_ns) | closed)
-        self._frames.popleft()
         return self._tracker.as_tracks(state.rows(shown.nonzero()[0]), time_ns)
 
-    def _next_placed(self, state: WorldState) -> Integers:
-        """(N,) stamps of the first measurements in space after the oldest frame; NEVER for tracks that have none."""
-        stamps: dict[int, int] = {}
-        for frame in list(self._frames)[1:]:
-            for track in frame.state.ids[frame.state.placed_ns == frame.time_ns].tolist():
-                stamps.setdefault(track, frame.time_ns)
-        return np.array([stamps.get(track, NEVER) for track in state.ids.tolist()], np.int64)
+    def _measured(self, frame: _Frame) -> Integers:
+        return frame.state.ids[frame.state.placed_ns == frame.time_ns]
 
     def _smoothed(self) -> tuple[Floats, Floats]:
         """Mean (N, 10) and covariance (N, 10, 10) of the oldest frame's tracks, by all frames that are kept."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from camtrack_core.config import Parameters, parameter_names, validated
+from camtrack_core.config import Parameters, nested_values, parameter_names, validated
 from camtrack_core.errors import ConfigurationError
 from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D
 from gcnet_tracker.config import TrackerConfig
@@ -27,23 +27,11 @@ EXTREMES = (
 ANYTHING = st.one_of(st.sampled_from(EXTREMES), st.floats(), st.integers(), st.text(max_size=3), st.floats(0, 1))
 
 
-def nested(values: dict[str, Any]) -> dict[str, Any]:
-    """Of dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        *path, leaf = name.split(".")
-        inner = found
-        for part in path:
-            inner = inner.setdefault(part, {})
-        inner[leaf] = value
-    return found
-
-
 def some_of(model: type[Parameters], data: st.DataObject) -> Parameters | None:
     """A model with some parameters of any value; None where they are refused."""
     names = data.draw(st.lists(st.sampled_from(parameter_names(model)), min_size=1, max_size=3, unique=True))
     try:
-        return validated(model, nested({name: data.draw(ANYTHING) for name in names}))
+        return validated(model, nested_values({name: data.draw(ANYTHING) for name in names}))
     except ConfigurationError as error:
         assert "expected" in str(error) or "unknown parameter" in str(error)
         return None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import cache
-from itertools import product
 from math import comb, factorial, inf
 from typing import Any
 
 import numpy as np
 import pytest
+from association_helpers import Array, Problem, enumerated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -20,8 +20,6 @@ from pkf_filter.association.frontier import frontier_order, frontier_weights
 from pkf_filter.association.solvers import scratch_size
 from pkf_filter.association.two_sided import MOST_COLUMNS, MOST_ROWS, meeting_cost, meeting_weights, single_error
 
-Array = NDArray[np.float64]
-Problem = tuple[Array, Array, Array]
 EXACT = 1e-12
 
 
@@ -54,23 +52,6 @@ def scaled(seed: int, rows: int, columns: int, spread: float, gated: float = 0.0
     scratch = np.empty(scratch_size(rows, columns))
     assert scale_by_best_event(pairs, clutter, missed, np.empty(rows, np.int64), scratch)
     return pairs, clutter, missed
-
-
-def enumerated(problem: Problem) -> Array:
-    """The definition: the share of each pair in the weight of all joint events."""
-    pairs, clutter, missed = problem
-    rows, columns = pairs.shape
-    weights, total = np.zeros((rows, columns)), 0.0
-    for event in product(range(-1, columns), repeat=rows):
-        taken = [j for j in event if j >= 0]
-        if len(set(taken)) == len(taken):
-            mass = np.prod([clutter[k] if j < 0 else pairs[k, j] for k, j in enumerate(event)])
-            mass *= np.prod([missed[j] for j in range(columns) if j not in taken])
-            total += mass
-            for k, j in enumerate(event):
-                if j >= 0:
-                    weights[k, j] += mass
-    return weights / total
 
 
 def by_fractions(problem: Problem) -> Array:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from association_helpers import Array, Problem, events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba.core.runtime import _nrt_python, rtsys
@@ -17,9 +17,6 @@ from pkf_filter import AssociationError, association_weights
 from pkf_filter.association.best_event import scale_by_best_event
 from pkf_filter.association.frontier import frontier_order, frontier_weights, obliged_weights
 from pkf_filter.association.solvers import scratch_size
-
-Array = NDArray[np.float64]
-Problem = tuple[Array, Array, Array]
 
 
 class Marginals(NamedTuple):
@@ -32,15 +29,6 @@ class Marginals(NamedTuple):
 
 DECADES = 300 * np.log(10)
 EXACT = 1e-12
-
-
-def events(rows: int, columns: int, taken: tuple[int, ...] = ()) -> Iterator[tuple[int, ...]]:
-    """Every joint event, as the column of each row, -1 for clutter."""
-    if len(taken) == rows:
-        yield taken
-        return
-    for column in (-1, *(j for j in range(columns) if j not in taken)):
-        yield from events(rows, columns, (*taken, column))
 
 
 def enumerated(problem: Problem) -> tuple[Marginals, float] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -14,7 +14,16 @@ from rclpy.exceptions import InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from camtrack_core.config import P, Parameters, nested_model, parameter_names, refused, unknown_name, validated
+from camtrack_core.config import (
+    P,
+    Parameters,
+    nested_model,
+    nested_values,
+    parameter_names,
+    refused,
+    unknown_name,
+    validated,
+)
 
 INT64 = 2**63 - 1
 TOPICS_OF_ROS = ("/clock", "/parameter_events", "/rosout")
@@ -51,31 +60,19 @@ def declare(node: Node, model: type[Parameters]) -> None:
 def read(node: Node, model: type[P]) -> P:
     """The node's parameters as a model. Raises ConfigurationError."""
     parameters = [node.get_parameter(name) for name in parameter_names(model)]
-    return validated(model, _nested({p.name: p.value for p in parameters if p.type_ != Parameter.Type.NOT_SET}))
+    return validated(model, nested_values({p.name: p.value for p in parameters if p.type_ != Parameter.Type.NOT_SET}))
 
 
 def refusals(model: type[Parameters], changes: Iterable[Parameter]) -> list[str]:
     """A sentence for each change that the model does not take, whatever the other values are."""
     values = {change.name: change.value for change in changes if change.type_ != Parameter.Type.NOT_SET}
-    return refused(model, _nested(values), list(values))
+    return refused(model, nested_values(values), list(values))
 
 
 def quality_overrides(node: Node) -> list[str]:
     """Names of overrides of a quality of service that the node was given, but for the topics that rclpy itself has."""
     given = [name for name in node._parameter_overrides if name.startswith("qos_overrides.")]
     return [name for name in given if not any(f".{topic}." in name for topic in TOPICS_OF_ROS)]
-
-
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by dotted names as values of nested models."""
-    nested: dict[str, Any] = {}
-    for name, value in values.items():
-        *path, leaf = name.split(".")
-        inner = nested
-        for part in path:
-            inner = inner.setdefault(part, {})
-        inner[leaf] = value
-    return nested
 
 
 def strangers(node: Node, model: type[Parameters]) -> list[str]:
