@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -17,7 +18,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from camtrack.bags.results import write_results
 from camtrack.bags.write import BagOptions, raw, write_bag
-from camtrack_core.datasets.rosbag import types
+from camtrack_core.datasets.rosbag import types, unpacking
 from camtrack_core.datasets.rosbag.bag import BagSequence, list_topics, read_messages
 from camtrack_core.datasets.rosbag.cut import CutOffMcap, is_cut_off
 from camtrack_core.datasets.sources import open_cameras, open_source
@@ -237,17 +238,34 @@ def test_compression_that_is_not_known_is_named(tmp_path: Path) -> None:
         open_source(str(tmp_path / "trip"))
 
 
-def test_compressed_messages_without_metadata_are_named(tmp_path: Path) -> None:
-    packing = Writer(tmp_path / "trip", version=9)
-    packing.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+def compressed_bag(path: Path, mode: CompressionMode) -> Path:
+    packing = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
+    packing.set_compression(mode, CompressionFormat.ZSTD)
     with packing as writer:
         image = writer.add_connection("/left/image", types.IMAGE, typestore=types.typestore())
         for frame in Trip():
             writer.write(image, frame.time_ns, types.serialise(raw(frame, "left")))
-    assert len(list(open_source(str(tmp_path / "trip")))) == 4
-    (tmp_path / "trip/metadata.yaml").unlink()
+    return path
+
+
+def test_compressed_messages_without_metadata_are_named(tmp_path: Path) -> None:
+    path = compressed_bag(tmp_path / "trip", CompressionMode.MESSAGE)
+    (path / "metadata.yaml").unlink()
     with pytest.raises(DataError, match=r"/left/image: its messages are compressed \(zstd\), and metadata\.yaml"):
-        list(open_source(str(tmp_path / "trip")))
+        list(open_source(str(path)))
+
+
+@pytest.mark.parametrize("mode", [CompressionMode.MESSAGE, CompressionMode.FILE, CompressionMode.STORAGE])
+def test_what_is_compressed_is_read_and_never_unpacked_to_more_than_it_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: CompressionMode
+) -> None:
+    path = compressed_bag(tmp_path / "trip", mode)
+    assert [frame.time_ns for frame in open_source(str(path))] == [frame.time_ns for frame in Trip()]
+    monkeypatch.setattr(unpacking, "MOST_BYTES", 4000)  # an image has 9216
+    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda _: SimpleNamespace(free=8000))
+    refused = r"trip (is broken: expected (chunks of )?at most 4000 bytes|cannot be read: .* does not fit into half)"
+    with pytest.raises(DataError, match=refused):
+        list(open_source(str(path)))
 
 
 FOXY = {

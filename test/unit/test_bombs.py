@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import gzip
+import resource
 import struct
 import tracemalloc
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
+import lz4.frame
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from rosbags.rosbag2 import storage_mcap
+from rosbags.rosbag2.storage_mcap import zstd
 from std_msgs.msg import Header
 
 from camtrack_core import encoded
 from camtrack_core.datasets import labelled
 from camtrack_core.datasets.motchallenge import read_info
 from camtrack_core.datasets.nuscenes import Tables
+from camtrack_core.datasets.rosbag import unpacking
 from camtrack_core.datasets.uadetrac import UaDetracSequence
 from camtrack_core.encoded import Undecodable, decode, stated_size
 from camtrack_core.errors import DataError
@@ -182,3 +187,28 @@ def test_recordings_longer_than_any_are_refused(tmp_path: Path, length: str) -> 
     (tmp_path / "seqinfo.ini").write_text(f"[Sequence]\nseqLength={length}\n")
     with pytest.raises(DataError, match=f"expected a frame number from 0 to 10000000, got {length}"):
         read_info(tmp_path / "seqinfo.ini")
+
+
+@pytest.mark.parametrize("pack", [zstd.compress, lz4.frame.compress])
+def test_a_chunk_of_a_bag_is_unpacked_to_no_more_than_it_states(pack: Callable[[bytes], bytes]) -> None:
+    unpack = {zstd.compress: unpacking.unpack_zstd, lz4.frame.compress: unpacking.unpack_lz4}[pack]
+    content = bytes(range(256)) * 100
+    assert unpack(pack(content), len(content)) == content
+    assert unpack(pack(content) + pack(content), 2 * len(content)) == 2 * content and unpack(b"", 0) == b""
+    with pytest.raises(unpacking.Oversized, match="at most 25599 bytes"):
+        unpack(pack(content), len(content) - 1)
+    with pytest.raises(EOFError):
+        unpack(pack(content)[:-5], len(content))
+    bomb = pack(bytes(100_000_000))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(unpacking.Oversized, match="at most 1000 bytes"):
+        unpack(bomb, 1000)
+    with pytest.raises(unpacking.Oversized, match="got one that claims 4000000000"):
+        unpack(bomb, 4_000_000_000)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KB
+
+
+def test_the_reader_of_bags_unpacks_within_these_bounds() -> None:
+    unpacking.limit_reader()
+    with pytest.raises(unpacking.Oversized):
+        storage_mcap.decompress(zstd.compress(bytes(1_000_000)), "zstd", 1000, 0)

@@ -21,6 +21,7 @@ from camtrack_core.datasets.frames import Attempted, Frame, Labels, attempt
 from camtrack_core.datasets.rosbag import types
 from camtrack_core.datasets.rosbag.files import definition, is_storage, open_files, other_encodings
 from camtrack_core.datasets.rosbag.tf import TransformTree
+from camtrack_core.datasets.rosbag.unpacking import Oversized
 from camtrack_core.encoded import Image
 from camtrack_core.errors import ConfigurationError, DataError, ImageError
 from camtrack_core.geometry.boxes import Boxes3D, Floats
@@ -66,7 +67,7 @@ def read_messages(path: str | Path, topics: set[str] | None = None) -> Iterator[
                 connection, time_ns, data = next(messages)
             except StopIteration:
                 return
-            except EOFError as error:
+            except (EOFError, Oversized) as error:
                 raise DataError(f"bag {path} is broken: {error}") from error
             except Exception as error:  # the reader raises whatever the broken bytes make of it
                 raise DataError(f"bag {path} is broken: what follows cannot be read") from error
@@ -289,7 +290,7 @@ def _open(path: Path) -> Any:
         return closing(open_files(path))
     except DataError:
         raise
-    except EOFError as error:
+    except (EOFError, Oversized) as error:
         raise DataError(f"bag {path} cannot be read: {error}") from error
     except Exception as error:  # the reader raises whatever the broken bytes make of it
         others = other_encodings(path)

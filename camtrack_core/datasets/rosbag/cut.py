@@ -15,6 +15,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
+from camtrack_core.datasets.rosbag.unpacking import UNPACK
+
 MAGIC = b"\x89MCAP0\r\n"
 SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END = 0x03, 0x04, 0x05, 0x06, 0x0F
 CUT_CHUNK = 0x106  # none of the format's: what is there of a chunk that is cut off
@@ -160,11 +162,9 @@ def _whole_records(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 def _unpacked(content: bytes) -> bytes:
     """The records in a chunk. Raises ValueError for one that is broken, and whatever else the unpacking makes of it."""
-    from rosbags.rosbag2.storage_mcap import DECOMPRESSORS
-
     _, _, size, checksum = CHUNK_HEAD.unpack_from(content)
     compression, place = _text(content, CHUNK_HEAD.size)
-    records = DECOMPRESSORS[compression](content[place + 8 :], size)  # after their length
+    records = UNPACK[compression](content[place + 8 :], size)  # after their length
     if len(records) != size or (checksum and zlib.crc32(records) != checksum):
         raise ValueError("a chunk does not fit its checksum")
     return records

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
 from camtrack_core.datasets.rosbag.cut import Connection, CutOffMcap, encodings, is_cut_off
+from camtrack_core.datasets.rosbag.unpacking import limit_reader, unpack_file, unpack_message
 from camtrack_core.datasets.video import natural_key
 from camtrack_core.errors import DataError
 
@@ -39,15 +41,21 @@ def open_files(path: Path) -> Any:
     Without metadata, or where a recorder was killed, the files are read one after the other.
 
     Raises:
-        DataError: there is no file, or they are compressed in a way that is not known. Whatever else broken bytes make
-            of the reader.
+        DataError: there is no file, or they are compressed in a way that is not known.
+        Oversized: what they unpack to is larger than it may be. Whatever else broken bytes make of the reader.
     """
     from rosbags.rosbag2 import Reader
 
+    limit_reader()
     files = sorted((p for p in path.iterdir() if is_storage(p)), key=natural_key) if path.is_dir() else [path]
-    described = path.is_dir() and (path / "metadata.yaml").is_file() and _is_described(path / "metadata.yaml")
+    described = path.is_dir() and (path / "metadata.yaml").is_file()
+    compressed = _compressed(path / "metadata.yaml") if described else None
+    if compressed == "file":
+        return _UnpackedFiles(files)
+    if compressed == "message":
+        return FilesInARow(files, unpack_message)
     cut_off = [file for file in files if file.suffix == ".mcap" and is_cut_off(file)]
-    if described and not cut_off:
+    if compressed == "none" and not cut_off:
         reader = Reader(path)
         reader.open()
         return reader
@@ -73,10 +81,10 @@ def other_encodings(path: Path) -> str:
     return ", ".join(sorted(found - {"cdr"}))
 
 
-def _is_described(metadata: Path) -> bool:
-    """Whether a metadata.yaml tells how the files are to be read.
+def _compressed(metadata: Path) -> str | None:
+    """What a metadata.yaml says is compressed, by zstd: none, message or file; None where it does not tell.
 
-    Raises DataError for a compression that is not known.
+    Raises DataError for another compression.
     """
     try:
         said = yaml.safe_load(metadata.read_text())["rosbag2_bagfile_information"]
@@ -84,12 +92,14 @@ def _is_described(metadata: Path) -> bool:
         storage = said["storage_identifier"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         _warn(f"bag {metadata.parent}: metadata.yaml is broken; its files are read without it")
-        return False
-    if mode.lower() not in ("", "none") and compression != "zstd":
+        return None
+    mode = mode.lower()
+    if mode not in ("", "none") and compression != "zstd":
         raise DataError(f"bag {metadata.parent}: expected it compressed by zstd or not at all, got {compression!r}")
     if storage not in STORAGES:
         _warn(f"bag {metadata.parent}: metadata.yaml names no storage; its files are read without it")
-    return storage in STORAGES
+        return None
+    return mode if mode in ("message", "file") else "none"
 
 
 @cache  # a bag is opened several times
@@ -100,15 +110,19 @@ def _warn(sentence: str) -> None:
 class FilesInARow:
     """Stands in for a reader of rosbags: the files of a recording that was split, one after the other.
 
+    Args:
+        unpack: makes a message of what is stored of it.
+
     Raises EOFError where not one message is whole.
 
     Attributes:
         topics: the connections by topic, with the messages of all files; connections: the same.
     """
 
-    def __init__(self, files: list[Path]) -> None:
+    def __init__(self, files: list[Path], unpack: Callable[[bytes], bytes] = bytes) -> None:
         from rosbags.rosbag2 import Reader
 
+        self._unpack = unpack
         self._readers: list[Any] = []
         self._fault: EOFError | None = None
         for file in files:
@@ -144,7 +158,7 @@ class FilesInARow:
             own = [found for found in reader.connections if (found.topic, found.msgtype) in wanted]
             try:
                 for found, time_ns, data in reader.messages(own) if own else ():
-                    yield wanted[found.topic, found.msgtype], time_ns, data
+                    yield wanted[found.topic, found.msgtype], time_ns, self._unpack(data)
             except EOFError as error:
                 fault = fault or error
         if fault is not None:
@@ -153,3 +167,26 @@ class FilesInARow:
     def close(self) -> None:
         for reader in self._readers:
             reader.close()
+
+
+class _UnpackedFiles(FilesInARow):
+    """Of files that are compressed as a whole, which lie unpacked in a folder of their own until this is closed."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self._folder = TemporaryDirectory(prefix="camtrack-bag-")
+        try:
+            super().__init__([self._unpacked(file) for file in files])
+        except BaseException:
+            self._folder.cleanup()
+            raise
+
+    def _unpacked(self, file: Path) -> Path:
+        if file.suffix not in PACKED:
+            return file
+        target = Path(self._folder.name) / file.stem
+        unpack_file(file, target)
+        return target
+
+    def close(self) -> None:
+        super().close()
+        self._folder.cleanup()
