@@ -42,9 +42,22 @@ def test_a_covariance_or_a_probability_that_is_none_is_found() -> None:
 def test_growth_is_found(slope: float, slowing: float, handles: int, broken: str) -> None:
     """Memory in MB a frame; latency that has doubled at the end; one handle more."""
     figures, series = soak.Figures("made up"), soak.Series()
-    series.frames = [100.0 * k for k in range(50)]
+    series.frames = [1000.0 * k for k in range(50)]
     series.memory = [300 + slope * frames for frames in series.frames]
     series.latency = [1 + slowing * k / 50 for k in range(50)]
     series.handles, series.threads = [5 + handles * (k > 25) for k in range(50)], [3] * 50
     series.judge(figures)
     assert len(figures.broken) == bool(broken) and all(broken in sentence for sentence in figures.broken)
+
+
+def test_a_short_run_is_judged_by_its_own_growth() -> None:
+    """A step of 0.3 MB in 1 000 frames would be 3 MB in 10^4."""
+    figures, series = soak.Figures("made up"), soak.Series()
+    series.frames = [20.0 * k for k in range(50)]
+    series.memory = [300.0 + 0.3 * (k > 30) for k in range(50)]
+    series.latency, series.handles, series.threads = [1.0] * 50, [5] * 50, [3] * 50
+    series.judge(figures)
+    assert not figures.broken
+    series.memory = [300.0 + 2 * (k > 30) for k in range(50)]
+    series.judge(figures)
+    assert len(figures.broken) == 1
