@@ -65,6 +65,17 @@ def test_a_failed_autostart_ends_the_process_with_a_sentence():
     assert "cannot configure: parameter 'threshold': expected a valid number" in output and "'high'" in output
 
 
+@pytest.mark.parametrize(
+    "arguments", [("--bogus",), ("-r", "foo"), ("-r", "__node:=a-b"), ("--params-file", "no.yaml"), ("-p", "x:=")]
+)
+def test_arguments_that_ros_does_not_take_end_the_process_with_a_sentence(arguments):
+    process = start_process(NODE, *arguments)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2 and "Traceback" not in output
+    (said,) = [line for line in output.splitlines() if line.startswith("cannot start: expected arguments")]
+    assert arguments[-1] in said and "/src/" not in said
+
+
 def test_a_node_can_end_its_process():
     process = start_process(NODE, "-p", "finish:=true")
     process.communicate(timeout=PATIENCE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation as rcl
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
@@ -24,13 +26,19 @@ WAKE_UP = 0.5  # seconds after which a waiting node looks whether a signal came
 def run(*make_nodes: Callable[[], CamtrackNode[Any]]) -> int:
     """Run nodes in one process until a signal or finish() of one ends them; returns the process's exit code.
 
-    0 after SIGINT, SIGTERM, SIGHUP or finish(); CANNOT_START if a node could not start by itself.
+    0 after SIGINT, SIGTERM, SIGHUP or finish(); CANNOT_START if a node could not start by itself, or ROS does not take
+    the arguments or the environment of the process, which is told on standard error.
     """
-    # rclpy's own handlers shut the context down under a running callback, which sometimes raises or hangs.
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    stop = _StopSignals()
-    executor = SingleThreadedExecutor()
-    nodes = [make_node() for make_node in make_nodes]
+    try:
+        # rclpy's own handlers shut the context down under a running callback, which sometimes raises or hangs.
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        stop = _StopSignals()
+        executor = SingleThreadedExecutor()
+        nodes = [make_node() for make_node in make_nodes]
+    except (rcl.RCLError, rcl.UnknownROSArgsError) as error:
+        print(f"cannot start: {_refusal(error)}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return CANNOT_START
     _hand_on(logging.getLogger(runtime.__name__), nodes[0].get_logger())
     for node in nodes:
         executor.add_node(node)
@@ -66,6 +74,17 @@ def run_cameras(kind: Callable[..., CamtrackNode[Any]]) -> int:
         print(f"expected the names of different cameras, like front left right, got {got}", file=sys.stderr)
         return CANNOT_START
     return run(*(partial(kind, namespace=camera) for camera in cameras))
+
+
+def _refusal(error: Exception) -> str:
+    """What ROS does not take, in a sentence."""
+    said = re.sub(r",? at /[^\s,]+", "", str(error))  # places in its own source
+    if "security libraries" in said:
+        return (
+            "ROS_SECURITY_ENABLE asks for SROS 2, which takes a Fast DDS with security plugins; this one was built "
+            "without, and the node does not run unprotected"
+        )
+    return f"expected arguments and an environment that ROS takes, got: {said}"
 
 
 def _hand_on(source: logging.Logger, target: Any) -> None:
