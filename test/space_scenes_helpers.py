@@ -19,7 +19,7 @@ SIZES = {
     "pedestrian": (0.7, 0.7, 1.75),
     "bicycle": (1.8, 0.7, 1.5),
 }
-Box = tuple[str, float, float, float]  # class, x, y, yaw
+Box = tuple[str, float, float, float] | tuple[str, float, float, float, float]  # class, x, y, yaw; length if not usual
 
 
 def facing(degrees: float) -> Pose:
@@ -31,7 +31,8 @@ def facing(degrees: float) -> Pose:
 def seen(tracker: WorldTracker, boxes: list[Box], rng: np.random.Generator, noise: float = 0.05) -> Detections3D:
     """Detections of boxes on the ground; `noise` is the deviation of the place in metres."""
     size = np.array([SIZES[name] for name, *_ in boxes]).reshape(-1, 3)
-    ground = np.array([place for _, *place in boxes]).reshape(-1, 3)
+    size[:, 0] = [box[4] if len(box) == 5 else SIZES[box[0]][0] for box in boxes]
+    ground = np.array([box[1:4] for box in boxes]).reshape(-1, 3)
     centre = np.concatenate([ground[:, :2], size[:, 2:] / 2], 1) + rng.normal(scale=noise, size=(len(boxes), 3))
     unknown = np.full((len(boxes), 3), np.nan)
     classes = np.array([tracker.class_id(name) for name, *_ in boxes], np.int64)
@@ -57,3 +58,16 @@ def run(
             tracks = tracker.step(round(time * SECOND), seen(tracker, scene(name, time), rng), name, pose)
         found.append((time, tracks))
     return found
+
+
+def cut_by_view(box: Box, pose: Pose, field_of_view: float) -> list[Box]:
+    """The part of a box whose middle line a sensor's view shows, or none; `field_of_view` in degrees."""
+    name, x, y, yaw = box[:4]
+    along = np.linspace(-0.5, 0.5, 241) * SIZES[name][0]
+    points = np.stack([x + along * np.cos(yaw), y + along * np.sin(yaw), np.zeros(len(along))], 1)
+    ahead, aside = ((points - pose.translation)[:, :2] @ pose.rotation[:2, :2]).T
+    shown = along[np.abs(np.arctan2(aside, ahead)) <= np.radians(field_of_view) / 2]
+    if not len(shown):
+        return []
+    middle, length = (shown[0] + shown[-1]) / 2, max(shown[-1] - shown[0], 0.1)
+    return [(name, x + middle * np.cos(yaw), y + middle * np.sin(yaw), yaw, length)]

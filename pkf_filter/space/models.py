@@ -37,6 +37,7 @@ REST_RATE = 0.01  # rad/s, of its turn rate
 REST_DRIFT = 0.15  # m / s^0.5, of its place
 REST_YAW_DRIFT = 0.15  # rad / s^0.5
 SHAPE_GATE = 3.5  # deviations of yaw and size together beyond which a detection's shape says nothing
+CLOSE = 2.0  # deviations of a length within which two ends are at one place
 
 # Columns of a table of class groups, and so of the parameters (N, 12) of the tracks
 TURNING, ACCELERATION, CLIMB, YAW_DRIFT, TURN_ACCELERATION, SIZE_DRIFT, SPEED, TURN_RATE = range(8)
@@ -194,17 +195,35 @@ def measurable(measurements: Floats) -> NDArray[np.bool_]:
 
 
 @compiled
+def hidden_length(measurement: Floats, state: Floats, cut: float, deviation: float) -> float:
+    """Metres by which a box (10,) reaches beyond the cut end of a measurement (7,), 0 where it ends clearly before it.
+
+    Args:
+        cut: 1 where the front of the measurement is cut, -1 for its back.
+        deviation: of a measured length.
+    """
+    cos, sin = np.cos(measurement[YAW]), np.sin(measurement[YAW])
+    offset = cut * (cos * (state[X] - measurement[X]) + sin * (state[Y] - measurement[Y]))
+    turn = state[YAW] - measurement[YAW]
+    half = (abs(np.cos(turn)) * state[LENGTH] + abs(np.sin(turn)) * state[WIDTH]) / 2
+    beyond = offset + half - measurement[LENGTH] / 2
+    return beyond if beyond > -CLOSE * deviation else 0.0
+
+
+@compiled
 def innovations(
-    measurements: Floats, states: Floats, covariance: Floats, noise: Floats, gate: float
+    measurements: Floats, cut: Floats, states: Floats, covariance: Floats, noise: Floats, gate: float
 ) -> tuple[Floats, Floats, Floats]:
     """Differences (M, N, 7) of measurements (M, 7) from states (N, 10), and how pairs face and odd shapes, both (M, N).
 
     The yaw difference lies in [-pi / 2, pi / 2): that of the measurement or of the measurement turned by 180 degrees.
     A pair faces 1 where the measurement counts as it is, -1 where it counts as turned. Where yaw and size are beyond
     SHAPE_GATE they count as not measured: the differences are 0, the pair faces 0, and the last result is the log
-    density of any shape over that of the expected one; it is 0 for all other pairs.
+    density of any shape over that of the expected one; it is 0 for all other pairs. A measurement that is cut at one
+    end reaches as far as the track does.
 
     Args:
+        cut: (M,) 1 where the edge of the view cuts the front of a measurement, -1 where its back, else 0.
         covariance: (N, 10, 10) of the states, noise: (N, 7, 7) of their measurements.
         gate: deviations along x or y beyond which a pair is not looked at: its differences are inf.
     """
@@ -218,14 +237,17 @@ def innovations(
             reach[j, a] = gate * np.sqrt(covariance[j, a, a] + noise[j, a, a])
     for k in range(M):
         for j in range(N):
-            if not (
-                abs(measurements[k, X] - states[j, X]) <= reach[j, X]
-                and abs(measurements[k, Y] - states[j, Y]) <= reach[j, Y]
-            ):
+            z = measurements[k].copy()
+            if cut[k] != 0.0:
+                longer = hidden_length(z, states[j], cut[k], np.sqrt(noise[j, LENGTH, LENGTH]))
+                z[X] += cut[k] * np.cos(z[YAW]) * longer / 2
+                z[Y] += cut[k] * np.sin(z[YAW]) * longer / 2
+                z[LENGTH] += longer
+            if not (abs(z[X] - states[j, X]) <= reach[j, X] and abs(z[Y] - states[j, Y]) <= reach[j, Y]):
                 difference[k, j], facing[k, j] = np.inf, 0.0
                 continue
             for a in range(MEASUREMENT_SIZE):
-                difference[k, j, a] = measurements[k, a] - states[j, a]
+                difference[k, j, a] = z[a] - states[j, a]
             whole = wrapped(difference[k, j, YAW])
             half = (whole + np.pi / 2) % np.pi - np.pi / 2
             difference[k, j, YAW] = half

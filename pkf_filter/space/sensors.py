@@ -19,7 +19,7 @@ from camtrack_core.geometry.ground import HALF_LENGTH, on_ground, place_deviatio
 from pkf_filter.filtering.linearised import gaussian
 from pkf_filter.image import kernels as image_kernels
 from pkf_filter.image import models
-from pkf_filter.space import kernels, own_noise, projection
+from pkf_filter.space import kernels, own_noise, projection, seams
 from pkf_filter.space import models as world
 from pkf_filter.space.config import EVERYWHERE, SensorModel, WorldConfig
 
@@ -77,12 +77,14 @@ class SpaceView:
 
     Attributes:
         own: (M, 4, 4) covariance of place and yaw that the detections state, NaN where one states none; or None.
+        class_names: of the class ids.
     """
 
     detections: Detections3D
     sensor: SensorModel
     pose: Pose | None
     own: Floats | None = None
+    class_names: tuple[str, ...] = ()
 
     @property
     def scores(self) -> Floats:
@@ -101,14 +103,43 @@ class SpaceView:
         return np.asarray(world.measurable(self.measurements))
 
     def rows(self, rows: Integers) -> SpaceView:
-        return SpaceView(self.detections[rows], self.sensor, self.pose, None if self.own is None else self.own[rows])
+        own = None if self.own is None else self.own[rows]
+        return replace(self, detections=self.detections[rows], own=own)
+
+    @cached_property
+    def cut(self) -> Floats:
+        """(M,) which end of each box the edge of the view cuts, see `seams`."""
+        if self.pose is None or self.sensor.field_of_view == 360:
+            return np.zeros(len(self.measurements))
+        origin = np.asarray(self.pose.translation, np.float64)
+        angle = np.radians(self.sensor.field_of_view)
+        return np.asarray(seams.cut_ends(self.measurements, origin, self._ahead(self.pose), angle))
+
+    @cached_property
+    def unseen(self) -> Floats:
+        """(M,) deviation of what the objects are longer than their boxes where these are cut, metres."""
+        names = [self.class_names[k] for k in self.class_ids.tolist()]
+        return seams.unseen_lengths(names, self.measurements[:, world.LENGTH])
+
+    def end_spread(self, mean: Floats, covariance: Floats, weights: Floats, parameters: Floats) -> Floats | None:
+        """(N, 10, 10) to be added to the covariance of tracks after the update, as they may be longer than they were
+        seen; None where no box is cut.
+
+        Args:
+            mean: (N, 10), covariance: (N, 10, 10), parameters: (N, 12) of the tracks.
+            weights: (M, N), of the association.
+        """
+        if not self.cut.any():
+            return None
+        noise = self._noise(mean, parameters)
+        return np.asarray(seams.end_spread(mean, covariance, self.measurements, self.cut, self.unseen, weights, noise))
 
     def linearised(
         self, states: Floats, covariance: Floats, existence: Floats, parameters: Floats, gate: float
     ) -> Linearisation:
         V = self._noise(states, parameters)
         widest = V if self.own is None else own_noise.widest(V, self.own)
-        innovation, facing, odd = world.innovations(self.measurements, states, covariance, widest, gate)
+        innovation, facing, odd = world.innovations(self.measurements, self.cut, states, covariance, widest, gate)
         H = np.empty((len(states), *world.MEASUREMENT_MATRIX.shape))
         H[:] = world.MEASUREMENT_MATRIX
         in_view, unhidden = self._in_view(states), self._unhidden(states, existence)
@@ -139,6 +170,9 @@ class SpaceView:
         if self.own is not None:
             noise = own_noise.of_pairs(noise, self.own[rows])
         mean, covariance = world.initial_state(z, noise, velocity, self.sensor.velocity_noise, parameters)
+        if self.cut.any():
+            cut, unseen, own = self.cut[rows], self.unseen[rows], np.eye(len(rows))
+            covariance += seams.end_spread(mean, covariance, z, cut, unseen, own, noise)
         return mean, covariance
 
     def velocities(self, mean: Floats, weights: Floats) -> tuple[Floats, Floats, Floats, Floats] | None:
@@ -171,13 +205,17 @@ class SpaceView:
         origin = np.asarray(self.pose.translation, np.float64)
         return np.asarray(1.0 - self.sensor.occlusion * kernels.covered_by_bearing(states, origin, existence))
 
+    def _ahead(self, pose: Pose) -> Floats:
+        """(2,) middle of the field of view: the sensor's x axis, or the z axis of an optical frame, which is nearly
+        horizontal there."""
+        rotation = np.asarray(pose.rotation, np.float64)
+        return rotation[:2, 2].copy() if abs(rotation[2, 2]) < OPTICAL else rotation[:2, 0].copy()
+
     def _in_view(self, states: Floats) -> NDArray[np.bool_]:
-        """(N,) within the sensor's range and field of view, which lies about its x axis, or, of an optical frame, about
-        its z axis: that one is nearly horizontal there."""
+        """(N,) within the sensor's range and field of view."""
         if self.pose is None or (self.sensor.field_of_view == 360 and self.sensor.range == EVERYWHERE):
             return np.ones(len(states), bool)
-        rotation = self.pose.rotation
-        ahead = rotation[:2, 2] if abs(rotation[2, 2]) < OPTICAL else rotation[:2, 0]
+        ahead = self._ahead(self.pose)
         offset = states[:, :2] - self.pose.translation[:2]
         along, across = offset @ ahead, offset[:, 1] * ahead[0] - offset[:, 0] * ahead[1]
         near = np.hypot(offset[:, 0], offset[:, 1]) <= self.sensor.range
@@ -292,6 +330,9 @@ class ImageView:
         unknown = np.full((len(rows), 3), np.nan)
         mean, covariance = world.initial_state(measurements, noise, unknown, 1.0, parameters)
         return mean, covariance
+
+    def end_spread(self, mean: Floats, covariance: Floats, weights: Floats, parameters: Floats) -> None:
+        """None: boxes in an image do not grow."""
 
     def velocities(self, mean: Floats, weights: Floats) -> None:
         """None: an image tells no velocity."""

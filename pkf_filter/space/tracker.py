@@ -148,7 +148,8 @@ class WorldTracker:
             TimeError: `time_ns` is older than that.
             ConfigurationError: no sensor of that name.
         """
-        return self._observe(time_ns, sensor, SpaceView(detections, self._sensor(sensor), pose, covariance))
+        view = SpaceView(detections, self._sensor(sensor), pose, covariance, tuple(self.class_names))
+        return self._observe(time_ns, sensor, view)
 
     def step_image(
         self, time_ns: int, detections: Boxes2D, camera: Camera, pose: Pose, sensor: str = "", height: float = 0.0
@@ -301,6 +302,11 @@ class WorldTracker:
         if count:
             frame.offsets = frame.view.along_own_axes(offsets)
         state = self._corrected(state, seen, frame.view, weights)
+        longer = frame.view.end_spread(state.mean, state.covariance, weights, self._table[state.groups])
+        if longer is not None:
+            state = state._replace(
+                covariance=state.covariance + longer, mode_covariance=state.mode_covariance + longer[:, None]
+            )
         yaw = state.mean[:, world.YAW].copy()
         velocity = state.mean[:, world.VX : world.VY + 1].copy()
         facing = kernels.turned_back(state.mean[:, world.YAW], velocity, state.facing, seen.facing, weights)

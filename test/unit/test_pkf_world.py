@@ -105,7 +105,7 @@ def test_yaws_are_compared_on_the_half_circle(track: float, measured: float) -> 
     state[0, world.YAW] = track
     z = np.zeros((1, 7))
     z[0, world.YAW] = measured
-    innovation, facing, odd = world.innovations(z, state, np.eye(10)[None], np.eye(7)[None], gate=1.0)
+    innovation, facing, odd = world.innovations(z, np.zeros(len(z)), state, np.eye(10)[None], np.eye(7)[None], gate=1.0)
     assert not odd.any()
     difference = innovation[0, 0, world.YAW]
     assert -np.pi / 2 - 1e-9 <= difference <= np.pi / 2 + 1e-9
@@ -255,7 +255,7 @@ def test_pairs_out_of_reach_along_one_axis_are_not_looked_at() -> None:
     covariance[0, 0, 0], covariance[0, 1, 1], noise[0, 0, 0], noise[0, 1, 1] = 4, 9, 5, 7
     z = np.zeros((4, 7))
     z[:, :2] = [[5.9, -7.9], [6.1, 0.0], [-6.1, 0.0], [0.0, 8.1]]
-    innovation, facing, _ = world.innovations(z, np.zeros((1, 10)), covariance, noise, gate=2.0)
+    innovation, facing, _ = world.innovations(z, np.zeros(len(z)), np.zeros((1, 10)), covariance, noise, gate=2.0)
     np.testing.assert_array_equal(innovation[0, 0], z[0])
     assert np.isinf(innovation[1:]).all() and facing[:, 0].tolist() == [1, 0, 0, 0]
 
@@ -265,7 +265,7 @@ def test_a_shape_beyond_its_gate_says_nothing() -> None:
     state, z = np.zeros((1, 10)), np.zeros((2, 7))
     z[:, world.LENGTH :] = [[4.0, 2.0, 1.0], [8.0, 2.0, 1.5]]
     z[:, world.X] = 0.5
-    innovation, facing, odd = world.innovations(z, state, np.eye(10)[None], np.eye(7)[None], gate=5.0)
+    innovation, facing, odd = world.innovations(z, np.zeros(len(z)), state, np.eye(10)[None], np.eye(7)[None], gate=5.0)
     np.testing.assert_array_equal(innovation[0, 0], z[0])
     np.testing.assert_array_equal(innovation[1, 0], [0.5, 0, 0, 0, 0, 0, 0])
     assert facing[:, 0].tolist() == [1, 0]

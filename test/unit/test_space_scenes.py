@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from space_scenes_helpers import SECOND, SIZES, Box, facing, run, seen
+from space_scenes_helpers import SECOND, SIZES, Box, cut_by_view, facing, run, seen
 
 from camtrack_core.datasets.projected import project_boxes
 from camtrack_core.geometry.boxes import Boxes2D, Boxes3D
@@ -114,6 +114,74 @@ def test_one_object_is_one_track(rate: int, case: str) -> None:
     found = run(WorldTracker(sensors=dict.fromkeys(poses, SensorModel())), rate, 4.0, scene, poses)
     assert {track for _, tracks in found for track in tracks.ids.tolist()} == {1}
     assert all(len(tracks) == 1 for time, tracks in found if time > 1.0)
+
+
+PAIR = {"a": facing(0), "b": facing(60)}  # whose views of 60 degrees meet at a bearing of 30
+SEAM = np.array([np.cos(np.radians(30)), np.sin(np.radians(30))])
+ALONG = np.radians(120.0)  # across the seam
+
+
+def crossing(offset: float, distance: float = 15.0) -> tuple[float, float, float]:
+    """Place and yaw of who has gone `offset` metres past the seam, at a distance."""
+    x, y = distance * SEAM + offset * np.array([np.cos(ALONG), np.sin(ALONG)])
+    return float(x), float(y), float(ALONG)
+
+
+@rates
+@pytest.mark.parametrize("offset", [-3.0, 0.0, 2.0])
+def test_a_bus_that_the_seam_between_two_cameras_cuts_is_one_track(rate: int, offset: float) -> None:
+    """12 m long, standing; each camera finds the part that it shows."""
+    found = run(made(PAIR), rate, 4.0, lambda name, _: cut_by_view(("bus", *crossing(offset)), PAIR[name], 60.0), PAIR)
+    assert {track for _, tracks in found for track in tracks.ids.tolist()} == {1}
+    for time, tracks in found:
+        if time > 1.0:
+            assert len(tracks) == 1
+            assert tracks.boxes.size[0, 0] == pytest.approx(12.0, abs=1.2)
+            assert np.linalg.norm(tracks.boxes.centre[0, :2] - crossing(offset)[:2]) <= 0.6
+
+
+@rates
+@pytest.mark.parametrize("speed", [3.0, 8.0])
+def test_a_bus_that_drives_over_the_seam_is_one_track(rate: int, speed: float) -> None:
+    """From whole in one camera to whole in the other one."""
+
+    def place(time: float) -> tuple[float, float, float]:
+        return crossing(speed * time - 9.0)
+
+    found = run(
+        made(PAIR), rate, 18.0 / speed, lambda name, time: cut_by_view(("bus", *place(time)), PAIR[name], 60.0), PAIR
+    )
+    assert {track for _, tracks in found for track in tracks.ids.tolist()} == {1}
+    for time, tracks in found:
+        if time > 0.5:
+            assert len(tracks) == 1
+            assert tracks.boxes.size[0, 0] == pytest.approx(12.0, abs=1.2)
+            assert np.linalg.norm(tracks.boxes.centre[0, :2] - place(time)[:2]) <= 0.8
+
+
+@rates
+def test_a_bus_that_drives_into_view_is_soon_as_long_as_it_is(rate: int) -> None:
+    found = run(
+        made({"b": PAIR["b"]}),
+        rate,
+        3.0,
+        lambda _, time: cut_by_view(("bus", *crossing(8.0 * time - 6.0)), PAIR["b"], 60.0),
+        {"b": PAIR["b"]},
+    )
+    assert {track for _, tracks in found for track in tracks.ids.tolist()} == {1}
+    time, tracks = found[-1]
+    assert len(tracks) == 1
+    assert tracks.boxes.size[0, 0] == pytest.approx(12.0, abs=1.0)
+    assert np.linalg.norm(tracks.boxes.centre[0, :2] - crossing(8.0 * time - 6.0)[:2]) <= 0.6
+
+
+@rates
+def test_two_cars_bumper_to_bumper_at_the_seam_stay_two(rate: int) -> None:
+    """Half a metre apart, each whole in the view of its camera."""
+    cars: dict[str, list[Box]] = {"a": [("car", *crossing(-2.5))], "b": [("car", *crossing(2.5))]}
+    found = run(made(PAIR), rate, 4.0, lambda name, _: cars[name], PAIR)
+    assert {track for _, tracks in found for track in tracks.ids.tolist()} == {1, 2}
+    assert all(len(tracks) == 2 for time, tracks in found if time > 1.0)
 
 
 @rates
