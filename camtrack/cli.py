@@ -108,9 +108,11 @@ def launch(
     context: typer.Context,
     file: Annotated[str, typer.Argument(help="launch file (XML)", show_default=False)],
     show_args: Annotated[
-        bool, typer.Option("--show-args", "-s", help="tell the file's arguments, start nothing")
+        bool, typer.Option("--show-args", "--show-arguments", "-s", help="tell the file's arguments, start nothing")
     ] = False,
-    show: Annotated[bool, typer.Option("--print", "-p", help="tell the processes, start nothing")] = False,
+    show: Annotated[
+        bool, typer.Option("--print", "--print-description", "-p", help="tell the processes, start nothing")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a launch file on a machine without `ros2 launch`; arguments as NAME:=VALUE.

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from camtrack.launch.packages import LaunchError, find_executable
 from camtrack.launch.substitutions import expand, split, truth
+
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,11 @@ _REMAP = _form("from to")
 _PARAMETER = Form(frozenset(("name", "value", "type")), {}, frozenset(("value-sep", "sep")))
 for _ in range(3):  # depth of parameters within parameters
     _PARAMETER = replace(_PARAMETER, children={"param": _PARAMETER})
-_PARAMETERS = replace(_PARAMETER, attributes=_PARAMETER.attributes | {"from"})
+_PARAMETERS = replace(
+    _PARAMETER,
+    attributes=_PARAMETER.attributes | {"from"},
+    elsewhere=_PARAMETER.elsewhere | {"allow_substs"},
+)
 _OF_PROCESSES = "name cwd launch-prefix output on_exit respawn respawn_delay respawn_max_retries"
 _OF_PROCESSES_ELSEWHERE = "shell emulate_tty sigterm_timeout sigkill_timeout"
 ELEMENTS: dict[str, Form] = {
@@ -70,6 +76,7 @@ ELEMENTS: dict[str, Form] = {
         env=_PAIR,
     ),
 }
+OUTPUTS = ("screen", "log", "both", "own_log", "full")  # where output may go; here it is always the screen
 TYPES: dict[str, type | None] = {"yaml": None, "str": str, "int": int, "float": float, "bool": bool}  # of parameters
 
 
@@ -99,7 +106,10 @@ class Process:
 def read_launch_file(path: str | Path, arguments: Mapping[str, str]) -> list[Process]:
     """The processes of a launch file, given values for its arguments. Raises LaunchError."""
     scope = _Scope(file=Path(path).resolve(), arguments=dict(arguments))
-    _carry_out(_parse(path), scope)
+    try:
+        _carry_out(_parse(path), scope)
+    except RecursionError:
+        raise LaunchError(f"{path}: expected files that do not include themselves") from None
     unknown = set(arguments) - scope.declared
     if unknown:
         name = min(unknown)
@@ -109,11 +119,10 @@ def read_launch_file(path: str | Path, arguments: Mapping[str, str]) -> list[Pro
 
 def declared_arguments(path: str | Path) -> list[tuple[str, str | None, str]]:
     """Name, default (as written; None if required) and description of a launch file's own arguments."""
-    return [
-        (element.attrib["name"], element.get("default"), element.get("description", ""))
-        for element in _parse(path)
-        if element.tag == "arg"
-    ]
+    elements = [element for element in _parse(path) if element.tag == "arg"]
+    for element in elements:
+        _check(element, ELEMENTS["arg"], conditional=True)
+    return [(_given(e, "name"), e.get("default"), e.get("description", "")) for e in elements]
 
 
 @dataclass
@@ -138,11 +147,14 @@ class _Scope:
 
 def _parse(path: str | Path) -> ET.Element:
     try:
-        return ET.parse(path).getroot()
+        root = ET.parse(path).getroot()
     except OSError as error:
         raise LaunchError(f"cannot read launch file {path}: {error.strerror}") from error
     except (ET.ParseError, LookupError, ValueError) as error:  # the last two of strange encodings
         raise LaunchError(f"launch file {path} is no valid XML: {error}") from error
+    if root.tag != "launch":
+        raise LaunchError(f"launch file {path}: expected the root <launch>, got <{root.tag}>")
+    return root
 
 
 def _carry_out(parent: ET.Element, scope: _Scope) -> None:
@@ -185,20 +197,31 @@ def _hint(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(sorted(known)) or 'none'}"
 
 
-def _text(element: ET.Element, attribute: str, scope: _Scope, default: str | None = None) -> str:
-    """An attribute with its substitutions made."""
+def _given(element: ET.Element, attribute: str, default: str | None = None) -> str:
+    """An attribute as it is written."""
     value = element.get(attribute, default)
     if value is None:
         raise LaunchError(f"<{element.tag}> needs the attribute '{attribute}'")
-    return expand(value, scope)
+    return value
+
+
+def _text(element: ET.Element, attribute: str, scope: _Scope, default: str | None = None) -> str:
+    """An attribute with its substitutions made."""
+    return expand(_given(element, attribute, default), scope)
 
 
 def _parts(element: ET.Element, attribute: str, scope: _Scope, default: str | None = None) -> list[str]:
     """The parts of an attribute between spaces; what a substitution brings is not split."""
-    value = element.get(attribute, default)
-    if value is None:
-        raise LaunchError(f"<{element.tag}> needs the attribute '{attribute}'")
-    return [expand(part, scope) for part in split(value)]
+    return [expand(part, scope) for part in split(_given(element, attribute, default))]
+
+
+def _number(element: ET.Element, attribute: str, kind: Callable[[str], N], default: str) -> N:
+    """An attribute that is a number and, as in `ros2 launch`, no substitution."""
+    text = _given(element, attribute, default)
+    try:
+        return kind(text)
+    except ValueError:
+        raise LaunchError(f"<{element.tag}>: expected {attribute} to be a number, got '{text}'") from None
 
 
 # --- Elements
@@ -264,11 +287,15 @@ def _set_parameter(element: ET.Element, scope: _Scope) -> None:
 
 def _executable(element: ET.Element, scope: _Scope) -> None:
     command = _parts(element, "cmd", scope)
+    if not command:
+        raise LaunchError("<executable>: expected a command in cmd, got none")
     scope.processes.append(_process(element, scope, _text(element, "name", scope, Path(command[0]).name), command))
 
 
 def _node(element: ET.Element, scope: _Scope) -> None:
     executable = _text(element, "exec", scope)
+    if "pkg" not in element.attrib:
+        raise LaunchError("<node>: a program without a package (pkg) is not supported here")
     name = _text(element, "name", scope, "")
     namespace = _join(scope.namespace, _text(element, "namespace", scope, ""))
     command = [*find_executable(_text(element, "pkg", scope), executable)]
@@ -282,6 +309,7 @@ def _node(element: ET.Element, scope: _Scope) -> None:
         command += ["-r", f"{source}:={target}"]
     command += _parameter_arguments(scope.parameters)
     for parameter in element.findall("param"):
+        _check_parameter(parameter)
         if "from" in parameter.attrib:
             command += ["--params-file", _text(parameter, "from", scope)]
         else:
@@ -295,15 +323,29 @@ def _process(element: ET.Element, scope: _Scope, name: str, command: Sequence[st
     at_its_end = _text(element, "on_exit", scope, "shutdown")
     if at_its_end != "shutdown":
         raise LaunchError(f"<{element.tag}>: expected on_exit to be shutdown, got '{at_its_end}'")
+    if (output := _text(element, "output", scope, "screen")) not in OUTPUTS:
+        raise LaunchError(f"<{element.tag}>: expected output to be one of {', '.join(OUTPUTS)}, got '{output}'")
+    if (delay := _number(element, "respawn_delay", float, "0")) < 0:
+        raise LaunchError(f"<{element.tag}>: expected respawn_delay to be at least 0, got {delay:g}")
     return Process(
         name=name,
         command=(*_parts(element, "launch-prefix", scope, ""), *command),
         folder=_text(element, "cwd", scope, "") or None,
         environment={**scope.environment, **own},
         required="on_exit" in element.attrib,
-        respawn_delay=float(_text(element, "respawn_delay", scope, "0")) if respawns else None,
-        respawn_max_retries=int(_text(element, "respawn_max_retries", scope, "-1")),
+        respawn_delay=delay if respawns else None,
+        respawn_max_retries=_number(element, "respawn_max_retries", int, "-1"),
     )
+
+
+def _check_parameter(element: ET.Element) -> None:
+    """A <param> is a file, or a value, or holds others. Raises LaunchError for one that is two of these."""
+    if "from" in element.attrib and (len(element.attrib) > 1 or len(element)):
+        raise LaunchError("<param>: expected from alone, for all that it could say besides stands in the file")
+    if len(element) and element.attrib.keys() & {"value", "type"}:
+        raise LaunchError("<param>: expected a value or further parameters in it, got both")
+    for inner in element:
+        _check_parameter(inner)
 
 
 def _parameters(element: ET.Element, scope: _Scope, prefix: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Runs a launch file's processes together, for machines without `ros2 launch`.
 
-    python -m camtrack.launch.runner FILE.launch.xml [--show-args | --print] [ARGUMENT:=VALUE ...]
+    python -m camtrack.launch.runner FILE.launch.xml [ARGUMENT:=VALUE ...] [--show-args | --print]
 
 --show-args tells the arguments of the file, --print the processes that it asks for; neither starts anything.
 
@@ -32,6 +32,9 @@ from camtrack_core.stopping import CANNOT_START
 GRACE = 5.0  # seconds between two signals of growing weight
 LONG_LIFE = 60.0  # seconds after which an end has nothing to do with the one before
 LONGEST_PAUSE = 60.0  # seconds
+HELP = {"-h", "--help"}
+SHOW_ARGUMENTS = {"-s", "--show-args", "--show-arguments"}
+SHOW_PROCESSES = {"-p", "--print", "--print-description"}
 NOT_FOUND = 127  # exit code that another try would not change, as CANNOT_START
 
 
@@ -160,11 +163,14 @@ def run_launch_file(path: str, arguments: Sequence[str], output: TextIO) -> Runn
 
 
 def given_arguments(arguments: Sequence[str]) -> dict[str, str]:
-    """Values by name of NAME:=VALUE. Raises LaunchError."""
+    """Values by name of NAME:=VALUE, of which neither may be empty. Raises LaunchError."""
+    given = {}
     for argument in arguments:
-        if ":=" not in argument:
+        name, _, value = argument.partition(":=")
+        if not name or not value:
             raise LaunchError(f"expected arguments as NAME:=VALUE, got '{argument}'")
-    return dict(argument.split(":=", 1) for argument in arguments)
+        given[name] = value
+    return given
 
 
 def show_arguments(path: str) -> str:
@@ -187,17 +193,21 @@ def _as_command(process: Process) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
+    options = {argument for argument in arguments if argument.startswith("-")}
+    file, *given = [argument for argument in arguments if argument not in options] or [""]
+    if not file or options & HELP:
         print(__doc__)
-        return 0 if arguments else 2
+        return 0 if options & HELP else 2
     try:
-        if arguments[1:] in (["-s"], ["--show-args"]):
-            print(show_arguments(arguments[0]))
+        if unknown := sorted(options - SHOW_ARGUMENTS - SHOW_PROCESSES):
+            raise LaunchError(f"the option {unknown[0]} is not supported here; known are --show-args and --print")
+        if options & SHOW_ARGUMENTS:
+            print(show_arguments(file))
             return 0
-        if arguments[1:2] in (["-p"], ["--print"]):
-            print(show_processes(arguments[0], arguments[2:]))
+        if options & SHOW_PROCESSES:
+            print(show_processes(file, given))
             return 0
-        return run_launch_file(arguments[0], arguments[1:], sys.stdout).exit_code
+        return run_launch_file(file, given, sys.stdout).exit_code
     except LaunchError as error:
         print(f"[launch] {error}", file=sys.stderr)
         return 2

@@ -14,6 +14,7 @@ import yaml
 
 from camtrack.launch.file import declared_arguments, read_launch_file
 from camtrack.launch.packages import LaunchError
+from camtrack.launch.runner import given_arguments
 
 SLEEP = "import time, sys; print('up', flush=True); time.sleep(60)"
 # Ends by a signal whenever that comes: Python, while it starts, takes SIGINT for an error.
@@ -201,7 +202,32 @@ def test_respawn_and_on_exit(launch_file):
         ('<arg name="c" default="z"><choice value="a"/></arg>', {}, "argument 'c': expected one of a, got 'z'"),
         ('<executable cmd="e" on_exit="restart"/>', {}, "expected on_exit to be shutdown, got 'restart'"),
         ('<set-env name="A" value="1"/>', {}, "<set-env> is not supported here"),
+        ('<executable cmd="e" respawn_delay="soon"/>', {}, "expected respawn_delay to be a number, got 'soon'"),
+        ('<executable cmd="e" respawn_delay="-1.0"/>', {}, "expected respawn_delay to be at least 0, got -1"),
+        ('<executable cmd="e" respawn_delay="$(var x)"/>', {}, r"to be a number, got '\$\(var x\)'"),
+        ('<executable cmd="e" respawn_max_retries="many"/>', {}, "expected respawn_max_retries to be a number"),
+        ('<executable cmd="e" output="nowhere"/>', {}, "expected output to be one of screen, log, .*got 'nowhere'"),
+        ('<executable cmd=" "/>', {}, "expected a command in cmd, got none"),
+        (
+            '<node pkg="pack" exec="prog"><param name="a" value="1"><param name="b" value="2"/></param></node>',
+            {},
+            "expected a value or further parameters in it, got both",
+        ),
+        (
+            '<node pkg="pack" exec="prog"><param name="a" type="int"><param name="b" value="2"/></param></node>',
+            {},
+            "expected a value or further parameters in it, got both",
+        ),
+        ('<node pkg="pack" exec="prog"><param name="a" from="x.yaml"/></node>', {}, "<param>: expected from alone"),
+        ('<node pkg="pack" exec="prog"><param value="1" from="x.yaml"/></node>', {}, "<param>: expected from alone"),
+        ('<include file="$(filename)"/>', {}, "expected files that do not include themselves"),
         # what it knows and the runner does not
+        ('<node exec="prog"/>', {}, "a program without a package .* is not supported here"),
+        (
+            '<node pkg="pack" exec="prog"><param from="x.yaml" allow_substs="true"/></node>',
+            {},
+            "'allow_substs' is not supported here",
+        ),
         ('<executable cmd="e" shell="true"/>', {}, "the attribute 'shell' is not supported here"),
         ('<group forwarding="false"/>', {}, "the attribute 'forwarding' is not supported here"),
         ('<unset_env name="A"/>', {}, "<unset_env> is not supported here"),
@@ -254,9 +280,36 @@ def test_variables_of_the_environment_are_extended(launch_file):
 def test_arguments_and_processes_are_shown_without_starting_anything(launch_file):
     path = launch_file("""<arg name="a" default="1" description="first"/><set_env name="A" value="b c"/>
         <executable cmd="echo $(var a)" name="one"/>""")
-    shown = {option: run(path, *option.split()).communicate(timeout=120)[0] for option in ("-s", "--print a:=2")}
+    shown = {option: run(path, *option.split()).communicate(timeout=120)[0] for option in ("-s", "a:=2 --print")}
+    assert "option --debug is not supported here" in run(path, "--debug").communicate(timeout=120)[0]
     assert shown["-s"] == "a                first (default: '1')\n"
-    assert shown["--print a:=2"] == "[one] 'A=b c' echo 2\n"
+    assert shown["a:=2 --print"] == "[one] 'A=b c' echo 2\n"
+
+
+def test_a_file_whose_root_is_another_is_refused(tmp_path):
+    path = tmp_path / "some.launch.xml"
+    path.write_text('<lunch><executable cmd="echo"/></lunch>')
+    with pytest.raises(LaunchError, match="expected the root <launch>, got <lunch>"):
+        read_launch_file(path, {})
+
+
+@pytest.mark.parametrize("argument", ["a", "a:=", ":=1"])
+def test_arguments_without_name_or_value_are_refused(argument):
+    with pytest.raises(LaunchError, match=f"expected arguments as NAME:=VALUE, got '{argument}'"):
+        given_arguments(["b:=2", argument])
+    assert given_arguments(["b:=2", "b:=x:=y"]) == {"b": "x:=y"}
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ('<arg default="1"/>', "<arg> needs the attribute 'name'"),
+        ('<arg nam="a"/>', "no attribute 'nam'; did you mean"),
+    ],
+)
+def test_arguments_that_cannot_be_told_get_a_sentence(launch_file, body, sentence):
+    with pytest.raises(LaunchError, match=sentence):
+        declared_arguments(launch_file(body))
 
 
 def test_declared_arguments(launch_file):
