@@ -23,7 +23,7 @@ FOREVER = float("inf")
 
 
 class DiagnosticsTable:
-    """The latest diagnostics of each node, as tables.
+    """The latest diagnostics of each node, as tables. Whoever is on the ROS domain may say anything there.
 
     Attributes:
         latest: level, message and values of each node, by its full name.
@@ -35,7 +35,8 @@ class DiagnosticsTable:
     def take(self, message: Any) -> None:
         for status in message.status:
             values = {value.key: value.value for value in status.values}
-            self.latest[status.name] = (Level(status.level[0]), status.message, values)
+            level = Level(status.level[0]) if status.level[0] in set(Level) else Level.ERROR
+            self.latest[status.name] = (level, status.message, values)
 
     def summary(self) -> Table:
         """A line a node, at most 60 columns wide."""
@@ -47,10 +48,10 @@ class DiagnosticsTable:
         names = short_names(list(self.latest))
         for name, (level, _, values) in sorted(self.latest.items()):
             graph = next((stage for stage in GRAPH if f"latency.{stage}.p50_ms" in values), "")
-            drops = sum(int(count) for key, count in values.items() if key.startswith("drops."))
+            drops = [count for key, count in values.items() if key.startswith("drops.") and count.isdecimal()]
             table.add_row(
-                names[name], Text(level.name, STYLES[level]), values.get("rate_hz", ""), _median(values, "age"),
-                _median(values, graph), str(drops),
+                Text(names[name]), Text(level.name, STYLES[level]), Text(values.get("rate_hz", "")),
+                Text(_median(values, "age")), Text(_median(values, graph)), str(sum(map(int, drops))),
             )  # fmt: skip
         return table
 
@@ -60,20 +61,24 @@ class DiagnosticsTable:
         names = short_names(list(self.latest))
         for name, (level, message, values) in sorted(self.latest.items()):
             latencies = [
-                f"{stage} {values[f'latency.{stage}.p50_ms']}/{values[f'latency.{stage}.p99_ms']}"
+                f"{stage} {values[f'latency.{stage}.p50_ms']}/{values.get(f'latency.{stage}.p99_ms', '')}"
                 for stage in STAGES
                 if f"latency.{stage}.p50_ms" in values
             ]
             drops = [f"{key.removeprefix('drops.')}: {n}" for key, n in values.items() if key.startswith("drops.")]
             remarks = ", ".join(drops) or ("" if message.startswith(values.get("state", "")) else message)
-            row = (values.get("rate_hz", ""), values.get("processed", ""), values.get("tracks", ""))
-            table.add_row(Text(names[name], STYLES[level]), *row, "\n".join(latencies), Text(remarks))
+            said = (values.get("rate_hz", ""), values.get("processed", ""), values.get("tracks", ""))
+            row = map(Text, (*said, "\n".join(latencies), remarks))
+            table.add_row(Text(names[name], STYLES[level]), *row)
         return table
 
 
 def _median(values: dict[str, str], stage: str) -> str:
     text = values.get(f"latency.{stage}.p50_ms", "")
-    return f"{float(text):.0f}" if text else ""
+    try:
+        return f"{float(text):.0f}"
+    except ValueError:  # none, or the words of a stranger
+        return text
 
 
 def short_names(names: list[str]) -> dict[str, str]:

@@ -49,6 +49,18 @@ def test_the_summary_is_a_line_a_node_in_sixty_columns() -> None:
     assert max(len(line.rstrip()) for line in wide.export_text().splitlines()) <= 60
 
 
+def test_what_strangers_say_on_the_same_topic_is_shown_as_it_is() -> None:
+    table = DiagnosticsTable()
+    words = {"drops__rx": "many", "drops__tx": "7", "latency__age__p50_ms": "soon", "rate_hz": "[/]", "tracks": "[x/]"}
+    table.take(status("/driver[b]", 9, "[/red]", **words))  # type: ignore[arg-type]
+    for draw in (table.summary, table.details):
+        console = Console(width=160, record=True)
+        console.print(draw())
+        text = console.export_text()
+        assert "[/]" in text and "driver[b]" in text and "soon" in text and "7" in text
+    assert table.latest["/driver[b]"][0] is Level.ERROR
+
+
 def test_names_lose_the_namespace_that_all_share() -> None:
     assert short_names(["/camera/a", "/camera/b"]) == {"/camera/a": "a", "/camera/b": "b"}
     assert short_names(["/front/a", "/rear/a", "/b"]) == {"/front/a": "front/a", "/rear/a": "rear/a", "/b": "b"}
