@@ -1,4 +1,7 @@
-"""The command line: `camtrack COMMAND`. A user's mistake ends with a sentence and exit code 2, never a traceback."""
+"""The command line: `camtrack COMMAND`. A user's mistake ends with a sentence and exit code 2, never a traceback.
+
+What a command needs is imported when it runs, so that help and mistakes need not wait for compilers and networks.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,10 @@ from camtrack_core.errors import CamtrackError
 from camtrack_core.runtime.commands import app as engine
 from camtrack_core.stopping import unwinding_on_signals
 from gcnet_tracker.cli import app as gcnet
-from pkf_filter.calibration.cli import app as pkf
 from time3d_tracker.cli import app as time3d
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Camera-only detection and tracking.")
+pkf = typer.Typer(no_args_is_help=True, help="Parameters of PKF from labelled sequences.")
 app.add_typer(engine, name="engine")
 app.add_typer(gcnet, name="gcnet")
 app.add_typer(time3d, name="time3d")
@@ -65,6 +68,36 @@ def quantize(
 
     count = run(model, out, sources, frames)
     conclude({"model": out, "frames": count}, f"{out}: int8, calibrated on {count} frames", as_json)
+
+
+@pkf.callback()
+def parameters() -> None:
+    """Keeps `noise` a command of its own while it is the only one."""
+
+
+@pkf.command()
+def noise(
+    sources: Annotated[list[str], typer.Argument(help="labelled recordings: KITTI, nuScenes, drive:SEED")],
+    detections: Annotated[
+        Path | None,
+        typer.Option(help="detections of them: KITTI texts (a file, or a folder of NAME.txt) or a nuScenes submission"),
+    ] = None,
+    sensor: Annotated[str, typer.Option(help="name of the sensor whose detections they are")] = "front",
+    config: Annotated[
+        Path | None, typer.Option(help="parameters of the filter, as config/fusion.yaml has them: groups and motions")
+    ] = None,
+    reach: Annotated[float, typer.Option(min=0.01, help="a detection is of the label at most so far off, m")] = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate the noise of each class group's motion from labels, and that of a detector and its scores.
+
+    Prints parameters as config/fusion.yaml has them; what the data cannot tell is left out and keeps its default.
+
+    Example: camtrack pkf noise data/kitti_tracking --detections data/kitti_tracking/pointrcnn_car > noise.yaml
+    """
+    from pkf_filter.calibration.command import run_noise
+
+    run_noise(sources, detections, sensor, config, reach, as_json)
 
 
 @app.command()

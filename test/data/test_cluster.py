@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_helpers import camtrack
+from command_helpers import camtrack_process
 
 from camtrack.offline.cluster import track_in_cluster
 from camtrack.offline.methods import Run
@@ -79,11 +79,11 @@ def test_the_command_goes_on_where_it_ended_and_names_what_failed(
     out = tmp_path / "out"
     (tmp_path / "mot/B/det/det.txt").write_text("1,-1,nonsense\n")
     arguments = ["track", *three, "--method", "pkf", "--out", str(out), "--ray", address, "--json"]
-    first = camtrack(*arguments)
+    first = camtrack_process(*arguments)
     assert first.returncode == 2 and "det.txt, line 1" in first.stderr and "Traceback" not in first.stderr
     assert [r["frames"] for r in json.loads(first.stdout)] == [71, 0, 71]
     shutil.copyfile(tmp_path / "mot/A/det/det.txt", tmp_path / "mot/B/det/det.txt")
-    again = camtrack(*arguments)
+    again = camtrack_process(*arguments)
     assert again.returncode == 0, again.stderr
     assert [r["kept"] for r in json.loads(again.stdout)] == [True, False, True]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import typer
-from command_helpers import a_video, camtrack
+from command_helpers import a_video, camtrack, camtrack_process
 from typer.testing import CliRunner
 
 from camtrack.cli import app, main
@@ -81,7 +81,7 @@ def test_a_launch_as_json(tmp_path: Path) -> None:
     """What the processes print does not mix with the result."""
     file = tmp_path / "two.launch.xml"
     file.write_text('<launch><executable cmd="echo hello" name="a"/><executable cmd="false" name="b"/></launch>')
-    done = camtrack("launch", str(file), "--json")
+    done = camtrack_process("launch", str(file), "--json")
     assert "hello" in done.stderr and done.returncode == 1
     result = json.loads(done.stdout)
     assert result["exit_code"] == 1
@@ -125,7 +125,9 @@ def test_a_video_becomes_a_bag_and_is_replayed(tmp_path: Path) -> None:
     listener = subprocess.Popen(
         [sys.executable, "-c", LISTENER], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
-    played = camtrack("replay", bag, "--rate", "0.5", "--compressed", "--namespace", "left", "--clock", "--json")
+    played = camtrack_process(
+        "replay", bag, "--rate", "0.5", "--compressed", "--namespace", "left", "--clock", "--json"
+    )
     stamps, _ = listener.communicate(timeout=300)
     assert played.returncode == 0, played.stderr
     assert json.loads(played.stdout) == {"source": bag, "exit_code": 0, "frames": 12, "drops": {}}

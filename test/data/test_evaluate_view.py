@@ -31,7 +31,7 @@ DRIVE = "drive:9000?frames=6&frame_rate=5&camera=vehicle&density=3"
 SETS = {
     "drive": DRIVE,
     "pandaset": "pandaset?camera=back_camera&frames=0-9",
-    "kitti": "kitti_tracking?sequence=0001",
+    "kitti": "kitti_tracking?sequence=0003",
     "nuscenes": "nuscenes?scene=scene-0103&camera=CAM_FRONT",
 }
 TEXT = {"van": "car"}  # how a tracker calls them

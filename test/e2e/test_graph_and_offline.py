@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from command_helpers import camtrack
+from command_helpers import camtrack_process
 from ros_helpers import collect, opened_graph
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection2DArray, Detection3DArray
@@ -41,7 +41,7 @@ def test_the_nodes_and_the_offline_run_give_the_same_tracks(data_root: Path, tmp
     for frame in open_source(str(data_root / "uadetrac/Insight-MVT_Annotation_Train/MVI_20011")):
         cv2.imwrite(str(source / f"{frame.time_ns:019d}.png"), cv2.resize(frame.image, (480, 270)))
     arguments = ["--input", str(source), "--out", str(tmp_path / "out"), "--rate", "0", "--device", "onnxruntime"]
-    done = camtrack("demo", *arguments, timeout=300)
+    done = camtrack_process("demo", *arguments, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [json.loads(line) for line in (tmp_path / "out/tracks.jsonl").read_text().splitlines()]
     recorded = {line["time_ns"]: line["tracks"] for line in lines}

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from command_helpers import camtrack
+from command_helpers import camtrack_process
 
 from camtrack.recording.files import Recorded, read_tracks
 from camtrack.replay import rounds, together
@@ -24,7 +24,7 @@ FRAMES = 20
 def test_the_demo_tracks_all_around_and_keeps_a_track_from_one_view_to_the_next(tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ["--seconds", str(FRAMES / 10), "--precision", "f32", "--out", str(out), "--json"]
-    done = camtrack("demo", "--cameras", "6", *options, timeout=1700)
+    done = camtrack_process("demo", "--cameras", "6", *options, timeout=1700)
     log = (out / "log.txt").read_text()
     assert done.returncode == 0, done.stdout + done.stderr + log
     assert "dropped (no transform" not in log  # a round that lacks a camera would be waited for in vain

@@ -17,7 +17,7 @@ from camtrack_core.datasets.kitti.sequences import KittiSequence
 from camtrack_core.errors import ConfigurationError, DataError
 from camtrack_core.geometry.boxes import Boxes3D
 from pkf_filter import SensorModel, WorldConfig
-from pkf_filter.calibration.cli import as_yaml, read_world
+from pkf_filter.calibration.command import as_yaml, read_world
 from pkf_filter.calibration.detector import JudgedFrame, logistic, matched, score_model
 from pkf_filter.calibration.labelled import compared_frames, labelled_tracks
 from pkf_filter.calibration.motion_noise import (

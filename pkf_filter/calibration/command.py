@@ -1,17 +1,16 @@
-"""Commands of PKF: the parameters of its models, from labelled sequences. Part of `camtrack`."""
+"""`camtrack pkf noise`: parameters of the filter from labelled sequences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
 import yaml
 from scipy.special import expit
 
-from camtrack_core.commands import AsJson, conclude
+from camtrack_core.commands import conclude
 from camtrack_core.config import Parameters, validated
 from camtrack_core.datasets import frames
 from camtrack_core.datasets.sources import open_labelled
@@ -25,37 +24,14 @@ from pkf_filter.image.config import Detector, FilterConfig
 from pkf_filter.image.models import measurable
 from pkf_filter.space.config import SensorModel, WorldConfig
 
-app = typer.Typer(no_args_is_help=True, help="Parameters of PKF from labelled sequences.")
-
 GROUPS = ("vehicle", "cycle", "pedestrian", "other")  # fields of WorldConfig, in the order of its groups
 DIGITS = 3
 
 
-@app.callback()
-def commands() -> None:
-    """Keeps `noise` a command of its own while it is the only one."""
-
-
-@app.command()
-def noise(
-    sources: Annotated[list[str], typer.Argument(help="labelled recordings: KITTI, nuScenes, drive:SEED")],
-    detections: Annotated[
-        Path | None,
-        typer.Option(help="detections of them: KITTI texts (a file, or a folder of NAME.txt) or a nuScenes submission"),
-    ] = None,
-    sensor: Annotated[str, typer.Option(help="name of the sensor whose detections they are")] = "front",
-    config: Annotated[
-        Path | None, typer.Option(help="parameters of the filter, as config/fusion.yaml has them: groups and motions")
-    ] = None,
-    reach: Annotated[float, typer.Option(min=0.01, help="a detection is of the label at most so far off, m")] = 2.0,
-    as_json: AsJson = False,
+def run_noise(
+    sources: Sequence[str], detections: Path | None, sensor: str, config: Path | None, reach: float, as_json: bool
 ) -> None:
-    """Estimate the noise of each class group's motion from labels, and that of a detector and its scores.
-
-    Prints parameters as config/fusion.yaml has them; what the data cannot tell is left out and keeps its default.
-
-    Example: camtrack pkf noise data/kitti_tracking --detections data/kitti_tracking/pointrcnn_car > noise.yaml
-    """
+    """Prints the parameters of the filter that labelled recordings, and detections of them, tell."""
     world = read_world(config) if config is not None else WorldConfig()
     sequences = list(open_labelled(sources))
     motion = motion_parameters(sequences, world)
