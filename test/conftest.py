@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import zlib
+from itertools import groupby, zip_longest
 from pathlib import Path
 
 import hypothesis
@@ -43,12 +44,36 @@ os.environ["ROS_DOMAIN_ID"] = str(own_domain())
 
 # What says nothing of its own about a machine: quick, without data sets, network or other processes.
 FAST = ("unit",)
+# Whose tests start processes and wait for them.
+WAITING = ("e2e", "launch", "nodes")
+
+
+def room(item: pytest.Item) -> str:
+    return item.path.relative_to(ROOT / "test").parts[0]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.parent.name in FAST and "data_root" not in getattr(item, "fixturenames", ()):
+        if room(item) in FAST and "data_root" not in getattr(item, "fixturenames", ()):
             item.add_marker("fast")
+    items[:] = mixed(items)
+
+
+def mixed(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Files of tests that wait alternate with files of those that compute, so that nobody's core is idle.
+
+    The files of the fast room are left for the end, where short ones keep all processes busy to the last.
+    """
+    files = [list(tests) for _, tests in groupby(items, key=lambda item: item.path)]
+    waiting = [tests for tests in files if room(tests[0]) in WAITING]
+    computing = sorted((tests for tests in files if tests not in waiting), key=lambda tests: room(tests[0]) in FAST)
+    return [test for pair in zip_longest(waiting, computing, fillvalue=[]) for tests in pair for test in tests]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than processors: of the tests that run at a time some wait."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 # Where nobody looks at what was skipped, an unexpected skip is a failure, and not one that a second try could mend.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +36,17 @@ def network() -> Time3D:
     return net
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("time3d") / "small.onnx"
-    export(network(), path)
+    """Its graph; the processes of a run make it once, as an export takes seconds."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    path = folder / "time3d_small.onnx"
+    with open(path.with_suffix(".lock"), "w") as lock:
+        flock(lock, LOCK_EX)
+        if not path.exists():
+            export(network(), path)
     return path
 
 

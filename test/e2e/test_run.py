@@ -236,6 +236,22 @@ def test_what_nothing_here_loads_is_removed_and_copies_become_links(clone: Path,
     assert copies[0].with_name("libother.so").stat().st_nlink == 1
 
 
+@pytest.mark.parametrize(("failing", "said"), [("", ""), ("mypy", "failed: [linters]"), ("pytest", "failed: [tests]")])
+def test_what_fails_of_tests_and_linters_is_named(
+    clone: Path, path: Path, calls: Path, failing: str, said: str
+) -> None:
+    """The linters run beside the tests; all are heard of, whichever fails."""
+    tools = ("ruff", "mypy", "lint-imports", "pytest")
+    for name in tools:
+        (path / name).write_text(f'#!/usr/bin/env bash\necho "{name} $*"\n[ {name} != "${{FAILING:-}}" ] || exit 2\n')
+        (path / name).chmod(0o755)
+    done = start(clone, path, "test", "--fast", FAILING=failing)
+    assert done.returncode == bool(failing) and said in done.stderr
+    heard = done.stdout.splitlines()
+    assert {line.partition(" ")[0] for line in heard if not line.startswith("---")} == {*tools}
+    assert any(line.startswith("pytest -n auto") and line.endswith("-m fast test/unit") for line in heard)
+
+
 def test_every_installed_python_is_tried_in_a_clone(clone: Path, path: Path, calls: Path) -> None:
     (path / "git").write_text('#!/usr/bin/env bash\ncp -r "$3" "$4"\n')  # git clone --quiet FROM TO
     (path / "git").chmod(0o755)

@@ -3,8 +3,9 @@
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -342,6 +343,20 @@ def network() -> GCNet:
     return model.eval()
 
 
+@pytest.fixture(scope="module")
+def exported(network: GCNet, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Its graph with given options, each made once: an export takes seconds."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    @cache
+    def made(refresh: str = "query", precision: str = "float32", cameras: int = 1) -> Path:
+        path = folder / f"{refresh}_{precision}_{cameras}.onnx"
+        export(network, path, precision, refresh, cameras)
+        return path
+
+    return made
+
+
 def inputs(network: GCNet) -> tuple[torch.Tensor, ...]:
     torch.manual_seed(1)
     image, queries, values = example_inputs(network)
@@ -350,9 +365,10 @@ def inputs(network: GCNet) -> tuple[torch.Tensor, ...]:
 
 @pytest.mark.parametrize("device", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("refresh", ["query", "key"])
-def test_exported_graph_says_what_torch_says(network: GCNet, tmp_path: Path, device: str, refresh: str) -> None:
-    export(network, tmp_path / "g.onnx", refresh=refresh)
-    session = open_session(tmp_path / "g.onnx", device, precision="f32")
+def test_exported_graph_says_what_torch_says(
+    network: GCNet, exported: Callable[..., Path], device: str, refresh: str
+) -> None:
+    session = open_session(exported(refresh), device, precision="f32")
     assert session.metadata["camtrack_model"] == "gcnet" and session.metadata["width"] == "96"
     given = inputs(network)
     with torch.no_grad():
@@ -367,29 +383,26 @@ def test_exported_graph_says_what_torch_says(network: GCNet, tmp_path: Path, dev
         assert torch.allclose(got, want, rtol=1e-3, atol=2e-2 if "boxes" in name else 2e-4), name
 
 
-def test_half_precision_graph_is_close(network: GCNet, tmp_path: Path) -> None:
-    export(network, tmp_path / "half.onnx", precision="float16")
+def test_half_precision_graph_is_close(network: GCNet, exported: Callable[..., Path]) -> None:
+    path = exported("query", "float16")
     given = dict(zip(INPUTS, (x.numpy() for x in inputs(network)), strict=True))
-    half = open_session(tmp_path / "half.onnx", "onnxruntime").run(given)
+    half = open_session(path, "onnxruntime").run(given)
     with torch.no_grad():
         full = dict(zip(OUTPUTS, FrameGraph(network, "query")(*inputs(network)), strict=True))
     assert half["track_boxes"].dtype == np.float32
     assert np.abs(half["track_boxes"] - full["track_boxes"].numpy()).max() < 2.0  # pixels
     assert np.abs(half["track_confidences"] - full["track_confidences"].numpy()).max() < 0.02
-    size = (tmp_path / "half.onnx").stat().st_size
-    export(network, tmp_path / "full.onnx")
-    assert size < 0.65 * (tmp_path / "full.onnx").stat().st_size
+    assert path.stat().st_size < 0.65 * exported("query").stat().st_size
 
 
 def keep(tracker: Tracker, found: list[Tracks2D], answer: FrameOutput) -> None:
     found.append(tracker.update(answer))
 
 
-def test_a_graph_for_any_number_of_cameras_tracks_each_as_that_for_one_does(network: GCNet, tmp_path: Path) -> None:
+def test_a_graph_for_any_number_of_cameras_tracks_each_as_that_for_one_does(exported: Callable[..., Path]) -> None:
     """Two cameras with pictures of unlike sizes; of the second the third frame does not come."""
-    export(network, tmp_path / "one.onnx")
-    export(network, tmp_path / "any.onnx", cameras=0)
-    single, several = (GCNetModel(tmp_path / f"{n}.onnx", "onnxruntime", threads=1) for n in ("one", "any"))
+    graphs = exported("query"), exported("query", "float32", 0)
+    single, several = (GCNetModel(graph, "onnxruntime", threads=1) for graph in graphs)
     assert (single.cameras, several.cameras) == (1, MOST_FRAMES)
     config = TrackerConfig(track_threshold=0.3, keep_threshold=0.1)
     together, alone = ([Tracker(model, config) for _ in range(2)] for model in (several, single))
