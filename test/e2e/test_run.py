@@ -27,6 +27,7 @@ case "$*" in
     chmod +x "$venv/bin/camtrack"
     echo "$*" >>"$CALLS"
     ;;
+  "-m camtrack.compile_kernels") echo "$PWD" >"$CALLS.compiled" ;;
   *"pip install"*)
     echo "$*" >>"$CALLS"
     if [ -n "${KILL_PIP:-}" ]; then kill -KILL 0; fi  # run, and all that it started
@@ -145,6 +146,12 @@ def test_missing_compiler_is_told_in_a_sentence(clone: Path, path: Path) -> None
     assert done.returncode == 1
     assert "no C++ compiler found" in done.stderr
     assert "apt install g++" in done.stderr
+
+
+def test_the_kernels_that_are_compiled_are_those_of_this_clone(clone: Path, path: Path, calls: Path) -> None:
+    """From wherever it is called: Python's -m prefers what lies in the present folder."""
+    assert start(clone, path, "demo").returncode == 0
+    assert (clone.parent / "calls.compiled").read_text() == f"{clone}\n"
 
 
 def test_second_start_installs_nothing(clone: Path, path: Path, calls: Path) -> None:
