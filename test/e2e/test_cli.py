@@ -61,6 +61,7 @@ def test_training_without_clips_is_a_sentence(tmp_path: Path) -> None:
     assert done.returncode == 2 and "expected clips named" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DEMO_MODEL.exists(), reason="the demo weights are not here")
 def test_demo_runs_real_processes_and_writes_the_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every frame of a clip goes through replay, gcnet_tracker, pkf_filter and the recorder; the domain is told."""
@@ -76,6 +77,7 @@ def test_demo_runs_real_processes_and_writes_the_video(tmp_path: Path, monkeypat
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TIME3D_MODEL.exists(), reason="the demo weights are not here")
 def test_demo_tracks_a_generated_drive_in_space(tmp_path: Path) -> None:
     """Every frame goes through both trackers and the fusion; the scores are printed."""

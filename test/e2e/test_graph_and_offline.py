@@ -33,6 +33,7 @@ from time3d_tracker.node import Time3DNode
 from time3d_tracker.tracker import Result
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DEMO_MODEL.exists(), reason="the demo weights are not here")
 def test_the_nodes_and_the_offline_run_give_the_same_tracks(data_root: Path, tmp_path: Path) -> None:
     """Nine real images through replay, gcnet_tracker, pkf_filter and recorder, and through `track --method stack`."""

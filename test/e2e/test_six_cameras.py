@@ -20,6 +20,7 @@ CLEAR = 0.6  # share of an object that a camera sees
 FRAMES = 20
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_demo_tracks_all_around_and_keeps_a_track_from_one_view_to_the_next(tmp_path: Path) -> None:
     out = tmp_path / "out"

@@ -36,6 +36,7 @@ QUEUE = 3  # images that wait for a node
 PATIENCE = 1200.0  # seconds; on a quiet machine a run takes less than a minute
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not (GCNET_MODEL.exists() and TIME3D_MODEL.exists()), reason="the demo weights are not here"),
     pytest.mark.timeout(3 * PATIENCE),
 ]

@@ -34,6 +34,7 @@ def launched(file: str, arguments: dict[str, str]) -> Iterator[None]:
     assert "Traceback" not in output, output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_images_become_tracks(file: str) -> None:
     arguments, drive = DRIVES[file]

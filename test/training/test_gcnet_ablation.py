@@ -98,6 +98,7 @@ def test_a_branch_that_copies_is_the_box_left_standing(ablation: ModuleType) -> 
     assert scores["present"] == scores["absent"] == scores["grey"]
 
 
+@pytest.mark.slow
 def test_variants_are_trained_once_and_scored(
     ablation: ModuleType, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

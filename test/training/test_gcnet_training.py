@@ -304,6 +304,7 @@ def test_training_learns_six_frames(clip: Clip, tmp_path: Path) -> None:
     assert losses[-10:].mean() < 0.75 * losses[:10].mean()
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path: Path, clip: Clip) -> None:
     """torchrun with two processes: both end with the same weights, and the run has one checkpoint."""
     clips.save(clip, tmp_path / "squares.npz")
@@ -399,6 +400,7 @@ def keep(tracker: Tracker, found: list[Tracks2D], answer: FrameOutput) -> None:
     found.append(tracker.update(answer))
 
 
+@pytest.mark.slow
 def test_a_graph_for_any_number_of_cameras_tracks_each_as_that_for_one_does(exported: Callable[..., Path]) -> None:
     """Two cameras with pictures of unlike sizes; of the second the third frame does not come."""
     graphs = exported("query"), exported("query", "float32", 0)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -102,6 +103,7 @@ def main(folder: Path) -> None:
     print(killed)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_two_hundred_times_ends_as_one_that_was_not(tmp_path: Path) -> None:
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(

@@ -252,6 +252,7 @@ def test_clips_of_three_frames_in_bfloat16(clip: clips.Clip, tmp_path: Path) -> 
     assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model(clip: clips.Clip, tmp_path: Path) -> None:
     """torchrun with two processes: both end with the same weights, and the run has one checkpoint."""
     clips.save(clip, tmp_path / "street.npz")
