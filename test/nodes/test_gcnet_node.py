@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gpu_helpers import install
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.serialization import serialize_message
 from ros_helpers import Diagnostics, collect, image_message, opened_graph
 from sensor_msgs.msg import Image
+from tensorrt_helpers import install
 from vision_msgs.msg import Detection2DArray
 
 from camtrack_core.datasets.sources import open_source

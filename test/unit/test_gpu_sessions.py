@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from gpu_helpers import FakeContext, FakeCuda, FakeOnnxRuntime, FakeTensorRt, install, install_onnxruntime
+from cuda_helpers import FakeCuda
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnxruntime_helpers import FakeOnnxRuntime, install_onnxruntime
+from tensorrt_helpers import FakeContext, FakeTensorRt, install
 from typer.testing import CliRunner
 
 from camtrack_core.datasets.sources import open_source
