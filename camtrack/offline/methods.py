@@ -232,8 +232,13 @@ class Engine:
     def _pkf(self, sequence: Sequence) -> Callable[[tuple[int, Boxes2D]], Tracks2D]:
         from pkf_filter.image.tracker import Tracker as Filter
 
-        pkf = Filter()
-        return lambda item: pkf.step(*item)
+        pkf, nothing = Filter(), Tracks2D.empty()
+
+        def step(item: tuple[int, Boxes2D]) -> Tracks2D:
+            # Nothing is seen and nothing followed: a step would change nothing, and there may be millions of such frames.
+            return pkf.step(*item) if len(item[1]) or len(pkf.tracks) else nothing
+
+        return step
 
     def _smoothed(self, sequence: Sequence) -> tuple[Callable[[Any], list[Any]], Callable[[], list[Any]]]:
         """What becomes complete with an item, and with the end."""
@@ -341,8 +346,9 @@ def _public_detections(sequence: Sequence) -> Iterator[tuple[int, Boxes2D]]:
     if not isinstance(sequence, MotChallengeSequence):
         raise DataError(f"{sequence.name}: expected a recording with public detections (det/det.txt), found none")
     for index, found in enumerate(sequence.detections()):
-        scores = np.clip(found.scores, 0, 1)  # some public detectors give margins
-        yield stamp_ns(index, sequence.frame_rate), Boxes2D(found.xyxy, scores, found.class_ids)
+        time_ns = stamp_ns(index, sequence.frame_rate)
+        # some public detectors give margins
+        yield time_ns, Boxes2D(found.xyxy, np.clip(found.scores, 0, 1), found.class_ids) if len(found) else found
 
 
 def _in_image(found: SpatialTracks) -> SpatialTracks:

@@ -88,6 +88,26 @@ def test_public_detections_through_pkf(data_root: Path, tmp_path: Path) -> None:
     equal(read_mot(tmp_path / "alone/TUD-Campus.txt", 71), expected, 2e-3)
 
 
+def test_frames_without_detections_and_tracks_cost_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One frame number of three million makes that many frames; what is found is what a step in each would find."""
+    det = tmp_path / "MOT-01/det/det.txt"
+    det.parent.mkdir(parents=True)
+    det.write_text("".join(f"{k},-1,{100 + k % 7},200,80,140,1\n" for k in (1, 2, 3, 4, 2000, 2001, 2002, 2003)))
+    steps, step = [], Filter.step
+
+    def counted(pkf: Filter, time_ns: int, found: Boxes2D) -> Tracks2D:
+        steps.append(time_ns)
+        return step(pkf, time_ns, found)
+
+    monkeypatch.setattr(Filter, "step", counted)
+    (result,) = track_sources([str(tmp_path / "MOT-01")], tmp_path / "out", PKF, 1, silent)
+    monkeypatch.undo()
+    assert result.frames == 2003 and result.tracks == 2 and 8 <= len(steps) < 300
+    sequence, pkf = MotChallengeSequence(tmp_path / "MOT-01"), Filter()
+    expected = [pkf.step(stamp_ns(k, sequence.frame_rate), d) for k, d in enumerate(sequence.detections())]
+    equal(read_mot(tmp_path / "out/MOT-01.txt", 2003), expected, 2e-3)
+
+
 def test_smoothed_tracks_of_public_detections(data_root: Path, tmp_path: Path) -> None:
     """Frame by frame those of a smoother that is fed the same detections; and another run than without smoothing."""
     source = str(data_root / "mot15/TUD-Campus")
