@@ -29,8 +29,8 @@ class NetworkConfig(Parameters):
 
     backbone: Literal["resnet18", "resnet34", "resnet50", "efficientnet_lite0", "yolox_nano"] = "resnet50"
     class_names: tuple[str, ...] = ("car", "truck", "bus", "pedestrian", "cyclist")
-    height: int = Field(512, gt=0, description="input height, pixels")
-    width: int = Field(896, gt=0, description="input width, pixels")
+    height: int = Field(512, gt=0, le=4096, description="input height, pixels")
+    width: int = Field(896, gt=0, le=4096, description="input width, pixels")
     channels: int = Field(256, gt=0, multiple_of=4, description="c of F, Q, K and V")
     correlation_channels: int = Field(256, gt=2, description="c' of the correlation vectors; attention has none")
     correlation: Literal["attention", "places", "linear"] = Field(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,23 @@ from numpy.typing import NDArray
 from camtrack_core.errors import ModelError
 from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers, area, clip, iou
 from camtrack_core.geometry.tracks import Tracks2D
-from camtrack_core.runtime import MOST_FRAMES, Device, Precision, Session, Stored, expect_names, open_session
+from camtrack_core.runtime import (
+    MOST_FRAMES,
+    Device,
+    Precision,
+    Session,
+    Stored,
+    expect_names,
+    expect_sizes,
+    open_session,
+    stated_names,
+)
 from gcnet_tracker.config import INPUTS, OUTPUTS, RESIDENT, SLOTS, TrackerConfig
 
 PADDING = 114  # grey level below and right of the picture, as in training
+SIZES: dict[str, tuple[str | int, ...]] = {
+    "image": ("frames", "height", "width", 3), "queries": ("frames", "c", SLOTS), "values": ("frames", "v", SLOTS),
+}  # fmt: skip
 DEMO_MODEL = Path(__file__).parent / "weights" / "gcnet_demo.onnx"
 
 
@@ -76,11 +88,13 @@ class GCNetModel:
         if metadata.get("camtrack_model") != "gcnet":
             raise ModelError(f"{path}: expected a graph exported by gcnet_tracker, got {dict(metadata) or 'another'}")
         expect_names(path, self.session, INPUTS, OUTPUTS)
-        self.class_names: tuple[str, ...] = tuple(json.loads(metadata["class_names"]))
+        self.class_names = stated_names(path, self.session, "class_names")
+        expect_sizes(path, self.session, {"image": SIZES["image"]})
         frames, self.height, self.width, _ = self.session.input_shapes["image"]
-        if (self.height, self.width) != (int(metadata["height"]), int(metadata["width"])):
-            stated = f"{metadata['height']}x{metadata['width']}"
-            raise ModelError(f"{path}: states an input of {stated}, its graph takes {self.height}x{self.width}")
+        stated, taken = f"{metadata.get('height')}x{metadata.get('width')}", f"{self.height}x{self.width}"
+        if stated != taken:
+            raise ModelError(f"{path}: states an input of {stated}, its graph takes {taken}")
+        expect_sizes(path, self.session, SIZES)
         self.cameras = MOST_FRAMES if frames < 0 else frames
         self.took: dict[str, float] = {}
         self._input = np.full((self.cameras, self.height, self.width, 3), PADDING, np.uint8)

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from camtrack_core.errors import ModelError
 from camtrack_core.geometry.boxes import Floats
 from camtrack_core.networks.heatmap import distillation_loss, focal_loss
+from camtrack_core.networks.weights import with_weights
 from camtrack_core.training.gaussians import deviations
 from camtrack_core.training.run import Run, read_checkpoint, trained_weights
 from camtrack_core.training.shards import batches
@@ -231,8 +232,11 @@ def train(
 
 
 def take_over(model: GCNet, path: Path) -> None:
-    """Copies from a checkpoint what the model has under the same name and of the same shape."""
-    given, own = trained_weights(read_checkpoint(path)), model.state_dict()
+    """Copies from a checkpoint what the model has under the same name and of the same shape.
+
+    Raises ModelError for another kind of file.
+    """
+    given, own = trained_weights(path, read_checkpoint(path)), model.state_dict()
     model.load_state_dict(own | {name: x for name, x in given.items() if name in own and x.shape == own[name].shape})
 
 
@@ -240,8 +244,8 @@ def load_network(checkpoint: Path) -> GCNet:
     """The network of a checkpoint, in evaluation mode. Raises ModelError for another kind of file."""
     state = read_checkpoint(checkpoint)
     try:
-        model = GCNet(NetworkConfig(**state["network"]))
-        model.load_state_dict(trained_weights(state))
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        config = NetworkConfig(**state["network"])
+        model = with_weights(lambda: GCNet(config), trained_weights(checkpoint, state))
+    except (RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"{checkpoint}: expected a GCNet checkpoint, got {error}") from error
     return model.eval()

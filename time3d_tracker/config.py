@@ -48,8 +48,8 @@ class NetworkConfig(Parameters):
     class_sizes: tuple[tuple[float, float, float], ...] = Field(
         tuple(CLASS_SIZES.values()), description="mean length, width, height of each class, metres"
     )
-    height: int = Field(448, gt=0, description="input height, pixels")
-    width: int = Field(800, gt=0, description="input width, pixels")
+    height: int = Field(448, gt=0, le=4096, description="input height, pixels")
+    width: int = Field(800, gt=0, le=4096, description="input width, pixels")
     channels: int = Field(64, gt=0, description="of the feature map")
     head_channels: int = Field(256, gt=0, description="hidden channels of each head")
     slots: int = Field(128, gt=0, description="K: objects kept of a frame")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,24 @@ from numpy.typing import NDArray
 from camtrack_core.errors import ModelError
 from camtrack_core.geometry.boxes import Floats, Integers
 from camtrack_core.geometry.camera import Pose
-from camtrack_core.runtime import MOST_FRAMES, Device, Input, Precision, Session, Stored, expect_names, open_session
+from camtrack_core.runtime import (
+    MOST_FRAMES,
+    Device,
+    Input,
+    Precision,
+    Session,
+    Stored,
+    expect_names,
+    expect_sizes,
+    open_session,
+    stated_names,
+)
 from time3d_tracker import level
 from time3d_tracker.config import INPUTS, MEMORY, OUTPUTS, RESIDENT
 
+SIZES: dict[str, tuple[str | int, ...]] = {
+    "image": ("frames", "height", "width", 3), "past_features": ("frames", MEMORY, "slots", "channels"),
+}  # fmt: skip
 DEMO_MODEL = Path(__file__).parent / "weights" / "time3d_demo.onnx"
 PADDING = 114  # grey level below and right of the picture, as in training
 STILL = np.array([0.0, 0, 0, 0, 1], np.float32)
@@ -92,8 +105,9 @@ class Time3DModel:
         if metadata.get("camtrack_model") != "time3d":
             raise ModelError(f"{path}: expected a graph exported by time3d_tracker, got {dict(metadata) or 'another'}")
         expect_names(path, self.session, INPUTS, OUTPUTS)
-        self.class_names: tuple[str, ...] = tuple(json.loads(metadata["class_names"]))
-        self.attributes: tuple[str, ...] = tuple(json.loads(metadata["attributes"]))
+        expect_sizes(path, self.session, SIZES)
+        self.class_names = stated_names(path, self.session, "class_names")
+        self.attributes = stated_names(path, self.session, "attributes")
         shapes = self.session.input_shapes
         frames, self.height, self.width, _ = shapes["image"]
         self._any_number = frames < 0

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from camtrack_core.errors import ModelError
 from camtrack_core.geometry.boxes import Floats
+from camtrack_core.networks.weights import with_weights
 from camtrack_core.training.run import Run, read_checkpoint, trained_weights
 from camtrack_core.training.shards import batches
 from time3d_tracker.clips import Clip
@@ -90,20 +91,16 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
 
 def _part(checkpoint: Path, prefix: str) -> dict[str, Tensor]:
     """The weights of a checkpoint under one name, without it. Raises ModelError for another kind of file."""
-    state = read_checkpoint(checkpoint)
-    try:
-        weights = trained_weights(state)
-        return {name.removeprefix(prefix): x for name, x in weights.items() if name.startswith(prefix)}
-    except (AttributeError, KeyError) as error:
-        raise ModelError(f"{checkpoint}: expected a checkpoint, got one without {error}") from error
+    weights = trained_weights(checkpoint, read_checkpoint(checkpoint))
+    return {name.removeprefix(prefix): x for name, x in weights.items() if name.startswith(prefix)}
 
 
 def load_network(checkpoint: Path) -> Time3D:
     """The network of a checkpoint, in evaluation mode. Raises ModelError for another kind of file."""
     state = read_checkpoint(checkpoint)
     try:
-        model = Time3D(NetworkConfig(**state["network"]))
-        model.load_state_dict(trained_weights(state))
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        config = NetworkConfig(**state["network"])
+        model = with_weights(lambda: Time3D(config), trained_weights(checkpoint, state))
+    except (RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"{checkpoint}: expected a Time3D checkpoint, got {error}") from error
     return model.eval()

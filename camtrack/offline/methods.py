@@ -235,7 +235,7 @@ class Engine:
         pkf, nothing = Filter(), Tracks2D.empty()
 
         def step(item: tuple[int, Boxes2D]) -> Tracks2D:
-            # Nothing is seen and nothing followed: a step would change nothing, and there may be millions of such frames.
+            # Nothing is seen and nothing followed: a step would change nothing, and there may be millions of them.
             return pkf.step(*item) if len(item[1]) or len(pkf.tracks) else nothing
 
         return step

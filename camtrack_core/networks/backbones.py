@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from camtrack_core.errors import ModelError
 from camtrack_core.networks.backbone_base import Backbone
+from camtrack_core.networks.weights import read_torch, tensors
 from camtrack_core.networks.yolox import YoloxNano
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -40,13 +41,13 @@ class ImageNetNormalisation(nn.Module):
         return (image.flip(1) - self.mean) / self.std
 
 
-def load_in_order(module: nn.Module, tensors: Iterable[Tensor], source: str) -> None:
+def load_in_order(module: nn.Module, values: Iterable[Tensor], source: str) -> None:
     """Copies tensors into the module's parameters and buffers, one by one, in order.
 
     Raises ModelError where count or shapes disagree.
     """
     own = {k: v for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
-    given = list(tensors)
+    given = list(values)
     if len(own) != len(given):
         raise ModelError(f"{source}: expected {len(own)} tensors, got {len(given)}")
     for (name, target), value in zip(own.items(), given, strict=True):
@@ -128,11 +129,15 @@ class ResNet(Backbone):
         return maps[1:]
 
     def load(self, path: Path) -> None:
-        """Loads a state dict with torchvision's names. Raises ModelError where names are missing."""
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        missing = self.load_state_dict(state, strict=False).missing_keys
-        if missing:
-            raise ModelError(f"{path}: expected a torchvision ResNet state dict, it lacks {missing[0]}")
+        """Loads a state dict with torchvision's names. Raises ModelError where names are missing or shapes disagree."""
+        expected = "a torchvision ResNet state dict"
+        given, own = tensors(path, read_torch(path, expected), expected), self.state_dict()
+        for name, value in own.items():
+            if name.endswith("num_batches_tracked"):  # which older files have not
+                continue
+            if name not in given or given[name].shape != value.shape:
+                raise ModelError(f"{path}: expected {expected}, it lacks {name} of {tuple(value.shape)}")
+        self.load_state_dict({name: given[name] for name in own if name in given}, strict=False)
 
 
 # ------------------------------------------------------------------------------------- EfficientNet-Lite0
@@ -206,10 +211,11 @@ class EfficientNetLite0(Backbone):
         The last layers there (head convolution, its normalisation, classifier) have no counterpart here.
         Raises ModelError where shapes disagree.
         """
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        tensors = [v for k, v in state.items() if not k.endswith("num_batches_tracked")]
+        expected = "an EfficientNet-Lite0 state dict"
+        state = tensors(path, read_torch(path, expected), expected)
+        given = [v for k, v in state.items() if not k.endswith("num_batches_tracked")]
         wanted = sum(not k.endswith("num_batches_tracked") for k in self.state_dict())
-        load_in_order(self, tensors[:wanted], str(path))
+        load_in_order(self, given[:wanted], str(path))
 
 
 BACKBONES: dict[str, Callable[[], Backbone]] = {

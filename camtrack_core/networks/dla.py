@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from camtrack_core.errors import ModelError
 from camtrack_core.networks.backbones import ImageNetNormalisation
+from camtrack_core.networks.weights import read_torch, tensors
 
 LEVELS = (1, 1, 1, 2, 2, 1)  # blocks or depth of each level
 WIDTHS = (16, 32, 64, 128, 256, 512)
@@ -208,13 +209,14 @@ class DLA34(nn.Module):
 
         Raises ModelError for another one.
         """
+        expected = "a DLA-34 state dict"
+        found = tensors(path, read_torch(path, expected), expected)
         try:
-            found = torch.load(path, map_location="cpu", weights_only=True)
             if PUBLISHED_STEM in found:
                 found = self.state_dict() | self._published(found)
             self.load_state_dict(found)
-        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-            raise ModelError(f"{path}: expected a DLA-34 state dict, got {error}") from error
+        except (KeyError, RuntimeError) as error:
+            raise ModelError(f"{path}: expected {expected}, got {error}") from error
 
     def _published(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights of the stem and the levels under their own names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -14,6 +15,7 @@ from camtrack_core.errors import ModelError
 Device = Literal["auto", "tensorrt", "cuda", "onnxruntime_tensorrt", "openvino", "onnxruntime"]
 AUTO: tuple[Device, ...] = ("tensorrt", "cuda", "openvino", "onnxruntime")
 Precision = Literal["auto", "f32", "bf16", "f16"]
+MOST_SIZE = 4096  # of an input in any direction
 MOST_FRAMES = 8  # at a time, of a graph that takes any number
 
 
@@ -94,3 +96,35 @@ def expect_names(path: Path, session: Session, inputs: Collection[str], outputs:
         raise ModelError(f"{path}: expected the inputs {', '.join(inputs)}, its graph has {', '.join(given)}")
     if lacking:
         raise ModelError(f"{path}: expected the outputs {', '.join(outputs)}, its graph lacks {', '.join(lacking)}")
+
+
+def expect_sizes(path: Path, session: Session, sizes: Mapping[str, tuple[str | int, ...]]) -> None:
+    """Raises ModelError for a graph whose inputs have other sizes.
+
+    Args:
+        sizes: of some inputs, by name; a text stands for any fixed size up to MOST_SIZE, in the first place, of the
+            frames, for a free one as well.
+    """
+    for name, wanted in sizes.items():
+        given = session.input_shapes[name]
+        if len(given) != len(wanted) or not all(map(_is_size, given, wanted, range(len(wanted)))):
+            expected, got = ("x".join(map(str, shape)) for shape in (wanted, given))
+            raise ModelError(f"{path}: expected an input {name} of {expected}, its graph takes {got}")
+
+
+def _is_size(given: int, wanted: str | int, place: int) -> bool:
+    if isinstance(wanted, int):
+        return given == wanted
+    return 0 < given <= MOST_SIZE or (place == 0 and given == -1)
+
+
+def stated_names(path: Path, session: Session, key: str) -> tuple[str, ...]:
+    """The list of names that a graph's metadata states. Raises ModelError where it states anything else."""
+    said = session.metadata.get(key, "")
+    try:
+        names = json.loads(said)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ModelError(f"{path}: expected a list of names as {key}, it states {said[:100]!r}")
+    return tuple(names)

@@ -24,6 +24,7 @@ from camtrack_core.errors import ModelError
 from camtrack_core.files import whole, write_whole
 from camtrack_core.networks.backbone_base import Backbone
 from camtrack_core.networks.dla import DLA34
+from camtrack_core.networks.weights import read_torch, sizes, tensors
 from camtrack_core.runtime.manifest import check_model
 from camtrack_core.training.config import TrainingParameters
 
@@ -159,13 +160,14 @@ class Run:
             raise ModelError(f"{path}: expected the network {self.network}, got {state['network']}") from error
         try:
             self.model.load_state_dict(state["model"])
-            if state["average"].keys() != self.average.keys():
-                raise KeyError("another network's average")
-            self.average = {name: x.to(self.average[name].dtype) for name, x in state["average"].items()}
+            average = tensors(path, state["average"], "a checkpoint of this training")
+            if sizes(average) != sizes(self.average):
+                raise ValueError("another network's average")
+            self.average = {name: x.to(self.average[name].dtype) for name, x in average.items()}
             if "optimiser" in state:  # a reduced checkpoint has none: its moments are gathered anew
                 self.optimiser.load_state_dict(state["optimiser"])
             self.step = int(state["step"])
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: expected a checkpoint of this training, got {error}") from error
 
     def _set_rate(self) -> None:
@@ -253,21 +255,18 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     Also for one that is not what a manifest beside it states.
     """
     check_model(path)
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # of broken files torch raises what its unpickling happens to: a dozen kinds
-        raise ModelError(f"{path}: expected a checkpoint, got {type(error).__name__}: {error}") from error
+    state = read_torch(path, "a checkpoint", device)
     if not isinstance(state, dict) or not isinstance(state.get("network"), dict):
         raise ModelError(f"{path}: expected a checkpoint, got {type(state).__name__} without a network")
     return state
 
 
-def trained_weights(state: dict[str, Any]) -> Any:
+def trained_weights(path: Path, state: dict[str, Any]) -> dict[str, Tensor]:
     """The weights to use of a checkpoint's content: the moving average, of weights.pt the only ones there are.
 
-    Raises KeyError where there are none.
+    Raises ModelError where there are none.
     """
-    return state["average"] if "average" in state else state["model"]
+    return tensors(path, state.get("average", state.get("model")), "a checkpoint")
 
 
 def reduce_checkpoint(checkpoint: Path, out: Path) -> None:
@@ -276,12 +275,12 @@ def reduce_checkpoint(checkpoint: Path, out: Path) -> None:
     A run goes on from it as from the whole one, the moments being gathered anew. Statistics keep their precision, since
     variances may be beyond the range of half precision. Raises ModelError for another kind of file.
     """
-    state = read_checkpoint(checkpoint)
-    try:
-        reduced = {part: {name: _halved(name, x) for name, x in state[part].items()} for part in ("model", "average")}
-        write_state(out, {"network": state["network"], **reduced, "step": state["step"]})
-    except (AttributeError, KeyError) as error:
-        raise ModelError(f"{checkpoint}: expected a checkpoint of a run, got one without {error}") from error
+    state, expected = read_checkpoint(checkpoint), "a checkpoint of a run"
+    if not isinstance(state.get("step"), int):
+        raise ModelError(f"{checkpoint}: expected {expected}, got one without 'step'")
+    parts = {part: tensors(checkpoint, state.get(part), expected) for part in ("model", "average")}
+    reduced = {part: {name: _halved(name, x) for name, x in found.items()} for part, found in parts.items()}
+    write_state(out, {"network": state["network"], **reduced, "step": state["step"]})
 
 
 def _halved(name: str, value: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import zlib
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -266,6 +268,27 @@ def test_what_is_compressed_is_read_and_never_unpacked_to_more_than_it_may_be(
     refused = r"trip (is broken: expected (chunks of )?at most 4000 bytes|cannot be read: .* does not fit into half)"
     with pytest.raises(DataError, match=refused):
         list(open_source(str(path)))
+
+
+ENDLESS = """
+    CREATE VIEW messages AS WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n)
+    SELECT id, (SELECT min(id) FROM topics) AS topic_id, id AS timestamp, zeroblob(100000000) AS data FROM n"""
+LARGE = """
+    CREATE TABLE messages (id INTEGER PRIMARY KEY, topic_id INTEGER, timestamp INTEGER,
+    data BLOB GENERATED ALWAYS AS (zeroblob(100000000)))"""
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+@pytest.mark.parametrize("messages", [ENDLESS, LARGE])
+def test_messages_that_a_database_computes_are_refused(tmp_path: Path, messages: str, metadata: bool) -> None:
+    write_bag({"left": Trip()}, tmp_path / "trip", BagOptions("sqlite3"))
+    if not metadata:
+        (tmp_path / "trip/metadata.yaml").unlink()
+    (file,) = (tmp_path / "trip").glob("*.db3")
+    with closing(sqlite3.connect(file)) as database:
+        database.executescript(f"DROP TABLE messages; {messages}")
+    with pytest.raises(DataError, match="expected messages that are stored in a table, got some that are computed"):
+        open_source(str(tmp_path / "trip"))
 
 
 FOXY = {

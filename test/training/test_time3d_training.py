@@ -206,7 +206,7 @@ def test_a_run_goes_on_where_it_stopped(clip: clips.Clip, tmp_path: Path) -> Non
 
 def test_another_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save({"network": {}}, tmp_path / "x.pt")
-    with pytest.raises(ModelError, match="expected a Time3D checkpoint"):
+    with pytest.raises(ModelError, match="expected a checkpoint, got NoneType"):
         load_network(tmp_path / "x.pt")
 
 

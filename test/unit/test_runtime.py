@@ -82,6 +82,11 @@ def test_names_that_lack_or_are_too_many_are_a_sentence(tmp_path: Path, engine: 
 @pytest.mark.parametrize(("metadata", "inputs", "outputs", "sentence"), [
     ({}, gcnet.INPUTS, gcnet.OUTPUTS, "expected a graph exported by gcnet_tracker"),
     (GCNET, gcnet.INPUTS, gcnet.OUTPUTS, "states an input of 96x64, its graph takes 32x64"),
+    ({**GCNET, "height": "1e9"}, gcnet.INPUTS, gcnet.OUTPUTS, "states an input of 1e9x64, its graph takes 32x64"),
+    ({**GCNET, "height": "32"}, gcnet.INPUTS, gcnet.OUTPUTS, "an input queries of framesxcx128, .* takes 1x32x64x3"),
+    ({"camtrack_model": "gcnet"}, gcnet.INPUTS, gcnet.OUTPUTS, "a list of names as class_names, it states ''"),
+    ({**GCNET, "class_names": "[1]"}, gcnet.INPUTS, gcnet.OUTPUTS, r"names as class_names, it states '\[1\]'"),
+    ({**GCNET, "class_names": "[" * 10**5}, gcnet.INPUTS, gcnet.OUTPUTS, "a list of names as class_names"),
     (GCNET, gcnet.INPUTS[:1], gcnet.OUTPUTS, "expected the inputs image, queries, values, its graph has image"),
     (GCNET, gcnet.INPUTS, gcnet.OUTPUTS[1:], "expected the outputs boxes, .*, its graph lacks boxes"),
 ])  # fmt: skip
@@ -95,6 +100,7 @@ def test_gcnet_refuses_other_graphs(
 @pytest.mark.parametrize(("metadata", "inputs", "outputs", "sentence"), [
     ({}, time3d.INPUTS, time3d.OUTPUTS, "expected a graph exported by time3d_tracker"),
     (TIME3D, ("image", "camera"), time3d.OUTPUTS, "expected the inputs image, projection, .*, its graph has image"),
+    (TIME3D, time3d.INPUTS, time3d.OUTPUTS, "an input past_features of framesx5xslotsxchannels, .* takes 1x32x64x3"),
     (TIME3D, time3d.INPUTS, [n for n in time3d.OUTPUTS if n != "deviations"], "its graph lacks deviations"),
 ])  # fmt: skip
 def test_time3d_refuses_other_graphs(

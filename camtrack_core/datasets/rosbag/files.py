@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,10 @@ from camtrack_core.errors import DataError
 LOG = logging.getLogger(__name__)
 SUFFIXES = (".mcap", ".db3")
 STORAGES = ("mcap", "sqlite3")
+COMPUTED = """
+    SELECT 1 FROM sqlite_master WHERE type = 'view' OR sql LIKE 'create virtual%'
+    UNION ALL SELECT 1 FROM sqlite_master AS made, pragma_table_xinfo(made.name) AS part WHERE part.hidden
+"""  # a row for all that a database would make up rather than read
 PACKED = (".zstd", ".zst", ".lz4", ".gz", ".bz2")
 
 
@@ -56,6 +61,8 @@ def open_files(path: Path) -> Any:
         return FilesInARow(files, unpack_message)
     cut_off = [file for file in files if file.suffix == ".mcap" and is_cut_off(file)]
     if compressed == "none" and not cut_off:
+        for file in files:
+            _check_stored(file)
         reader = Reader(path)
         reader.open()
         return reader
@@ -79,6 +86,18 @@ def other_encodings(path: Path) -> str:
             with suppress(Exception):  # of broken files: what can be told is told
                 found |= encodings(file)
     return ", ".join(sorted(found - {"cdr"}))
+
+
+def _check_stored(file: Path) -> None:
+    """Raises DataError for a database whose messages are computed: they may have any size, and no end.
+
+    Also sqlite3.Error for one that is broken.
+    """
+    if file.suffix != ".db3":
+        return
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        if database.execute(COMPUTED).fetchone():
+            raise DataError(f"bag {file}: expected messages that are stored in a table, got some that are computed")
 
 
 def _compressed(metadata: Path) -> str | None:
@@ -126,6 +145,7 @@ class FilesInARow:
         self._readers: list[Any] = []
         self._fault: EOFError | None = None
         for file in files:
+            _check_stored(file)
             if file.suffix == ".mcap" and is_cut_off(file):
                 try:
                     self._readers.append(CutOffMcap(file))
