@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from echo_helpers import SECOND, Camera, EchoNode
-from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.duration import Duration
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -110,7 +110,7 @@ def test_overrides_of_the_quality_of_service_are_refused(graph, capfd):
     )
 
 
-PHASES = {"unconfigured": (), "inactive": (1,), "active": (1, 3)}  # the transitions that lead there
+PHASES = {"unconfigured": (), "inactive": (1,), "active": (1, 3), "finalized": (5,)}  # the transitions that lead there
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -127,16 +127,34 @@ def test_every_transition_in_every_state_leaves_a_sound_node(graph, phase, trans
         return call.result().success
 
     assert all(change(number) for number in PHASES[phase])
-    possible = {"unconfigured": {1, 5}, "inactive": {2, 3, 6}, "active": {4, 7}}[phase]
+    possible = {"unconfigured": {1, 5}, "inactive": {2, 3, 6}, "active": {4, 7}, "finalized": set()}[phase]
     assert change(transition) == (transition in possible)
     assert node._state_machine.current_state[1] == node._phase
     assert node.active == (node._phase == "active")
 
 
-def test_an_error_leads_back_to_the_beginning(graph):
-    node = graph.start(EchoNode)
-    assert node.on_error(None) == TransitionCallbackReturn.SUCCESS
-    assert (node._phase, node.active) == ("unconfigured", False) and node.history[-1] == "cleanup"
+ERRORS = {  # transitions that may fail: the ones before them, and the state in which they are made
+    "configure": ([], State.TRANSITION_STATE_CONFIGURING),
+    "activate": (["configure"], State.TRANSITION_STATE_ACTIVATING),
+    "deactivate": (["configure", "activate"], State.TRANSITION_STATE_DEACTIVATING),
+    "cleanup": (["configure"], State.TRANSITION_STATE_CLEANINGUP),
+}
+
+
+@pytest.mark.parametrize("transition", ERRORS)
+def test_an_error_in_any_transition_leads_back_to_the_beginning(graph, monkeypatch, capfd, transition):
+    """One that no hook makes, so that rclpy is told of it; then the node can be configured as if nothing had been."""
+    before, state = ERRORS[transition]
+    node = graph.add(EchoNode(**graph.options({"autostart": False})))
+    for done in before:
+        getattr(node, f"trigger_{done}")()
+    with monkeypatch.context() as broken:
+        broken.setitem(node._callbacks, state, lambda _: {}["rcl has had enough"])
+        assert getattr(node, f"trigger_{transition}")() == TransitionCallbackReturn.ERROR
+    assert node._state_machine.current_state[1] == node._phase == "unconfigured" and not node.active
+    assert node.history[-1] == "cleanup" and node.count_subscribers("image") == 0
+    assert "a transition failed in rclpy while the node was" in capfd.readouterr().err
+    assert node.trigger_configure() == node.trigger_activate() == TransitionCallbackReturn.SUCCESS and node.active
 
 
 # --- What the diagnostics say of the node

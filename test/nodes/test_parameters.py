@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from math import inf, nan
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
+import yaml
 from pydantic import Field, field_validator, model_validator
 from rcl_interfaces.msg import ParameterType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from ros_helpers import opened_graph
+from ros_helpers import Graph, opened_graph
 
-from camtrack.nodes.recorder import RecorderParameters
-from camtrack.nodes.replay import ReplayParameters
-from camtrack.nodes.space_recorder import SpaceRecorderParameters
-from camtrack_core.config import Parameters, parameter_names, validated
+from camtrack.nodes.recorder import RecorderNode, RecorderParameters
+from camtrack.nodes.replay import ReplayNode, ReplayParameters
+from camtrack.nodes.space_recorder import SpaceRecorderNode, SpaceRecorderParameters
+from camtrack_core.config import Parameters, nested_values, parameter_names, validated
 from camtrack_core.errors import ConfigurationError
+from camtrack_core.ros.lifecycle.node import CamtrackNode
 from camtrack_core.ros.lifecycle.parameters import declare, declare_given, read, refusals, strangers
-from gcnet_tracker.node import GCNetParameters
-from pkf_filter.ros.node import PkfParameters
-from time3d_tracker.node import Time3DParameters
+from gcnet_tracker.node import GCNetNode, GCNetParameters
+from pkf_filter.ros.autoware import AutowareNode
+from pkf_filter.ros.node import PkfNode, PkfParameters
+from time3d_tracker.node import Time3DNode, Time3DParameters
 
 
 class Gate(Parameters):
@@ -166,6 +169,39 @@ def test_an_empty_list_in_a_dump_is_the_default(graph):
     declare_given(node)
     declare(node, Example)
     assert node.get_parameter("names").value == ["car", "bus"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        (GCNetNode, {"precision": "f32", "batch_timeout": 1e-5}),
+        (Time3DNode, {"fixed_frame": ""}),
+        (PkfNode, {"noise.centre": 0.1}),
+        (PkfNode, {"sensors": ["front", "image"], "image.kind": "boxes_2d", "cameras": "left right"}),
+        (AutowareNode, {}),
+        (RecorderNode, {"folder": "2024"}),
+        (SpaceRecorderNode, {"rectified": True}),
+        (ReplayNode, {"source": "drive:7", "rate": 0.0}),
+    ],
+)
+def test_a_dump_of_a_nodes_parameters_is_loaded_again(
+    graph: Graph, tmp_path: Path, kind: type[CamtrackNode[Any]], given: dict[str, Any]
+) -> None:
+    """A file as `ros2 param dump` writes it: every parameter of the node, under the node's full name."""
+    nodes = [graph.add(kind(**graph.options(given)))]
+    if kind is PkfNode:
+        nodes[0]._declare_sensors()
+    dumped = {name: parameter.value for name, parameter in nodes[0].get_parameters_by_prefix("").items()}
+    file = tmp_path / "dump.yaml"
+    full_name = nodes[0].get_fully_qualified_name()
+    file.write_text(yaml.safe_dump({full_name: {"ros__parameters": nested_values(dumped)}}))
+    loaded = ["--ros-args", "--params-file", str(file)]
+    nodes.append(graph.add(kind(context=graph.context, cli_args=loaded)))
+    if kind is PkfNode:
+        nodes[1]._declare_sensors()
+    first, again = (read(node, node._model).model_dump() for node in nodes)
+    assert again == first and set(given) <= set(dumped)
+    assert not strangers(nodes[1], nodes[1]._model)
 
 
 @pytest.mark.parametrize(

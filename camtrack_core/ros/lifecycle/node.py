@@ -343,11 +343,13 @@ class CamtrackNode(LifecycleNode, Generic[P]):
             return TransitionCallbackReturn.FAILURE
 
     def on_error(self, state: Any) -> TransitionCallbackReturn:
-        """A transition failed in a way that nobody has foreseen: from the beginning."""
+        """A transition failed in a way that nobody has foreseen, and rclpy keeps to itself: from the beginning."""
         if self.active:
             self._quiet()
         self._attempt("clean up", self._release)
         self._phase = "unconfigured"
+        self._failure = f"a transition failed in rclpy while the node was {state.label}; it can be configured anew"
+        self.get_logger().error(self._failure)
         return TransitionCallbackReturn.SUCCESS
 
     def _configure(self) -> None:
