@@ -270,6 +270,18 @@ def test_what_is_compressed_is_read_and_never_unpacked_to_more_than_it_may_be(
         list(open_source(str(path)))
 
 
+def test_a_file_that_defines_a_type_without_one_of_its_fields_is_named(tmp_path: Path) -> None:
+    """As one whose definition was damaged: its messages read well and lack what everybody expects of them."""
+    write_bag({"left": Trip()}, tmp_path / "trip", BagOptions("sqlite3"))
+    (file,) = (tmp_path / "trip").glob("*.db3")
+    whole = file.read_bytes()
+    for field, other in ((b"Transform transform", b"Transform transf0rm"), (b"float64[9] k", b"float64[9] K")):
+        assert whole.count(field)
+        file.write_bytes(whole.replace(field, other))
+        with pytest.raises(DataError, match=r"its file defines .*(TransformStamped|CameraInfo)\b.* in another way"):
+            list(open_source(str(tmp_path / "trip")))
+
+
 ENDLESS = """
     CREATE VIEW messages AS WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n)
     SELECT id, (SELECT min(id) FROM topics) AS topic_id, id AS timestamp, zeroblob(100000000) AS data FROM n"""

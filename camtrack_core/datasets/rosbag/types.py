@@ -37,6 +37,7 @@ CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 TRANSFORMS = "tf2_msgs/msg/TFMessage"
 DETECTIONS_2D = "vision_msgs/msg/Detection2DArray"
 DETECTIONS_3D = "vision_msgs/msg/Detection3DArray"
+POSE_2D = "geometry_msgs/msg/Pose2D"
 TRAJECTORIES = "trajectory_msgs/msg/MultiDOFJointTrajectory"
 
 
@@ -72,18 +73,28 @@ def reader(kind: str, definition: str) -> Callable[[bytes], Any]:
         if kind not in known.fielddefs:
             known.register(found)
         return lambda data: known.deserialize_cdr(data, kind)
+    sentence = f"its file defines {', '.join(different)} in another way than ROS Jazzy does"
+    # More fields do no harm; of vision_msgs older releases are known.
+    rest = [name for name in different if name in known.fielddefs and not name.startswith("vision_msgs/")]
+    lacking = [name for name in rest if name != POSE_2D and not _fields(known, name) <= set(found[name][1])]
     own = get_typestore(Stores.EMPTY)
     own.register(found)
 
     def read(data: bytes) -> Any:
+        if lacking:
+            raise OtherDefinition(sentence)
         try:
             value = own.deserialize_cdr(data, kind)
             return _as_of_today(value) if kind in (DETECTIONS_2D, DETECTIONS_3D) else value
         except Exception as error:  # the bytes do not fit, or a field is missing
-            sentence = f"its file defines {', '.join(different)} in another way than ROS Jazzy does"
             raise OtherDefinition(sentence) from error
 
     return read
+
+
+def _fields(store: Any, name: str) -> set[Any]:
+    """Names and types of a type's fields."""
+    return set(store.fielddefs[name][1])
 
 
 def _as_of_today(detections: Any) -> Any:
