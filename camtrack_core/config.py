@@ -115,7 +115,9 @@ def _sentence(
         return f"parameter '{name}': expected a value, got none"
     # A message from a validator of ours is complete; pydantic's own say only what was expected.
     message = msg.removeprefix("Value error, ")
-    if message == msg:
+    if type == "int_parsing_size":
+        message = f"expected a whole number of 64 bits, got {input!r}"
+    elif message == msg:
         message = f"{msg.replace('Input should be', 'expected', 1)}, got {input!r}"
     return f"parameter '{name}': {message}" if name else message
 

@@ -37,6 +37,12 @@ def some_of(model: type[Parameters], data: st.DataObject) -> Parameters | None:
         return None
 
 
+@pytest.mark.parametrize("value", [2**63, 2.0**63, str(2**63), 10.0**300])
+def test_whole_numbers_of_more_than_64_bits_are_refused_with_a_sentence(value: object) -> None:
+    with pytest.raises(ConfigurationError, match="'merge_hits': expected a whole number"):
+        validated(FilterConfig, {"merge_hits": value})
+
+
 @pytest.mark.parametrize("model", [FilterConfig, WorldConfig, TrackerConfig])
 @given(st.data())
 @settings(max_examples=200, deadline=None)
