@@ -38,6 +38,15 @@ def vehicle(time_ns: int) -> Pose:
     return Pose(np.eye(3), np.array([10.0 * time_ns / SECOND, 0, 0]))
 
 
+def pictured_car(time_ns: int, x: float, y: float) -> Boxes2D:
+    """The box of a car at a place in the fixed frame, in the camera's image."""
+    boxes = Boxes3D(np.array([[x, y, 0.75]]), np.array([[4.0, 1.8, 1.5]]), np.zeros(1), np.zeros((1, 3)))
+    pose = vehicle(time_ns) @ MOUNT
+    pixels = CAMERA.project(pose.inverse().apply(boxes.corners()))[0]
+    xyxy = np.concatenate([pixels.min(0), pixels.max(0)])[None]
+    return Boxes2D(xyxy, np.array([0.95]), np.zeros(1, np.int64))
+
+
 class Bench:
     """A running node and a peer that plays vehicle, sensors and user."""
 
@@ -79,13 +88,7 @@ class Bench:
 
     def see(self, time_ns: int, x: float, y: float) -> None:
         """The same as the camera's 2D detector says."""
-        boxes = Boxes3D(np.array([[x, y, 0.75]]), np.array([[4.0, 1.8, 1.5]]), np.zeros(1), np.zeros((1, 3)))
-        pose = vehicle(time_ns) @ MOUNT
-        pixels = CAMERA.project(pose.inverse().apply(boxes.corners()))[0]
-        xyxy = np.concatenate([pixels.min(0), pixels.max(0)])[None]
-        message = messages.from_boxes(
-            Boxes2D(xyxy, np.array([0.95]), np.zeros(1, np.int64)), ("car",), header("camera", time_ns)
-        )
+        message = messages.from_boxes(pictured_car(time_ns, x, y), ("car",), header("camera", time_ns))
         self._publisher(Detection2DArray, "image/tracks", RESULTS).publish(message)
 
     def calibrate(self, **changes: Any) -> None:
