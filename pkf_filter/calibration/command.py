@@ -17,7 +17,7 @@ from camtrack_core.datasets.sources import open_labelled
 from camtrack_core.errors import ConfigurationError, DataError
 from camtrack_core.geometry.boxes import Floats
 from pkf_filter.calibration import labelled
-from pkf_filter.calibration.detector import ScoreModel, score_model
+from pkf_filter.calibration.detector import ScoreModel, confusion, score_model
 from pkf_filter.calibration.labelled import ComparedFrame
 from pkf_filter.calibration.motion_noise import group_noise, measurement_noise
 from pkf_filter.image.config import Detector, FilterConfig
@@ -77,7 +77,7 @@ def motion_parameters(sequences: Sequence[frames.Sequence], config: WorldConfig)
 
 def sensor_parameters(
     sequences: Sequence[list[ComparedFrame]], reach: float, config: WorldConfig
-) -> tuple[dict[str, dict[str, float]], dict[str, float], list[str]]:
+) -> tuple[dict[str, dict[str, float]], dict[str, Any], list[str]]:
     """Measurement noise by name of the group, parameters of the sensor, and what they are told from.
 
     Raises DataError where no detection lies near a label.
@@ -91,7 +91,7 @@ def sensor_parameters(
     model = score_model(
         [labelled.judged_in_space(one, view, reach) for one in sequences], config.score_memory, config.max_silence
     )
-    seen = {
+    seen: dict[str, Any] = {
         "depth_noise": depth,
         "clutter_density": model.true_detections / view.area,
         **score_parameters(model),
@@ -100,6 +100,10 @@ def sensor_parameters(
     known = off[np.isfinite(off).all(1)]
     if len(known):
         seen["velocity_noise"] = float(np.sqrt((known**2).mean()))
+    classes = labelled.matched_classes(frames, reach, model.even_score)
+    if len({detected.lower() for _, detected in classes}) > 1:
+        names, matrix = confusion(classes)
+        seen |= {"confusion_classes": names, "confusion": matrix.ravel().tolist()}
     comments = [
         f"{len(pairs)} detections within {reach} m of their labels; labels up to {view.range:.0f} m and "
         f"{np.degrees(view.bearing):.0f} degrees to either side",
@@ -157,4 +161,8 @@ def as_yaml(groups: dict[str, Any]) -> str:
 def _rounded(values: Any) -> Any:
     if isinstance(values, dict):
         return {name: _rounded(value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [_rounded(value) for value in values]
+    if isinstance(values, str):
+        return values
     return float(f"{values:.{DIGITS}g}") if 1e-3 <= abs(values) < 0.99 else float(f"{values:.{DIGITS + 2}g}")

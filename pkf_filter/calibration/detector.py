@@ -148,3 +148,19 @@ def matched(cost: Floats, largest: float) -> Integers:
     near = cost[rows, columns] <= largest
     taken[rows[near]] = columns[near]
     return taken
+
+
+def confusion(pairs: Sequence[tuple[str, str]]) -> tuple[list[str], Floats]:
+    """Class names (K,), in lower case and sorted, and the probability (K, K) of each detected class given the true one.
+
+    By Laplace's rule: one pair more is counted in every cell, so that nothing is impossible.
+
+    Args:
+        pairs: of the true and the detected class of objects.
+    """
+    lower = [(true.lower(), detected.lower()) for true, detected in pairs]
+    names = sorted({name for pair in lower for name in pair})
+    counts = np.ones((len(names), len(names)))
+    for true, detected in lower:
+        counts[names.index(true), names.index(detected)] += 1
+    return names, counts / counts.sum(1, keepdims=True)

@@ -42,6 +42,7 @@ class ComparedFrame:
         time: seconds.
         ids, labels, label_groups: of L objects. label_groups: (L,) int, index into `WorldConfig.groups`.
         detections, detection_groups: of D detections.
+        label_names, detection_names: (L,), (D,) class names.
         sensor: its pose, x forward.
         label_xyxy, xyxy, ignored: (L, 4), (D, 4), (I, 4) boxes in the image and regions without labels, pixels; without
             rows where the detections have no boxes in the image.
@@ -57,6 +58,8 @@ class ComparedFrame:
     label_xyxy: Floats
     xyxy: Floats
     ignored: Floats
+    label_names: list[str]
+    detection_names: list[str]
 
 
 def labelled_tracks(sequence: Sequence) -> list[LabelledTrack]:
@@ -131,12 +134,22 @@ def _kitti(objects: KittiObjects, length: int, found: KittiObjects, config: Worl
     for frame in range(length):
         labels, ignored, boxes = split_objects(objects[objects.frames == frame])
         rows = found[(found.frames == frame) & (found.kinds != DONT_CARE)]
-        groups = _groups(rows.kinds.tolist(), config)
+        found_names = rows.kinds.tolist()
+        groups = _groups(found_names, config)
         names = [CLASS_NAMES[i] for i in labels.class_ids]
-        detections = Detections3D(rows.boxes, rows.scores, groups)
-        label_groups = _groups(names, config)
         yield ComparedFrame(
-            frame * PERIOD, labels.ids, boxes, label_groups, detections, groups, HERE, labels.xyxy, rows.xyxy, ignored
+            frame * PERIOD,
+            labels.ids,
+            boxes,
+            _groups(names, config),
+            Detections3D(rows.boxes, rows.scores, groups),
+            groups,
+            HERE,
+            labels.xyxy,
+            rows.xyxy,
+            ignored,
+            names,
+            found_names,
         )
 
 
@@ -147,7 +160,8 @@ def _nuscenes(sequence: NuScenesSequence, path: Path, config: WorldConfig) -> It
             continue
         token, camera = key
         found = submission[token]
-        groups = _groups(found.names.tolist(), config)
+        found_names = found.names.tolist()
+        groups = _groups(found_names, config)
         names = [sequence.class_names[i] for i in truth.labels.class_ids]
         nowhere = np.zeros((0, 4))
         yield ComparedFrame(
@@ -161,6 +175,8 @@ def _nuscenes(sequence: NuScenesSequence, path: Path, config: WorldConfig) -> It
             nowhere,
             nowhere,
             nowhere,
+            names,
+            found_names,
         )
 
 
@@ -176,6 +192,20 @@ def matches_in_space(frame: ComparedFrame, reach: float) -> Integers:
     off = frame.labels.centre[:, None, :2] - frame.detections.boxes.centre[None, :, :2]
     other = frame.label_groups[:, None] != frame.detection_groups[None]
     return matched(np.linalg.norm(off, axis=-1) + np.where(other, np.inf, 0.0), reach)
+
+
+def matched_classes(frames: list[ComparedFrame], reach: float, score: float) -> list[tuple[str, str]]:
+    """Class of the label and of the detection, of all pairs in space whatever their classes are.
+
+    Args:
+        reach: metres between centres at most; score: of the detections that count, at least.
+    """
+    pairs = []
+    for frame in frames:
+        off = np.linalg.norm(frame.labels.centre[:, None, :2] - frame.detections.boxes.centre[None, :, :2], axis=-1)
+        taken = matched(np.where(frame.detections.scores >= score, off, np.inf), reach)
+        pairs += [(frame.label_names[i], frame.detection_names[k]) for i, k in enumerate(taken.tolist()) if k >= 0]
+    return pairs
 
 
 def matches_in_image(frame: ComparedFrame) -> Integers:

@@ -22,12 +22,13 @@ from pkf_filter.filtering.update import SPREADS
 from pkf_filter.image import kernels, models
 from pkf_filter.image.config import FilterConfig
 from pkf_filter.image.models import overlap
-from pkf_filter.life import existence, scores
+from pkf_filter.life import classes, existence, scores
 from pkf_filter.life.history import SECOND, Entry, History
 from pkf_filter.life.scores import MAX_CLASSES
 
 SURE = 1 - 1e-4  # existence at most: nobody is ever certain
 ONE_GROUP = np.zeros(MAX_CLASSES, np.int64)  # any class may be taken for any other
+OWN_CLASS = np.eye(MAX_CLASSES)  # which alone a box votes for
 
 TRACK = np.dtype(
     [
@@ -88,6 +89,7 @@ class Tracker:
         self.dropped = 0
         self.budget = Budget(self.config.association_time)
         noise = self.config.noise
+        self._class_factors = classes.mismatches(ONE_GROUP, self.config.class_mismatch, self.config.class_mismatch)
         self._measured = models.measured_deviations(noise)
         self._motion = models.motion_deviations(noise)
         self._rates = models.initial_rate_deviations(noise)
@@ -205,9 +207,7 @@ class Tracker:
             detected,
             np.ascontiguousarray(frame.boxes.class_ids, np.int64),
             tracks["votes"].argmax(1),
-            ONE_GROUP,
-            config.class_mismatch,
-            config.class_mismatch,
+            self._class_factors,
         )
         even = config.birth_existence
         log_new = np.log(config.detector.clutter_density * even / (1 - even))
@@ -243,6 +243,7 @@ class Tracker:
             missed,
             _floats(frame.boxes.scores),
             np.ascontiguousarray(frame.boxes.class_ids, np.int64),
+            OWN_CLASS,
             np.full(len(tracks), config.score_memory),
             tracks["score"],
             tracks["votes"],

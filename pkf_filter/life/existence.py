@@ -42,33 +42,21 @@ def log_missed(existence: Floats, detection_probability: float | Floats) -> Floa
 
 @compiled
 def pair_weights(
-    log_density: Floats,
-    existence: Floats,
-    detected: Floats,
-    seen: Integers,
-    classes: Integers,
-    groups: Integers,
-    class_mismatch: float,
-    group_mismatch: float,
+    log_density: Floats, existence: Floats, detected: Floats, seen: Integers, classes: Integers, log_factors: Floats
 ) -> Floats:
-    """(M, N) log weights of pairs, r P_D p(z) times a factor where classes differ; -inf where impossible.
+    """(M, N) log weights of pairs, r P_D p(z) times a factor for their classes; -inf where impossible.
 
     Args:
         log_density: (M, N) of p(z), -inf beyond the gate.
         existence: (N,) r, detected: (N,) P_D.
         seen: (M,) classes of the measurements, classes: (N,) of the tracks.
-        groups: (C,) of the classes; class_mismatch: factor within a group, group_mismatch: between two.
+        log_factors: (C, C) of a track's class (rows) with a measurement's (columns), see `life.classes`.
     """
     pairs = np.full(log_density.shape, -np.inf)
-    other_class, other_group = np.log(class_mismatch), np.log(group_mismatch)
     for j in range(len(classes)):
         exists = np.log(existence[j] * detected[j])
         for k in range(len(seen)):
-            pairs[k, j] = log_density[k, j] + exists
-            if groups[seen[k]] != groups[classes[j]]:
-                pairs[k, j] += other_group
-            elif seen[k] != classes[j]:
-                pairs[k, j] += other_class
+            pairs[k, j] = log_density[k, j] + exists + log_factors[classes[j], seen[k]]
     return pairs
 
 

@@ -81,6 +81,7 @@ def credit(
     missed: Floats,
     scores: Floats,
     class_ids: Integers,
+    voted: Floats,
     shares: Floats,
     track_scores: Floats,
     votes: Floats,
@@ -90,6 +91,7 @@ def credit(
     Args:
         weights: (M, N), missed: (N,), of the association.
         scores: (M,) in [0, 1], class_ids: (M,), of the measurements.
+        voted: (K, C) share of a measurement's vote, by its class, for each class.
         shares: (N,) of the old score in the new one.
         track_scores: (N,) log odds, votes: (N, C), of the tracks.
 
@@ -107,6 +109,5 @@ def credit(
         own[j] = best
         track_scores[j] += (1.0 - shares[j]) * (log_odds(scores[best]) - track_scores[j])
         for c in range(votes.shape[1]):
-            votes[j, c] *= VOTE_MEMORY
-        votes[j, class_ids[best]] += scores[best]
+            votes[j, c] = VOTE_MEMORY * votes[j, c] + scores[best] * voted[class_ids[best], c]
     return own

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from camtrack_core.config import Parameters
+from camtrack_core.errors import ConfigurationError
 from pkf_filter.filtering.config import Correction
 from pkf_filter.life import config as life
+from pkf_filter.life.classes import confusion_matrix
 
 EVERYWHERE = 1e6  # metres, the range of a sensor that sees everything
 
@@ -90,6 +92,20 @@ class SensorModel(Parameters):
     clutter_boxes: float = Field(1.0, gt=0, description="false detections of even score in an image")
     score_offset: life.ScoreOffset = 0.5
     score_slope: life.ScoreSlope = 1.0
+    confusion_classes: tuple[str, ...] = Field((), description="class names of `confusion`, in its order")
+    confusion: tuple[float, ...] = Field(
+        (),
+        description="probability of each detected class (columns) given the true one (rows), row by row; empty: "
+        "world.class_mismatch and world.group_mismatch hold",
+    )
+
+    @model_validator(mode="after")
+    def _is_matrix(self) -> SensorModel:
+        try:
+            confusion_matrix(self.confusion_classes, self.confusion)
+        except ConfigurationError as error:
+            raise ValueError(f"confusion: {error}") from None
+        return self
 
 
 class WorldConfig(Correction):

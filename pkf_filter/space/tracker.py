@@ -23,7 +23,7 @@ from pkf_filter.association.weights import AssociationWeights
 from pkf_filter.filtering.estimators import with_resolved_identities
 from pkf_filter.filtering.linearised import linearised_update
 from pkf_filter.filtering.update import NONE, SPREADS
-from pkf_filter.life import existence, scores
+from pkf_filter.life import classes, existence, scores
 from pkf_filter.life.history import SECOND, Entry, History, TimeError
 from pkf_filter.life.scores import MAX_CLASSES
 from pkf_filter.space import imm as interacting
@@ -98,6 +98,9 @@ class WorldTracker:
         self.dropped = 0
         self.budget = Budget(self.config.association_time)
         self._groups = np.zeros(0, np.int64)  # of the class names
+        self._class_factors: dict[str, Floats] = {}  # by sensor, see `life.classes`
+        self._voted: dict[str, Floats] = {}
+        self._confuse()
         groups = self.config.groups()
         self._table = world.group_table(groups)
         self._moving = np.array([interacting.moving_at_first(group) for group in groups])
@@ -122,7 +125,19 @@ class WorldTracker:
             return -1
         self.class_names.append(name)
         self._groups = np.array([self.config.group_of(known) for known in self.class_names])
+        self._confuse()
         return len(self.class_names) - 1
+
+    def _confuse(self) -> None:
+        """By sensor, what it takes the classes for that are known by now."""
+        config, known = self.config, [name.lower() for name in self.class_names]
+        mismatches = classes.mismatches(self._groups, config.class_mismatch, config.group_mismatch)
+        for name, sensor in self.sensors.items():
+            told = [k for k, each in enumerate(sensor.confusion_classes) if each.lower() in known]
+            rows = np.array([known.index(sensor.confusion_classes[k].lower()) for k in told], np.int64)
+            matrix = classes.confusion_matrix(sensor.confusion_classes, sensor.confusion)[np.ix_(told, told)]
+            self._class_factors[name] = classes.with_confusion(mismatches, rows, matrix)
+            self._voted[name] = classes.votes_for(len(known), MAX_CLASSES, rows, matrix)
 
     def step(
         self,
@@ -284,9 +299,7 @@ class WorldTracker:
             np.maximum(detected, kernels.UNEXPECTED),
             frame.view.class_ids,
             state.classes,
-            self._groups,
-            config.class_mismatch,
-            config.group_mismatch,
+            self._class_factors[frame.sensor],
         )
         log_clutter = frame.view.log_clutter() - frame.evidence
         association = self.budget.associate(pairs, log_clutter, existence.log_missed(state.existence, detected))
@@ -377,18 +390,19 @@ class WorldTracker:
         weights = np.ascontiguousarray(association.weights)
         shares = np.minimum(state.hits / (state.hits + 1.0), self.config.score_memory)
         track_scores, votes, trust = state.scores.copy(), state.votes.copy(), state.trust.copy()
-        own = scores.credit(weights, missed, view.scores, view.class_ids, shares, track_scores, votes)
+        voted = self._voted[frame.sensor]
+        own = scores.credit(weights, missed, view.scores, view.class_ids, voted, shares, track_scores, votes)
         measured = own >= 0
         trust[measured] += (1.0 - shares[measured]) * (frame.evidence[own[measured]] - trust[measured])
-        classes = np.where(measured, votes.argmax(1), state.classes)
+        likeliest = np.where(measured, votes.argmax(1), state.classes)
         overdue = frame.time_ns - state.placed_ns > UNSEEN * SECOND
         self._state = state._replace(
             hits=state.hits + measured,
             scores=track_scores,
             trust=trust,
             votes=votes,
-            classes=classes,
-            groups=self._groups[classes],
+            classes=likeliest,
+            groups=self._groups[likeliest],
             apparent=np.where(in_view, visibility, state.apparent),
             coasting=np.where(told, ~measured & (state.coasting | in_view | overdue), state.coasting),
             placed_ns=np.where(measured, frame.time_ns, state.placed_ns),
@@ -440,11 +454,10 @@ class WorldTracker:
         rows = newborn.nonzero()[0]
         if not len(rows):
             return
-        classes = view.class_ids[rows]
-        groups = self._groups[classes]
+        class_ids = view.class_ids[rows]
+        groups = self._groups[class_ids]
         mean, covariance = view.new_states(rows, self._table[groups])
-        votes = np.zeros((len(rows), MAX_CLASSES))
-        votes[np.arange(len(rows)), classes] = view.scores[rows]
+        votes = view.scores[rows, None] * self._voted[frame.sensor][class_ids]
         ids = np.array([self._history.id_of(frame, row) for row in rows.tolist()])
         seen_ns, once = np.full(len(rows), frame.time_ns), np.ones(len(rows))
         motions = view.detections.motions[rows] if isinstance(view, SpaceView) else np.zeros((len(rows), len(MOTIONS)))
@@ -462,7 +475,7 @@ class WorldTracker:
             mean=mean,
             covariance=covariance,
             ids=ids,
-            classes=classes,
+            classes=class_ids,
             groups=groups,
             existence=newborn[rows],
             confirmed=newborn[rows] >= config.confirmation,

@@ -7,8 +7,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from camtrack_core.config import validated
+from camtrack_core.errors import ConfigurationError
+from pkf_filter import SensorModel
 from pkf_filter.image import kernels
-from pkf_filter.life import existence, scores
+from pkf_filter.life import classes, existence, scores
 from pkf_filter.life.history import SECOND, Entry, History, TimeError
 
 Array = NDArray[np.float64]
@@ -36,23 +39,50 @@ def test_a_new_track_exists_with_the_odds_of_its_detection() -> None:
 def test_pairs_of_other_classes_and_groups_are_less_likely() -> None:
     density = np.log(np.array([[0.5, 0.5, 0.5], [0.5, 0.5, 0.0]]) + 1e-300)
     density[1, 2] = -np.inf
-    exists, detected, groups = np.array([0.9, 0.8, 0.7]), np.array([0.5, 0.6, 0.7]), np.array([0, 0, 1])
-    found = existence.pair_weights(density, exists, detected, np.array([0, 2]), np.array([0, 1, 2]), groups, 0.2, 0.02)
+    exists, detected = np.array([0.9, 0.8, 0.7]), np.array([0.5, 0.6, 0.7])
+    mismatches = classes.mismatches(np.array([0, 0, 1]), 0.2, 0.02)
+    found = existence.pair_weights(density, exists, detected, np.array([0, 2]), np.array([0, 1, 2]), mismatches)
     factors = np.array([[1, 0.2, 0.02], [0.02, 0.02, 1]])
     expected = factors * 0.5 * exists * detected
     expected[1, 2] = 0.0
     np.testing.assert_allclose(np.exp(found), expected)
 
 
+def test_a_confusion_matrix_tells_how_likely_the_classes_of_a_pair_are() -> None:
+    """Of three classes the first and the last are in the matrix; the group's factor holds for the rest."""
+    matrix, rows = classes.confusion_matrix(("a", "c"), (0.9, 0.1, 0.3, 0.7)), np.array([0, 2])
+    factors = classes.with_confusion(classes.mismatches(np.array([0, 0, 1]), 0.2, 0.02), rows, matrix)
+    np.testing.assert_allclose(np.exp(factors), [[1, 0.2, 0.1 / 0.7], [0.2, 1, 0.02], [0.3 / 0.9, 0.02, 1]])
+    voted = classes.votes_for(3, 4, rows, matrix)
+    np.testing.assert_allclose(voted, [[0.75, 0, 0.25, 0], [0, 1, 0, 0], [0.125, 0, 0.875, 0]])
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "said"),
+    [
+        (("a", "b"), (0.9, 0.1, 0.3), "expected 4 values of the 2 different classes"),
+        (("a", "a"), (0.9, 0.1, 0.3, 0.7), "different classes"),
+        (("a", "b"), (0.9, 0.2, 0.3, 0.7), "add up to 1"),
+        (("a", "b"), (1.0, 0.0, 0.3, 0.7), "above 0"),
+    ],
+)
+def test_what_is_no_confusion_matrix_is_refused(names: tuple[str, ...], values: tuple[float, ...], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        validated(SensorModel, {"confusion_classes": names, "confusion": values})
+
+
 def test_credit_goes_to_the_likeliest_measurement_of_measured_tracks() -> None:
     weights, missed = np.array([[0.7, 0.1, 0.0], [0.2, 0.2, 0.9]]), np.array([0.1, 0.7, 0.1])
     seen, class_ids = expit(np.array([2.0, -1.0])), np.array([1, 3])
     track_scores, votes, shares = np.zeros(3), np.ones((3, 4)), np.array([0.75, 0.75, 0.5])
-    own = scores.credit(weights, missed, seen, class_ids, shares, track_scores, votes)
+    voted = np.eye(4)
+    voted[3] = 0.0, 0.0, 0.25, 0.75
+    own = scores.credit(weights, missed, seen, class_ids, voted, shares, track_scores, votes)
     assert own.tolist() == [0, -1, 1]
     memory = scores.VOTE_MEMORY
     np.testing.assert_allclose(track_scores, [0.5, 0.0, -0.5], atol=1e-12)
-    expected = [[memory, memory + seen[0], memory, memory], [1] * 4, [memory] * 3 + [memory + seen[1]]]
+    expected = [[memory, memory + seen[0], memory, memory], [1] * 4]
+    expected.append([memory, memory, memory + 0.25 * seen[1], memory + 0.75 * seen[1]])
     np.testing.assert_allclose(votes, expected)
 
 

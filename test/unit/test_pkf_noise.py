@@ -18,7 +18,7 @@ from camtrack_core.errors import ConfigurationError, DataError
 from camtrack_core.geometry.boxes import Boxes3D
 from pkf_filter import SensorModel, WorldConfig
 from pkf_filter.calibration.command import as_yaml, read_world
-from pkf_filter.calibration.detector import JudgedFrame, logistic, matched, score_model
+from pkf_filter.calibration.detector import JudgedFrame, confusion, logistic, matched, score_model
 from pkf_filter.calibration.labelled import compared_frames, labelled_tracks
 from pkf_filter.calibration.motion_noise import (
     LabelledTrack,
@@ -152,6 +152,14 @@ def test_matches_are_one_to_one_and_near() -> None:
     assert matched(np.zeros((2, 0)), 1.0).tolist() == [-1, -1]
 
 
+def test_confusion_is_counted_by_laplaces_rule() -> None:
+    pairs = [("Pedestrian", "Pedestrian")] * 7 + [("Pedestrian", "Bicycle")] * 2 + [("bicycle", "bicycle")] * 3
+    pairs += [("bicycle", "car")]
+    names, matrix = confusion(pairs)
+    assert names == ["bicycle", "car", "pedestrian"]
+    np.testing.assert_allclose(matrix, [[4 / 7, 2 / 7, 1 / 7], [1 / 3, 1 / 3, 1 / 3], [3 / 12, 1 / 12, 8 / 12]])
+
+
 # --- The command
 
 
@@ -183,6 +191,21 @@ def write_kitti(root: Path, seed: int) -> None:
     (root / "poses" / "0000.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n" * 50)
 
 
+def test_the_command_prints_what_a_detector_takes_classes_for(tmp_path: Path) -> None:
+    """One detection in ten, whichever car it is of, says it is a cyclist."""
+    write_kitti(tmp_path, 5)
+    path = tmp_path / "found" / "0000.txt"
+    lines = path.read_text().splitlines()
+    taken = [line.replace(",2,", ",3,", 1) if k % 10 == 0 else line for k, line in enumerate(lines)]
+    path.write_text("\n".join(taken) + "\n")
+    result = CliRunner().invoke(app, ["pkf", "noise", str(tmp_path), "--detections", str(tmp_path / "found")])
+    assert result.exit_code == 0, result.output
+    sensor = validated(SensorModel, parameters(result.output)["front"])
+    assert sensor.confusion_classes == ("car", "cyclist")
+    assert sensor.confusion[:2] == pytest.approx((0.9, 0.1), abs=0.02)  # no cyclist is labelled: only Laplace's pairs
+    assert sensor.confusion[2:] == (0.5, 0.5)
+
+
 def parameters(output: str) -> dict:
     return yaml.safe_load(output)["/**"]["ros__parameters"]
 
@@ -201,6 +224,7 @@ def test_the_command_prints_what_the_filter_accepts(tmp_path: Path) -> None:
     sensor = validated(SensorModel, found["front"])
     assert expit(-1) < sensor.score_offset < 0.5
     assert validated(Detector, found["detector"]).score_slope > 1
+    assert not sensor.confusion  # of one class there is none
 
 
 def test_motion_alone_needs_no_detections(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from space_scenes_helpers import SECOND, SIZES, Box, cut_by_view, facing, run, s
 from camtrack_core.datasets.projected import project_boxes
 from camtrack_core.geometry.boxes import Boxes2D, Boxes3D
 from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Camera, Pose
+from pkf_filter.calibration.detector import confusion
 from pkf_filter.space.config import SensorModel
 from pkf_filter.space.tracker import WorldTracker
 
@@ -185,16 +186,34 @@ def test_two_cars_bumper_to_bumper_at_the_seam_stay_two(rate: int) -> None:
 
 
 @rates
-def test_a_sensor_that_takes_pedestrians_for_bicycles_now_and_then_keeps_one_id(rate: int) -> None:
+@pytest.mark.parametrize("told", [False, True], ids=["by default", "with its confusion matrix"])
+def test_a_sensor_that_takes_pedestrians_for_bicycles_now_and_then_keeps_one_id(rate: int, told: bool) -> None:
     flips = np.random.default_rng(5).random(8 * rate) < 0.1
+    names, matrix = confusion([("pedestrian", "bicycle" if flip else "pedestrian") for flip in flips])
+    told_of = {"confusion_classes": tuple(names), "confusion": tuple(matrix.ravel())} if told else {}
     found = run(
-        made(FRONT),
+        WorldTracker(sensors={"front": CAMERA.model_copy(update=told_of)}),
         rate,
         8.0,
         lambda _, time: [("bicycle" if flips[round(time * rate)] else "pedestrian", 10.0 + time, 0.0, 0.0)],
         FRONT,
     )
     assert {track for _, tracks in found for track in tracks.ids.tolist()} == {1}
+
+
+def test_a_confusion_matrix_decides_what_an_object_is() -> None:
+    """Two detections in three say bicycle, of a sensor that takes pedestrians for bicycles as often as not."""
+    told = SensorModel(confusion_classes=("bicycle", "pedestrian"), confusion=(0.95, 0.05, 0.5, 0.5))
+    for sensor, name in ((SensorModel(), "bicycle"), (told, "pedestrian")):
+        tracker = WorldTracker(sensors={"front": sensor})
+        found = run(
+            tracker,
+            10,
+            3.0,
+            lambda _, time: [("pedestrian" if round(10 * time) % 3 == 0 else "bicycle", 10.0 + time, 0.0, 0.0)],
+            FRONT,
+        )
+        assert tracker.class_names[found[-1][1].class_ids[0]] == name
 
 
 @rates
