@@ -1,13 +1,13 @@
 """How many tracks six cameras make of one object: ids and duplicates on generated drives that are seen all around.
 
-    python benchmarks/pkf_rig.py [--seeds 9300-9303] [--seconds 12] [--json]
+    python benchmarks/pkf_rig.py [--seeds 9300-9303] [--seconds 12] [--noise 2] [--json]
 
 Detections are the true boxes that a camera shows, as a detector of monocular images would find them: 3 % off in
 distance, with a share of that the same for all that a camera sees, misses in runs, a twentieth taken for another class,
 false ones, and objects that the image's edge cuts found shorter and shifted. Neighbouring cameras overlap by some
 degrees. One camera's detections come 0.25 s late, another one says nothing for two seconds. The filter has its
-defaults. Counted are the published tracks within 2 m of an object: the ids that each object has had, and how often a
-second track stood at one.
+defaults, the sensors the noise of cameras in config/camera_fusion.yaml (`--noise`). Counted are the published tracks
+within 2 m of an object: the ids that each object has had, and how often a second track stood at one.
 """
 
 from __future__ import annotations
@@ -147,12 +147,19 @@ class Count:
                 self.ids[name].add(taken[name])
 
 
-def drive(seed: int, seconds: float, count: Count) -> None:
+def drive(seed: int, seconds: float, noise: float, count: Count) -> None:
     size = "width=320&height=180"
     cameras = open_cameras(f"drive:{seed}?cameras=6&frames={round(seconds * RATE)}&frame_rate={RATE:g}&{size}")
     frames = {name: iter(sequence) for name, sequence in cameras.items()}
     first = next(iter(cameras.values()))
-    model = SensorModel(field_of_view=75.0, range=RANGE, depth_noise=0.04, detection_probability=0.9, score_offset=0.4)
+    model = SensorModel(
+        noise=noise,
+        field_of_view=75.0,
+        range=RANGE,
+        depth_noise=0.04,
+        detection_probability=0.9,
+        score_offset=0.4,
+    )
     tracker = WorldTracker(sensors=dict.fromkeys(frames, model))
     class_ids = [tracker.class_id(name) for name in first.class_names]
     detectors = {name: Detector(np.random.default_rng([seed, k]), class_ids) for k, name in enumerate(frames)}
@@ -182,12 +189,13 @@ def main() -> None:
     parser = head.parser(__doc__)
     parser.add_argument("--seeds", default="9300-9303", help="of the drives (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=12.0, help="of each drive (default: %(default)s)")
+    parser.add_argument("--noise", type=float, default=2.0, help="of the sensors (default: %(default)s)")
     arguments = parser.parse_args()
     first, _, last = arguments.seeds.partition("-")
     count, objects, ids, found, seen = Count(), 0, 0, 0, 0
     for seed in range(int(first), int(last or first) + 1):
         one = Count()
-        drive(seed, arguments.seconds, one)
+        drive(seed, arguments.seconds, arguments.noise, one)
         objects, ids = objects + len(one.ids), ids + sum(map(len, one.ids.values()))
         settled = {name: rounds - SETTLED * RATE + 1 for name, rounds in one.seen.items() if rounds >= SETTLED * RATE}
         found, seen = found + sum(one.found.values()), seen + sum(settled.values())
