@@ -53,14 +53,14 @@ def warm_up_in_space(config: WorldConfig | None = None) -> None:
     interacting = any(group.motion == "interacting" for group in (config or WorldConfig()).groups())
     motion = "interacting" if interacting else VEHICLE.motion
     world = WorldConfig(vehicle=VEHICLE.model_copy(update={"motion": motion}))
-    tracker = WorldTracker(world, {"": SensorModel(score_offset=0.1, depth_noise=0.01)})
+    tracker = WorldTracker(world, {"": SensorModel(score_offset=0.1, depth_noise=0.01, field_of_view=90.0)})
     car = np.array([tracker.class_id("car")])
     here, camera = Pose(np.eye(3), np.zeros(3)), Camera.from_field_of_view(100, 100, 90)
-    # One object and several, found, missed and new, with velocities and without: arrays of another layout are another
-    # type, for which everything is compiled anew.
+    # One object and several, found, missed and new, with velocities and without, one of them cut by the view's edge:
+    # arrays of another layout are another type, for which everything is compiled anew.
     stated = np.tile(0.1 * np.eye(4), (3, 1, 1))
     for i, (count, speed) in enumerate([(1, np.nan), (1, np.nan), (3, np.nan), (3, 0.0), (2, 0.0), (3, 0.0), (1, 0.0)]):
-        centre = np.array([[0.0, 0.0, 10.0], [4.0, 0.0, 10.0], [8.0, 0.0, 10.0]])[:count]
+        centre = np.array([[0.0, 0.0, 10.0], [4.0, 0.0, 10.0], [4.0, 4.0, 10.0]])[:count]
         boxes = Boxes3D(centre, np.ones((count, 3)), np.zeros(count), np.full((count, 3), speed))
         covariance = stated[:count] if i % 2 else None
         tracker.step(i * FRAME, Detections3D(boxes, np.full(count, 0.9), car.repeat(count)), "", here, covariance)

@@ -52,7 +52,7 @@ def test_nothing_is_compiled_after_the_warm_up_in_space(motion: str) -> None:
     warm_up_in_space(config)
     before = compiled()
     rng = np.random.default_rng(0)
-    tracker = WorldTracker(config, {"": SensorModel(velocity_noise=5.0, depth_noise=0.03)})
+    tracker = WorldTracker(config, {"": SensorModel(velocity_noise=5.0, depth_noise=0.03, field_of_view=60.0)})
     car = tracker.class_id("car")
     camera, pose = Camera.from_field_of_view(640, 360, 90), Pose(np.eye(3), np.zeros(3))
     places = np.column_stack([rng.uniform(-8, 8, 9), np.zeros(9), rng.uniform(10, 40, 9)])
