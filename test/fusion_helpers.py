@@ -105,8 +105,12 @@ class Bench:
 
     def taken(self) -> None:
         """Wait until one more message has been taken."""
-        before = self.node.monitor.processed
-        self.graph.spin_until(lambda: self.node.monitor.processed > before)
+        before = self.measurements()
+        self.graph.spin_until(lambda: self.measurements() > before)
+
+    def measurements(self) -> int:
+        """How many have been taken."""
+        return int(self.node.monitor.facts.get("measurements", 0))
 
     def drive(self, frames: range, *places: tuple[float, float]) -> Detection3DArray:
         for i in frames:

@@ -126,6 +126,7 @@ class Fusion:
         self._waiting: deque[_Waiting] = deque()
         self._gathering = Gathering(_groups(sensors), {name: sensor.timeout for name, sensor in sensors.items()})
         self._published_ns = 0
+        self._taken = 0  # measurements
         self._measured = time.monotonic()
 
         self._tracks = node.advertise(Detection3DArray, "~/tracks", RESULTS)
@@ -296,7 +297,8 @@ class Fusion:
         unusable = len(detections.ids) - len(boxes) + tracker.dropped - dropped
         if unusable:
             self._node.drop("unusable detection", "expected finite boxes of plausible size with a class", unusable)
-        monitor.processed += 1
+        self._taken += 1
+        monitor.facts["measurements"] = str(self._taken)
         return tracks
 
     def _stated(self, sensor: _Sensor, detections: Any, pose: Pose) -> Floats | None:
@@ -373,6 +375,7 @@ class Fusion:
                 ahead = self._trajectories.offsets[self._trajectories.offsets >= 0]
                 expected = [self._tracker.predicted(time_ns + offset) for offset in ahead.tolist()]
                 self._predictions.publish(point_cloud.to_point_cloud(header, point_cloud.predictions(expected, ahead)))
+        self._node.monitor.processed += 1
 
     # --- Health
 

@@ -94,7 +94,6 @@ class ImagePlane:
             if not self._node.accept("detections", time_ns, self._future_tolerance, self._max_lag):
                 return
             tracks = self._track(detections, time_ns)
-        monitor.processed += 1
         monitor.facts["tracks"] = str(len(tracks))
         monitor.facts["association"] = str(self._filter.budget)
 
@@ -108,6 +107,7 @@ class ImagePlane:
             self._published_ns = time_ns
             with stage("publish"):
                 self._tracks.publish(messages.pack_tracks(tracks, self._names, detections.header))
+            self._node.monitor.processed += 1
         unusable = len(detections.ids) - len(boxes) + self._filter.dropped - dropped
         if unusable:
             sentence = "expected finite boxes with a class and x2 > x1, y2 > y1"

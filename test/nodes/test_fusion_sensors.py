@@ -182,10 +182,10 @@ def late_side(bench: Bench, frames: range, lag: int) -> None:
         bench.detect(SECOND + i * FRAME, (40.0, 2.0))
         bench.taken()
         if i >= lag:
-            before = bench.node.monitor.processed, sum(bench.node.monitor.drops.values())
+            before = bench.measurements(), sum(bench.node.monitor.drops.values())
             bench.detect(SECOND + (i - lag) * FRAME, (40.0, 2.0), topic="side/tracks")
             bench.graph.spin_until(
-                lambda before=before: before != (bench.node.monitor.processed, sum(bench.node.monitor.drops.values()))  # type: ignore[misc]
+                lambda before=before: before != (bench.measurements(), sum(bench.node.monitor.drops.values()))  # type: ignore[misc]
             )
 
 
@@ -253,7 +253,7 @@ def test_intrinsics_that_are_none_are_a_warning_and_a_drop(entry: float, drops: 
         words = "'image': K of camera_info: expected finite" if drops else "set the parameter 'rectified'"
         graph.spin_until(lambda: bench.diagnostics.says(words))
         bench.see(SECOND + 2 * FRAME, 40.0, 2.0)
-        graph.spin_until(lambda: bench.node.monitor.processed + bench.node.monitor.drops["no calibration"] == 4)
+        graph.spin_until(lambda: bench.measurements() + bench.node.monitor.drops["no calibration"] == 4)
         assert bench.node.monitor.drops["no calibration"] == drops
 
 

@@ -117,6 +117,7 @@ def test_late_stamps_are_sorted_in_and_repeated_ones_dropped(bench: Bench) -> No
         bench.detector.publish(detections(SECOND + i * FRAME, 100 + 20 * i))
     answer = bench.send(detections(SECOND + 4 * FRAME, 180))
     assert len(bench.heard) == 3  # the tracks of the late ones' times are out: no answer to them
+    assert bench.node.monitor.processed == 3
     assert bench.ids(answer) == ["1"]
     assert bench.node.monitor.drops == {"duplicate stamp": 1}
 
