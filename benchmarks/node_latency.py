@@ -163,7 +163,7 @@ def nodes(subject: Subject, cameras: Sequence[str]) -> Iterator[dict[str, psutil
         for process in processes.values():
             process.send_signal(signal.SIGINT)
         for process in processes.values():
-            process.wait(20)
+            process.wait(120)  # a busy machine
 
 
 def images(source: str | None, width: int, height: int) -> list[np.ndarray]:
