@@ -125,7 +125,7 @@ def collect(collected: Collected, drive: Sequence, frame: Frame, tracker: Tracke
     """Truth, detections and tracks of one frame."""
     assert frame.camera is not None and frame.labels is not None
     assert frame.camera_pose is not None and frame.boxes3d is not None
-    pose, must = frame.camera_pose, judged(frame)
+    pose, must = frame.camera_pose, judged(frame, drive.class_names)
     result = tracker.step(frame.image, frame.time_ns, frame.camera.intrinsics, pose, camera_height(frame))
     ids, own = frame.labels.ids[must], [drive.class_names[c] for c in frame.labels.class_ids[must]]
     rows = rows_of(frame.boxes3d[must], np.full(must.sum(), -1.0), own, [str(i) for i in ids], pose.translation)
@@ -135,7 +135,7 @@ def collect(collected: Collected, drive: Sequence, frame: Frame, tracker: Tracke
         there: Pose = pose @ result.upright
         found = placed(boxes, there)
         rows = rows_of(found, scores, [names[c] for c in class_ids], [str(i) for i in ids], pose.translation)
-        keep = counted(frame, found.centre)
+        keep = counted(frame, must, found.centre)
         collected.add(method, drive.name, frame, [row for row, kept in zip(rows, keep, strict=True) if kept])
 
     found, tracks = result.detections, result.tracks

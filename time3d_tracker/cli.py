@@ -1,4 +1,4 @@
-"""Commands of Time3D: prepare, train, export. Part of `camtrack`; torch is needed, and loaded, only here."""
+"""Commands of Time3D: prepare, train, calibrate, export. Part of `camtrack`; torch is needed, and loaded, only here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from camtrack_core.commands import AsJson, read_configuration
+from camtrack_core.commands import AsJson, conclude, read_configuration
 from camtrack_core.training import commands
 from camtrack_core.training.commands import Recipe, choose_clips, exported, prepare, trained
 from time3d_tracker.config import NetworkConfig, TrainingConfig
@@ -88,6 +88,36 @@ def train(
 
     run(out, stored.load_all(paths), weights, read.network, read.training, pretrained)
     trained(out / "weights.pt", "time3d", as_json)
+
+
+@app.command()
+def calibrate(
+    checkpoint: Annotated[Path, typer.Argument(help="weights.pt or checkpoint.pt of a run")],
+    out: Annotated[Path, typer.Argument(help="checkpoint to write, with the same weights")],
+    sources: Annotated[list[str], typer.Argument(help="labelled recordings, each through several lenses")],
+    height: Annotated[int | None, typer.Option(min=1, help="of the input, pixels; as trained if not given")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="of the input, pixels; as trained if not given")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how depths go with the focal length, and write a checkpoint that takes it out.
+
+    Example: camtrack time3d calibrate run/weights.pt weights.pt --width 864 --height 480 \\
+    'drive:6000-6019?frames=1&field_of_view=40' 'drive:6000-6019?frames=1&field_of_view=90'
+    """
+    from camtrack_core.datasets.sources import open_labelled
+    from camtrack_core.training.run import write_state
+    from time3d_tracker.calibration import measured
+    from time3d_tracker.detector import CUES
+    from time3d_tracker.export import resized
+    from time3d_tracker.training import load_network
+
+    network = load_network(checkpoint)
+    config = network.config
+    powers = measured(resized(network, height or config.height, width or config.width), open_labelled(sources))
+    told = config.model_dump() | {"focal_powers": powers}
+    write_state(out, {"network": told, "model": network.state_dict()})
+    said = ", ".join(f"{cue} {power:.3f}" for cue, power in zip(CUES, powers, strict=True))
+    conclude({"checkpoint": out, "focal_powers": powers}, f"{out}: powers of the focal length: {said}", as_json)
 
 
 @app.command()

@@ -63,6 +63,16 @@ class NetworkConfig(Parameters):
     depth: Literal["keypoints", "keypoints+regressed", "keypoints+regressed+ground"] = Field(
         "keypoints+regressed+ground", description="what position is solved from; the paper has key points alone"
     )
+    virtual_focal: float = Field(
+        550.0,
+        gt=0,
+        description="focal length, pixels of the input, at which depths stay as the cues say: as in training",
+    )
+    focal_powers: tuple[float, float, float] = Field(
+        (0.0, 0.0, 0.0),
+        description="of focal length / virtual_focal, by which what key points, regression and ground say of depth is "
+        "too large; `camtrack time3d calibrate` measures them",
+    )
 
     @field_validator("height", "width")
     @classmethod

@@ -6,6 +6,9 @@ the 3x3 patches around them, which gives exactly what dense heads would give the
 Predictions do not depend on the camera: key points are shares of the 2D box, dimensions residuals of class means,
 orientation is the observation angle, and the regressed depth is a residual of focal length x height / 2D height. The
 distance joins what key points, the regression and, where the camera's height is known, the ground say, by variances.
+
+The network sees no focal length, only how large a picture of an object is, and makes a little too much of large ones:
+what each cue says is brought to a virtual camera of one focal length (`calibration.py`).
 """
 
 from __future__ import annotations
@@ -116,6 +119,7 @@ class Detector(nn.Module):
     bin_centres: Tensor
     asked_cues: Tensor
     floors: Tensor
+    focal_powers: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -144,6 +148,7 @@ class Detector(nn.Module):
             deviations.bias.copy_(torch.tensor(FIRST_DEVIATIONS).expm1().log())
         self.register_buffer("asked_cues", torch.tensor([cue in config.depth for cue in CUES]), persistent=False)
         self.register_buffer("floors", torch.tensor(DEVIATION_FLOORS), persistent=False)
+        self.register_buffer("focal_powers", torch.tensor(config.focal_powers), persistent=False)
         self.register_buffer("class_sizes", torch.tensor(config.class_sizes), persistent=False)
         centres = torch.arange(BINS) * 2 * math.pi / BINS
         self.register_buffer("bin_centres", torch.stack([centres.sin(), centres.cos()], -1), persistent=False)
@@ -189,7 +194,8 @@ class Detector(nn.Module):
         offset = reasoning.offsets(size, sin, cos)
         alone = reasoning.solve(offset, ray, weight)
         ground, slope = reasoning.ground_depth(offset, ray, height[:, None])
-        depths = torch.stack([alone.translation[..., 2], depth, ground], -1)
+        stretch = (focal / self.config.virtual_focal).log()[:, None, None] * self.focal_powers
+        depths = torch.stack([alone.translation[..., 2], depth, ground], -1) * (-stretch).exp()
         known = torch.stack([alone.usable, torch.ones_like(alone.usable), slope > 0], -1) & self.asked_cues
         tilt = pitch_deviation[:, None] / slope.detach().clamp(min=reasoning.LEAST_SLOPE)  # T_z / height = 1 / slope
         tilt = torch.stack([torch.zeros_like(tilt), torch.zeros_like(tilt), tilt], -1)
@@ -199,7 +205,7 @@ class Detector(nn.Module):
         reid = functional.normalize(raw["reid"], dim=-1)
         return Objects(
             cells, peak.class_ids, peak.scores, box2d, keypoints, size, sin, cos, position.translation,
-            position.usable, depth, depths, deviations, known, deviation, reid,
+            position.usable, depths[..., 1], depths, deviations, known, deviation, reid,
         )  # fmt: skip
 
     def _yaw(self, bins: Tensor, ray: Tensor) -> tuple[Tensor, Tensor]:

@@ -86,6 +86,20 @@ class Query:
     memory: list[Remembered]
 
 
+def fit_into(target: NDArray[np.uint8], image: NDArray[np.uint8]) -> float:
+    """Puts an image (H, W, 3) BGR into an input (h, w, 3), top left, rest padded; returns its scale."""
+    height, width = image.shape[:2]
+    scale = min(target.shape[1] / width, target.shape[0] / height)
+    columns, rows = max(round(width * scale), 1), max(round(height * scale), 1)
+    while image.shape[1] >= 2 * columns and image.shape[0] >= 2 * rows:  # bilinear sampling would skip pixels
+        half = (image.shape[1] // 2, image.shape[0] // 2)
+        image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)
+    cv2.resize(image, (columns, rows), dst=target[:rows, :columns])
+    target[rows:] = PADDING
+    target[:rows, columns:] = PADDING
+    return scale
+
+
 class Time3DModel:
     """An exported graph with its resize.
 
@@ -118,18 +132,8 @@ class Time3DModel:
         self._input = np.full((self.cameras, self.height, self.width, 3), PADDING, np.uint8)
 
     def prepare(self, image: NDArray[np.uint8], camera: int) -> float:
-        """Puts an image (H, W, 3) BGR into a camera's input, top left, rest padded; returns its scale."""
-        height, width = image.shape[:2]
-        scale = min(self.width / width, self.height / height)
-        columns, rows = max(round(width * scale), 1), max(round(height * scale), 1)
-        target = self._input[camera]
-        while image.shape[1] >= 2 * columns and image.shape[0] >= 2 * rows:  # bilinear sampling would skip pixels
-            half = (image.shape[1] // 2, image.shape[0] // 2)
-            image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)
-        cv2.resize(image, (columns, rows), dst=target[:rows, :columns])
-        target[rows:] = PADDING
-        target[:rows, columns:] = PADDING
-        return scale
+        """Puts an image (H, W, 3) BGR into a camera's input, as `fit_into` does; returns its scale."""
+        return fit_into(self._input[camera], image)
 
     def infer(self, queries: Sequence[Query]) -> list[Outputs]:
         """Runs the graph once on at most `cameras` frames; boxes2d come in pixels of the image that was asked about."""

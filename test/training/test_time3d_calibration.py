@@ -1,0 +1,104 @@
+"""The virtual focal length: powers that are there are measured and taken out, and nothing else changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from camtrack.cli import app
+from camtrack_core.errors import DataError
+from time3d_tracker.calibration import Sighting, focal_powers
+from time3d_tracker.config import KEYPOINTS, NetworkConfig
+from time3d_tracker.detector import BINS, CUES, Detector, Objects, Peaks
+from time3d_tracker.geometric_reasoning import offsets
+from time3d_tracker.model import DEMO_MODEL
+from time3d_tracker.training import load_network
+
+POWERS = (-0.03, 0.15, 0.05)
+SMALL = NetworkConfig(backbone="yolox_nano", stride=8, height=96, width=160, channels=16, head_channels=8, slots=16,
+                      reid_channels=8, embedding=16, attention_heads=2, virtual_focal=100.0)  # fmt: skip
+
+
+def seen_through_lenses(noise: float) -> list[Sighting]:
+    """Forty objects through five lenses; of every tenth sighting one cue is wildly wrong, and one knows no ground."""
+    rng = np.random.default_rng(0)
+    seen = []
+    for number in range(40):
+        true = rng.uniform(8, 60)
+        for focal in (250.0, 360.0, 470.0, 610.0, 1170.0):
+            depths = true * (focal / 550) ** np.array(POWERS)
+            depths = depths * np.exp(rng.normal(0, noise, 3))
+            if rng.random() < 0.1:
+                depths[rng.integers(3)] *= rng.choice([0.3, 3.0])
+            if rng.random() < 0.1:
+                depths[2] = np.nan
+            seen.append(Sighting(("street", 0, number), focal, depths))
+    return seen
+
+
+def test_powers_are_measured_despite_wild_cues_and_unknown_ones() -> None:
+    assert focal_powers(seen_through_lenses(0.0)) == pytest.approx(POWERS, abs=1e-9)
+    assert focal_powers(seen_through_lenses(0.05)) == pytest.approx(POWERS, abs=0.02)
+
+
+def test_only_pairs_of_one_object_count() -> None:
+    """Other objects, the same number in another recording and equal lenses say nothing."""
+    depths = np.array([10.0, 20.0, 30.0])
+    seen = [Sighting((f"street {n}", 0, 1), 300.0 + n, depths * n) for n in range(1, 60)]
+    seen += [Sighting(("still", 0, 1), 300.0, depths * n) for n in range(1, 60)]
+    with pytest.raises(DataError, match="expected 20 pairs of an object through two lenses, found 0"):
+        focal_powers(seen)
+
+
+def decoded(config: NetworkConfig, focal: float) -> Objects:
+    """What the same heads, of three cars seen from the side, say through a lens."""
+    torch.manual_seed(0)
+    detector = Detector(config)
+    cells = torch.tensor([[150, 170, 185]])
+    size = torch.tensor(config.class_sizes[0])
+    corners = offsets(size, torch.zeros(()), torch.ones(()))[:, :2] / size[[0, 2]]
+    orientation = torch.zeros(BINS, 3)
+    orientation[0] = torch.tensor([9.0, 0.0, 1.0])
+    raw = {
+        "offset": torch.zeros(1, 3, 2), "size2d": torch.tensor([2.0, 1.0]).expand(1, 3, 2),
+        "keypoints": corners.flatten() + torch.randn(1, 3, 2 * KEYPOINTS) * 0.02,
+        "keypoint_weights": torch.zeros(1, 3, KEYPOINTS), "dimensions": torch.zeros(1, 3, 3),
+        "orientation": orientation.flatten().expand(1, 3, -1), "depth": torch.randn(1, 3, 1) * 0.1,
+        "deviations": torch.zeros(1, 3, len(CUES)), "reid": torch.ones(1, 3, 8),
+    }  # fmt: skip
+    projection = torch.tensor([[[focal, 0, 80.0], [0, focal, 30.0], [0, 0, 1]]])
+    peaks = Peaks(torch.zeros(1, 3, dtype=torch.long), torch.full((1, 3), 0.5))
+    return detector.decode(raw, cells, peaks, projection, torch.tensor([1.5]), torch.tensor([0.005]))
+
+
+def test_every_cue_is_brought_to_the_virtual_focal_length() -> None:
+    told = SMALL.model_copy(update={"focal_powers": POWERS})
+    for focal in (60.0, 100.0, 250.0):
+        plain, virtual = decoded(SMALL, focal), decoded(told, focal)
+        assert plain.known.all(), "expected every cue"
+        expected = plain.depths * (focal / 100.0) ** -torch.tensor(POWERS)
+        torch.testing.assert_close(virtual.depths, expected, rtol=1e-5, atol=0)
+        torch.testing.assert_close(virtual.depth, expected[..., 1], rtol=1e-5, atol=0)
+        torch.testing.assert_close(virtual.deviation, plain.deviation)  # how sure it is does not change
+        assert torch.equal(virtual.translation, plain.translation) == (focal == 100.0)
+
+
+def test_the_command_writes_the_same_weights_with_the_powers_measured(tmp_path: Path) -> None:
+    lenses = [
+        f"drive:6000-6002?frames=1&camera=vehicle&width=960&height=540&field_of_view={lens}" for lens in (45, 110)
+    ]
+    start, out = DEMO_MODEL.with_suffix(".pt"), tmp_path / "calibrated.pt"
+    size = ["--width", "864", "--height", "480"]
+    result = CliRunner().invoke(app, ["time3d", "calibrate", str(start), str(out), *lenses, *size])
+    assert result.exit_code == 0, result.output
+    before, after = load_network(start), load_network(out)
+    assert {"focal_powers"} >= {k for k, v in after.config.model_dump().items() if before.config.model_dump()[k] != v}
+    for name, weight in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[name], weight, rtol=0, atol=0)
+    # its own powers do not count: the shipped ones are measured again, as well as three drives tell
+    assert np.array(after.config.focal_powers) == pytest.approx(np.array(before.config.focal_powers), abs=0.08)
+    assert "powers of the focal length: keypoints" in result.output
