@@ -96,9 +96,10 @@ def test_the_command_writes_the_same_weights_with_the_powers_measured(tmp_path: 
     result = CliRunner().invoke(app, ["time3d", "calibrate", str(start), str(out), *lenses, *size])
     assert result.exit_code == 0, result.output
     before, after = load_network(start), load_network(out)
-    assert {"focal_powers"} >= {k for k, v in after.config.model_dump().items() if before.config.model_dump()[k] != v}
+    old, new = before.config.model_dump(), after.config.model_dump()
+    assert {key for key in new if new[key] != old[key]} <= {"focal_powers"}
     for name, weight in before.state_dict().items():
         torch.testing.assert_close(after.state_dict()[name], weight, rtol=0, atol=0)
-    # its own powers do not count: the shipped ones are measured again, as well as three drives tell
-    assert np.array(after.config.focal_powers) == pytest.approx(np.array(before.config.focal_powers), abs=0.08)
+    # its own powers do not count: the shipped ones are measured again, as well as two drives tell
+    assert np.array(after.config.focal_powers) == pytest.approx(np.array(before.config.focal_powers), abs=0.12)
     assert "powers of the focal length: keypoints" in result.output
