@@ -88,9 +88,8 @@ def test_every_cue_is_brought_to_the_virtual_focal_length() -> None:
 
 
 def test_the_command_writes_the_same_weights_with_the_powers_measured(tmp_path: Path) -> None:
-    lenses = [
-        f"drive:6000-6002?frames=1&camera=vehicle&width=960&height=540&field_of_view={lens}" for lens in (45, 110)
-    ]
+    drives = "drive:6000-6002?frames=1&camera=vehicle&width=960&height=540&field_of_view="
+    lenses = [f"{drives}{lens}" for lens in (50, 70, 90, 110)]
     start, out = DEMO_MODEL.with_suffix(".pt"), tmp_path / "calibrated.pt"
     size = ["--width", "864", "--height", "480"]
     result = CliRunner().invoke(app, ["time3d", "calibrate", str(start), str(out), *lenses, *size])
