@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 MASKED = -30.0  # logit of a cell that may not be found
+WINDOW = 0.75  # sizes of the object around the best cell that an answer is read from
+LEAST_WINDOW = 0.01  # of it, as a share of the width of the input
+SURE = 0.3  # share of the weights near the best cell, below which nothing was found
 OFFSET = 0.1  # share of the image by which the box layer moves a place that was read
 
 
@@ -48,12 +51,14 @@ class Reading(NamedTuple):
 
     Attributes:
         described: (B, d, P) what boxes are made of.
+        chosen: (B, d, P) the same as confidence is made of.
         place: (B, 2, P) x, y in [0, 1] that the boxes' centres are offsets from, or None: centres are absolute.
         evidence: (B, e, P) what else confidence is made of.
         logits: (B, P, N) of the weights over the cells of the memory; None where there are none.
     """
 
     described: Tensor
+    chosen: Tensor
     place: Tensor | None
     evidence: Tensor
     logits: Tensor | None
@@ -85,7 +90,7 @@ class LinearCorrelation(nn.Module):
         """[C, V] of Eq. 6 for queries (B, c, P), not normalised, and stored [V, place] (B, v + 2, P)."""
         values = stored[:, :-2]
         described = torch.cat([torch.matmul(memory.keys, unit(queries)), values], 1)
-        return Reading(described, None, described[:, :0], None)
+        return Reading(described, described, None, described[:, :0], None)
 
 
 class SharpCorrelation(nn.Module):
@@ -145,7 +150,8 @@ class PlaceCorrelation(SharpCorrelation):
         values = stored[:, :-2]
         logits, weights, evidence = self.weigh(memory, queries, masked)
         correlation = torch.matmul(memory.values, weights.transpose(1, 2))
-        return Reading(torch.cat([correlation, values], 1), correlation[:, :2], evidence, logits)
+        described = torch.cat([correlation, values], 1)
+        return Reading(described, described, correlation[:, :2], evidence, logits)
 
 
 class AttentionCorrelation(SharpCorrelation):
@@ -153,6 +159,10 @@ class AttentionCorrelation(SharpCorrelation):
 
     A cell far from the old place costs beta log(1 + distance / extent): what a car moves between two frames is so many
     of its own lengths, near or far, and the logarithm leaves it free to be anywhere where a camera turns.
+
+    Where two objects share the weights their mean is neither: an answer is read around the best cell alone. Where the
+    weights are all over the image nothing was found, and the mean of all is nobody's box. In training boxes are read
+    from all cells, for that is what moves the weights.
     """
 
     def __init__(self, value_channels: int, height: int, width: int, candidates: int) -> None:
@@ -172,20 +182,39 @@ class AttentionCorrelation(SharpCorrelation):
         """
         values, places = stored[:, :-2], stored[:, -2:]
         logits, weights, evidence = self.weigh(memory, queries, masked, self.cost(memory, places, extent))
-        weights = weights.transpose(1, 2)
-        now, place = torch.matmul(memory.values, weights), torch.matmul(memory.places, weights)
-        return Reading(now, place, torch.cat([values, (now - values).abs(), evidence], 1), logits)
+        around = self._around_best(memory, weights, extent).transpose(1, 2)
+        weights = weights.transpose(1, 2) if self.training else around
+        chosen = torch.matmul(memory.values, around)
+        described, place = torch.matmul(memory.values, weights), torch.matmul(memory.places, weights)
+        evidence = torch.cat([values, (chosen - values).abs(), evidence], 1)
+        return Reading(described, chosen, place, evidence, logits)
+
+    def _around_best(self, memory: Memory, weights: Tensor, extent: Tensor) -> Tensor:
+        """(B, P, N) the weights near the best cell, summing to 1; all of them where those are less than SURE."""
+        window = (WINDOW * extent[..., None]).clamp(min=LEAST_WINDOW)
+        outside = self.distance(memory, gather_columns(memory.places, weights.argmax(2))) > window
+        sure = weights.masked_fill(outside, 0.0).sum(2, keepdim=True) >= SURE
+        kept = weights.masked_fill(outside & sure, 0.0)
+        return kept / kept.sum(2, keepdim=True)
 
     def cost(self, memory: Memory, places: Tensor, extent: Tensor) -> Tensor:
         """(B, P, N) of the memory's cells for objects that were at places (B, 2, P)."""
+        return 4 * functional.softplus(self.reach) * torch.log1p(self.distance(memory, places) / extent[..., None])
+
+    def distance(self, memory: Memory, places: Tensor) -> Tensor:
+        """(B, P, N) of the memory's cells from places (B, 2, P), as shares of the width of the input."""
         apart = places.transpose(1, 2)[:, :, None] - memory.places.transpose(1, 2)[:, None]  # (B, P, N, 2)
-        distance = (apart[..., 0] ** 2 + (apart[..., 1] * self.aspect) ** 2 + 1e-6).sqrt()
-        return 4 * functional.softplus(self.reach) * torch.log1p(distance / extent[..., None])
+        return (apart[..., 0] ** 2 + (apart[..., 1] * self.aspect) ** 2 + 1e-6).sqrt()
 
 
 def gather(maps: Tensor, cells: Tensor) -> Tensor:
     """(B, c, h', w') at flat cells (B, P) -> (B, c, P)."""
-    return maps.flatten(2).gather(2, cells[:, None].expand(-1, maps.shape[1], -1))
+    return gather_columns(maps.flatten(2), cells)
+
+
+def gather_columns(vectors: Tensor, columns: Tensor) -> Tensor:
+    """(B, c, N) at columns (B, P) -> (B, c, P)."""
+    return vectors.gather(2, columns[:, None].expand(-1, vectors.shape[1], -1))
 
 
 def dense_correlation(weight: Tensor, keys: Tensor, gate: Tensor, queries: Tensor) -> Tensor:

@@ -228,7 +228,7 @@ class GCNet(nn.Module):
         if reading.place is not None:
             centre = reading.place + OFFSET * centre
         boxes = torch.cat([centre, log_size.clamp(-7, 1).exp()], 1)
-        confidence = self.to_confidence(torch.cat([reading.described, reading.evidence], 1)).squeeze(1)
+        confidence = self.to_confidence(torch.cat([reading.chosen, reading.evidence], 1)).squeeze(1)
         return Answer(boxes, confidence, reading.logits)
 
     @torch.no_grad()

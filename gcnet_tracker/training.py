@@ -31,6 +31,7 @@ from gcnet_tracker.targets import ABSENT, UNKNOWN
 PARTS = ("heatmap", "teachers", "box", "track_box", "confidence", "matching", "loss")
 ASKED = 32  # objects a frame that are asked for
 MAPS = "map "  # and a number: of the backbone, in a batch
+OWN = 0.02  # of Eq. 7, from which a cell is taken for the object's
 JITTER = 0.15  # of a box's size, how far from its centre it is asked for, at most
 
 
@@ -111,12 +112,13 @@ class TrainingStep(nn.Module):
         if near is None:  # Eq. 2 as printed has no cells to mask
             hidden = torch.zeros_like(there)
         present, known = there & ~hidden, there | (relation == ABSENT)
-        masked = None if near is None else (near > 0.02) & hidden[..., None]
+        masked = None if near is None else (near > OWN) & hidden[..., None]
         answer = self.network.ask(memory, queries, stored, masked)
         count = present.sum().clamp(min=1)
         parts = {"track_box": self._ciou(answer.boxes, target, present).sum() / count}
+        found = present & self._chosen(answer.logits, near)
         parts["confidence"] = functional.binary_cross_entropy_with_logits(
-            answer.confidence.float()[known], present[known].float()
+            answer.confidence.float()[known], found[known].float()
         )
         parts["matching"] = self._matching(answer.logits, near, present)
         return parts
@@ -129,6 +131,13 @@ class TrainingStep(nn.Module):
         rows = present & right.any(2)
         chances = logits.float().log_softmax(2).masked_fill(~right, -1e4).logsumexp(2)
         return -chances[rows].sum() / rows.sum().clamp(min=1)
+
+    @staticmethod
+    def _chosen(logits: Tensor | None, near: Tensor | None) -> Tensor:
+        """Whether the best cell is the object's own, where the memory has cells: who looks elsewhere is not sure."""
+        if logits is None or near is None:
+            return torch.tensor(True)
+        return near.gather(2, logits.argmax(2, keepdim=True))[..., 0] > OWN
 
     def _near(self, truth: Tensor, memory: Memory) -> Tensor | None:
         """Eq. 7: G (B, P, N) of boxes (B, P, 4) at the memory's cells."""

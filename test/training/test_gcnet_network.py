@@ -94,8 +94,30 @@ def test_attention_is_its_formula_by_a_loop_over_cells() -> None:
         for got, maps in ((reading.place, places), (reading.described, values)):
             expected = sum(w * maps[0].flatten(1)[:, cell] for w, cell in zip(weights, confident, strict=True))
             assert torch.allclose(got[0, :, p], expected, atol=1e-6)
-        now = sum(w * values[0].flatten(1)[:, cell] for w, cell in zip(weights, confident, strict=True))
-        assert torch.allclose(reading.evidence[0, 3:6, p], (now - stored[0, :3, p]).abs(), atol=1e-6)
+        assert torch.allclose(reading.evidence[0, 3:6, p], (reading.chosen - stored[:, :3])[0, :, p].abs(), atol=1e-6)
+
+
+def test_an_answer_is_read_around_the_best_cell_alone() -> None:
+    """Two cells that look like the query, far apart, and a third beside the likelier one: the mean is of those two."""
+    layer = AttentionCorrelation(3, 4, 20, candidates=80).double().eval()
+    layer.reach.data.fill_(-9)
+    layer.log_temperature.data.fill_(3.0)
+    columns, rows = torch.meshgrid(torch.arange(20) / 20, torch.arange(4) / 4, indexing="xy")
+    places, values = torch.stack([columns, rows])[None].double(), torch.randn(1, 3, 4, 20).double()
+    keys = torch.tensor([-1.0, 0.0]).double()[None, :, None, None].repeat(1, 1, 4, 20)
+    keys[0, :, 1, 3], keys[0, :, 1, 4] = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.1])
+    keys[0, :, 2, 15] = torch.tensor([1.0, 0.05])
+    query, stored = torch.tensor([1.0, 0.0]).double()[None, :, None], torch.zeros(1, 5, 1).double()
+    memory = layer.look(Frame(keys, torch.full((1, 1, 4, 20), 0.5).double(), values, places))
+    reading = layer.read(memory, query, stored, torch.tensor([[0.1]]).double())
+    first, second = np.exp(np.exp(3.0)), np.exp(np.exp(3.0) / np.sqrt(1.01))
+    mean = (first * values[0, :, 1, 3] + second * values[0, :, 1, 4]) / (first + second)
+    place = (first * places[0, :, 1, 3] + second * places[0, :, 1, 4]) / (first + second)
+    for got in (reading.described, reading.chosen):
+        torch.testing.assert_close(got[0, :, 0], mean, rtol=0, atol=1e-4)
+    torch.testing.assert_close(reading.place[0, :, 0], place, rtol=0, atol=1e-4)
+    layer.train()
+    assert abs(layer.read(memory, query, stored, torch.tensor([[0.1]]).double()).place[0, 0, 0] - place[0]) > 0.1
 
 
 @pytest.mark.parametrize("form", ["attention", "places"])
