@@ -6,7 +6,7 @@ Sections: reference (a fixed computation, which tells how busy the machine was),
 backend and precision, tracking (what both trackers do beside their networks), filters and messages by the number of
 objects, fusion (a message through the fusion node), end to end (image in, filtered tracks out, at 10, 20 and 30 Hz,
 with processor time and memory of each process), cameras (GCNet's node with 1, 2 and 6). --peers names the Python of an
-environment with `trackers` and `norfair` (benchmarks/peers.py), which then get the same boxes as our filter.
+environment with `trackers`, `norfair`, `stonesoup` (benchmarks/peers.py), which then get the same boxes as our filter.
 
 Milliseconds are medians where nothing else is said: of processor time, all threads together, in reference, decode,
 resize, tracking, filters, messages and peers, else by the clock, which other programs slow down. --json prints what
@@ -264,7 +264,7 @@ def main() -> int:
     arguments = parser(__doc__)
     arguments.add_argument("--against", type=Path, help="JSON of an older run to compare with")
     arguments.add_argument("--only", nargs="+", choices=SECTIONS, help="sections to measure")
-    arguments.add_argument("--peers", type=Path, help="Python of an environment with trackers and norfair")
+    arguments.add_argument("--peers", type=Path, help="Python of an environment with trackers, norfair, stonesoup")
     given = arguments.parse_args()
     try:
         old = json.loads(given.against.read_text()) if given.against else None

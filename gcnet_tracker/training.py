@@ -116,9 +116,9 @@ class TrainingStep(nn.Module):
         answer = self.network.ask(memory, queries, stored, masked)
         count = present.sum().clamp(min=1)
         parts = {"track_box": self._ciou(answer.boxes, target, present).sum() / count}
-        found = present & self._chosen(answer.logits, near)
+        own = present & self._chosen(answer.logits, near)
         parts["confidence"] = functional.binary_cross_entropy_with_logits(
-            answer.confidence.float()[known], found[known].float()
+            answer.confidence.float()[known], own[known].float()
         )
         parts["matching"] = self._matching(answer.logits, near, present)
         return parts
