@@ -203,8 +203,8 @@ class AttentionCorrelation(SharpCorrelation):
 
     def distance(self, memory: Memory, places: Tensor) -> Tensor:
         """(B, P, N) of the memory's cells from places (B, 2, P), as shares of the width of the input."""
-        apart = places.transpose(1, 2)[:, :, None] - memory.places.transpose(1, 2)[:, None]  # (B, P, N, 2)
-        return (apart[..., 0] ** 2 + (apart[..., 1] * self.aspect) ** 2 + 1e-6).sqrt()
+        across, down = (places[:, axis, :, None] - memory.places[:, axis, None] for axis in (0, 1))
+        return (across**2 + (down * self.aspect) ** 2 + 1e-6).sqrt()
 
 
 def gather(maps: Tensor, cells: Tensor) -> Tensor:

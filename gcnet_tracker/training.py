@@ -116,7 +116,7 @@ class TrainingStep(nn.Module):
         answer = self.network.ask(memory, queries, stored, masked)
         count = present.sum().clamp(min=1)
         parts = {"track_box": self._ciou(answer.boxes, target, present).sum() / count}
-        own = present & self._chosen(answer.logits, near)
+        own = present & sees_own(answer.logits, near)
         parts["confidence"] = functional.binary_cross_entropy_with_logits(
             answer.confidence.float()[known], own[known].float()
         )
@@ -131,13 +131,6 @@ class TrainingStep(nn.Module):
         rows = present & right.any(2)
         chances = logits.float().log_softmax(2).masked_fill(~right, -1e4).logsumexp(2)
         return -chances[rows].sum() / rows.sum().clamp(min=1)
-
-    @staticmethod
-    def _chosen(logits: Tensor | None, near: Tensor | None) -> Tensor:
-        """Whether the best cell is the object's own, where the memory has cells: who looks elsewhere is not sure."""
-        if logits is None or near is None:
-            return torch.tensor(True)
-        return near.gather(2, logits.argmax(2, keepdim=True))[..., 0] > OWN
 
     def _near(self, truth: Tensor, memory: Memory) -> Tensor | None:
         """Eq. 7: G (B, P, N) of boxes (B, P, 4) at the memory's cells."""
@@ -175,6 +168,16 @@ class TrainingStep(nn.Module):
         """Losses of the wanted boxes (B, 4, P), in distances of pixels."""
         scale = truth.new_tensor([1, self.aspect, 1, self.aspect])
         return losses.ciou_loss(to_xyxy(boxes).transpose(1, 2)[wanted].float() * scale, truth[wanted] * scale)
+
+
+def sees_own(logits: Tensor | None, near: Tensor | None) -> Tensor:
+    """(B, P) whether the best cell of logits (B, P, N) is the object's own by Eq. 7's G (B, P, N); True without cells.
+
+    Who looks at another object is not sure, however present his own is.
+    """
+    if logits is None or near is None:
+        return torch.tensor(True)
+    return near.gather(2, logits.argmax(2, keepdim=True))[..., 0] > OWN
 
 
 class MapPairs(Dataset):

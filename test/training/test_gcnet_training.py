@@ -31,7 +31,7 @@ from gcnet_tracker.loader import ClipSamples, look_at
 from gcnet_tracker.network import GCNet
 from gcnet_tracker.targets import UNKNOWN
 from gcnet_tracker.tracker import FrameOutput, GCNetModel, Tracker
-from gcnet_tracker.training import TrainingStep, load_network, train
+from gcnet_tracker.training import TrainingStep, load_network, sees_own, train
 
 torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 
@@ -113,6 +113,13 @@ def test_detectors_teach_where_labels_say_nothing() -> None:
         scores.append(float(found.heatmap.sigmoid()[0, 0].flatten()[sample["taught"][0, 0].argmax()]))
     untaught, taught = scores
     assert untaught < 0.3 and taught == pytest.approx(sample["taught"][0, 0].max(), abs=0.1)
+
+
+def test_who_looks_at_another_object_does_not_see_its_own() -> None:
+    near = torch.tensor([[[0.0, 0.9, 0.1, 0.0]]]).expand(1, 3, 4)  # its centre, a cell at its edge, two elsewhere
+    logits = torch.tensor([[[0.0, 2.0, 1.0, 1.5], [0.0, 0.5, 3.0, 2.0], [0.0, 1.9, 1.8, 2.0]]])
+    assert sees_own(logits, near).tolist() == [[True, True, False]]
+    assert sees_own(None, None).all()  # Eq. 2 as printed has no cells
 
 
 def test_distillation_is_least_at_the_teachers_score() -> None:
