@@ -100,8 +100,12 @@ def look_at(rng: np.random.Generator, clip: Clip) -> tuple[int, Floats | None]:
 
 
 def _another(view: augmentation.View, rng: np.random.Generator) -> augmentation.View:
-    """A view of its own of the same scene: up to 1.6 in scale, as cars that pass near by change, and a fifth aside."""
-    scale = float(np.exp(rng.uniform(-0.5, 0.5)))
+    """A view of its own of the same scene, a fifth aside: up to 1.6 in scale or, half of them, up to 3.3.
+
+    A car of the oncoming lane shrinks to a quarter within a second.
+    """
+    most = 0.5 if rng.random() < 0.5 else 1.2
+    scale = float(np.exp(rng.uniform(-most, most)))
     centre = np.array([view.width, view.height]) / 2
     shift = (view.shift - centre) * scale + centre + rng.uniform(-0.4, 0.4, 2) * centre
     return augmentation.View(view.scale * scale, shift, view.flip, view.width, view.height)
