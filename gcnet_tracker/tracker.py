@@ -109,10 +109,14 @@ class GCNetModel:
         height, width = image.shape[:2]
         scale = min(self.width / width, self.height / height)
         columns, rows = max(round(width * scale), 1), max(round(height * scale), 1)
-        # bilinear sampling skips pixels where it shrinks by more than two
-        interpolation = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
         target = self._input[camera]
-        cv2.resize(image, (columns, rows), dst=target[:rows, :columns], interpolation=interpolation)
+        # Bilinear sampling skips pixels where it shrinks by more than two: first come means of whole blocks of pixels,
+        # which OpenCV takes six times faster than those that cut pixels.
+        block = min(width // columns, height // rows)
+        if block > 1:
+            smaller = (width // block, height // block)
+            image = np.asarray(cv2.resize(image, smaller, interpolation=cv2.INTER_AREA), np.uint8)
+        cv2.resize(image, (columns, rows), dst=target[:rows, :columns], interpolation=cv2.INTER_LINEAR)
         target[rows:] = PADDING
         target[:rows, columns:] = PADDING
         return scale
