@@ -51,11 +51,8 @@ CONFIG = WorldConfig(
     coasting_score=1.0,
     score_memory=0.0,
     class_mismatch=1e-6,
-    group_mismatch=1e-9,
-    shape_mismatch=1e-9,
     same_object=1.0,
     max_silence=2.0,
-    half_life=10.0,
 )
 
 KITTI = ("0001", "0006", "0010", "0012", "0013", "0015")
