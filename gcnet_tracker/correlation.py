@@ -183,9 +183,10 @@ class AttentionCorrelation(SharpCorrelation):
         values, places = stored[:, :-2], stored[:, -2:]
         logits, weights, evidence = self.weigh(memory, queries, masked, self.cost(memory, places, extent))
         around = self._around_best(memory, weights, extent).transpose(1, 2)
-        weights = weights.transpose(1, 2) if self.training else around
         chosen = torch.matmul(memory.values, around)
-        described, place = torch.matmul(memory.values, weights), torch.matmul(memory.places, weights)
+        weights = weights.transpose(1, 2) if self.training else around
+        described = torch.matmul(memory.values, weights) if self.training else chosen
+        place = torch.matmul(memory.places, weights)
         evidence = torch.cat([values, (chosen - values).abs(), evidence], 1)
         return Reading(described, chosen, place, evidence, logits)
 
