@@ -23,7 +23,8 @@ SLACK = 0.1  # seconds a frame may be late before the schedule moves instead of 
 class Pacer:
     """Tells when frames are due: their recorded distances divided by the rate.
 
-    A source that falls behind moves the schedule: a burst of overdue frames would only be lost on the way.
+    A source that falls behind moves the schedule: a burst of overdue frames would only be lost on the way. A frame that
+    is no later than the first one, as after the end of a loop, is due at once and begins a new schedule.
 
     Attributes:
         behind: seconds by which the schedule has moved so far.
@@ -39,7 +40,7 @@ class Pacer:
     def delay(self, time_ns: int) -> float:
         """Seconds from now until a frame with this stamp is due; at least 0."""
         now = self._clock()
-        if self._first_ns is None:
+        if self._first_ns is None or time_ns <= self._first_ns:
             self._first_ns, self._started = time_ns, now
         due = self._started + (time_ns - self._first_ns) / 1e9 / self._rate
         if now - due > SLACK:

@@ -34,7 +34,7 @@ from camtrack_core.ros.messages.image import fill_compressed, fill_image
 from camtrack_core.ros.messages.stamps import fill_stamp
 from camtrack_core.ros.tf.transforms import to_transform
 
-READ_AHEAD_BYTES = 256 * 2**20
+READ_AHEAD_BYTES = 128 * 2**20
 MEETING = 60.0  # seconds that nodes which are up get to find each other; on a busy machine it has taken 3
 LINGER = 1.0  # seconds that the end of the recording gives those who still work on its last frames
 SENDINGS = 3  # of an image whose result does not come: images travel best effort and may be lost
@@ -181,9 +181,7 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
     def _play(self) -> Generator[float, None, None]:
         """The whole replay; yields the seconds that it wants to wait."""
         yield from self._wait_for_listeners()
-        yield from self._play_once()
-        while self.parameters.loop:
-            yield from self._play_once()
+        yield from self._publish_all()
         name = next(iter(self._sequences.values())).name
         self.get_logger().info(f"end of {name}: {self.monitor.processed} frames")
         self._finished.publish(Bool(data=True))
@@ -232,7 +230,7 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
             at_work |= _names(self.get_publishers_info_by_topic(self.resolve_topic_name(topic)))
         return at_work
 
-    def _play_once(self) -> Iterator[float]:
+    def _publish_all(self) -> Iterator[float]:
         pacer = Pacer(self.parameters.rate)
         shots = self._shots()
         try:
@@ -295,16 +293,35 @@ class ReplayNode(CamtrackNode[ReplayParameters]):
         self.drop("waited in vain", f"{sentence}, waited {seconds:g} s")
 
     def _shots(self) -> Generator[list[Shot], None, None]:
-        """The messages of the frames to be played, made ahead of their time within bounded memory."""
-        frames = excerpt(together(self._sequences), self.parameters.start, self.parameters.duration)
-        first = next(frames, None)
-        if first is None:
-            start = self.parameters.start
-            raise DataError(f"{self.parameters.source}: expected frames from {start:g} s on, got none")
+        """The messages of the frames to be played, made ahead of their time within bounded memory.
+
+        One thread makes those of all rounds of a loop. malloc lets a new thread take another arena, and an arena keeps
+        the memory that it has once held: a thread a round would take the memory of several.
+        """
+        frames = self._frames()
+        first = next(frames)
         self.warn("camera", first.frame.camera_fault or None)
         capacity = max(2, READ_AHEAD_BYTES // first.frame.image.nbytes // len(self._sequences))
-        self._placed_ns = -1
-        return read_ahead(map(self._shoot_all, rounds(chain([first], frames))), capacity)
+        return read_ahead(self._messages(chain([first], frames)), capacity)
+
+    def _frames(self) -> Iterator[CameraFrame]:
+        """Those of one round. Raises DataError where there are none."""
+        source, start, duration = self.parameters.source, self.parameters.start, self.parameters.duration
+        frames = excerpt(together(self._sequences), start, duration)
+        first = next(frames, None)
+        if first is None:
+            raise DataError(f"{source}: expected frames from {start:g} s on, got none")
+        yield first
+        yield from frames
+
+    def _messages(self, frames: Iterable[CameraFrame]) -> Iterator[list[Shot]]:
+        """Those of a round, in a loop those of all that follow it."""
+        while True:
+            self._placed_ns = -1
+            yield from map(self._shoot_all, rounds(frames))
+            if not self.parameters.loop:
+                return
+            frames = self._frames()
 
     def _shoot_all(self, group: list[CameraFrame]) -> list[Shot]:
         return [self._shoot(taken) for taken in group]

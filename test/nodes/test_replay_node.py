@@ -74,6 +74,14 @@ def test_pacer_moves_the_schedule_of_a_slow_source_instead_of_rushing():
     assert pacer.delay(3 * SECOND) == pytest.approx(1.0)
 
 
+def test_a_stamp_that_is_no_later_than_the_first_begins_a_new_schedule():
+    now = 0.0
+    pacer = Pacer(rate=1.0, clock=lambda: now)
+    assert (pacer.delay(5 * SECOND), pacer.delay(7 * SECOND)) == (0.0, 2.0)
+    now = 2.0
+    assert (pacer.delay(5 * SECOND), pacer.delay(6 * SECOND), pacer.behind) == (0.0, 1.0, 0.0)
+
+
 @pytest.mark.parametrize(("start", "duration", "expected"), [(0, 1e9, STAMPS), (0.04, 0.04, STAMPS[2:4]), (1, 1, [])])
 def test_excerpt(start, duration, expected):
     assert [taken.time_ns for taken in excerpt(together({"": Clip()}), start, duration)] == expected
@@ -214,6 +222,25 @@ def test_a_loop_starts_again_with_the_same_stamps(graph, play):
     node = play(loop=True, rate=5.0)
     graph.spin_until(lambda: len(images) > 7)
     assert stamps(images)[:8] == STAMPS + STAMPS[:2] and node.exit_code is None
+
+
+def test_one_thread_makes_all_rounds_of_a_loop(graph, play, monkeypatch):
+    """What a thread has held stays in an arena of malloc's, and another thread takes another one."""
+    makers, images = [], collect(graph.peer(), Image, "image", qos.SENSOR_DATA)
+    shoot = ReplayNode._shoot
+    monkeypatch.setattr(ReplayNode, "_shoot", lambda *taken: makers.append(threading.current_thread()) or shoot(*taken))
+    play(loop=True, rate=5.0)
+    graph.spin_until(lambda: len(images) > 3 * len(STAMPS))
+    assert len(makers) > 3 * len(STAMPS) and len(set(makers)) == 1
+
+
+def test_a_loop_ends_where_nothing_is_left_to_play(graph, play, monkeypatch):
+    rounds_left = [Clip(), Clip()]
+    monkeypatch.setattr(replay_node, "together", lambda _: together({"": rounds_left.pop()}) if rounds_left else iter(()))
+    images = collect(graph.peer(), Image, "image", qos.SENSOR_DATA)
+    node = play(loop=True)
+    graph.spin_until(lambda: node.exit_code is not None and len(images) == 2 * len(STAMPS))
+    assert node.exit_code == 1 and stamps(images) == 2 * STAMPS
 
 
 def test_with_rate_0_every_frame_waits_for_its_result(graph, play):
