@@ -25,6 +25,7 @@ from camtrack.evaluation.run import (
 from camtrack.evaluation.view import evaluate_view
 from camtrack_core.commands import make_console, print_json
 from camtrack_core.errors import ConfigurationError, DataError
+from camtrack_core.evaluation.kitti.kitti3d import Scores3D
 from camtrack_core.evaluation.nuscenes.devkit import Task
 from camtrack_core.evaluation.view import BANDS, LIMITS
 
@@ -131,11 +132,17 @@ def run_tracks(predictions: Path, truth: list[str], rules: Rules, as_json: bool)
             _print_whole(console, _table(evaluation))
         else:
             console.print("in the image: not scored: no boxes")
-        if evaluation.spatial is not None:
-            scores = asdict(evaluation.spatial).items()
-            console.print("in space: " + ", ".join(f"{name} {_text(v)}" for name, v in scores))
+        if evaluation.spatial is not None and evaluation.unrounded is not None:
+            said, unrounded = _listed(evaluation.spatial), _listed(evaluation.unrounded)
+            console.print(f"in space: {said}")
+            if unrounded != said:
+                console.print(f"without the rounding by which tracks drop out of AB3DMOT's evaluation: {unrounded}")
     if evaluation.in_image:
         _check_counts(evaluation.combined.truth, evaluation.combined.tracks, truth, predictions)
+
+
+def _listed(scores: Scores3D) -> str:
+    return ", ".join(f"{name} {_text(value)}" for name, value in asdict(scores).items())
 
 
 def _check_counts(objects: int, found: int, truth: list[str], predictions: Path) -> None:

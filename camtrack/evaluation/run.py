@@ -18,7 +18,7 @@ from camtrack_core.errors import ConfigurationError, DataError
 from camtrack_core.evaluation import motchallenge, uadetrac_pr
 from camtrack_core.evaluation.detection import ImageTruth, judge
 from camtrack_core.evaluation.kitti import kitti2d
-from camtrack_core.evaluation.kitti.kitti3d import Scores3D, check_kind, score_tracks_3d
+from camtrack_core.evaluation.kitti.kitti3d import UNROUNDED, Scores3D, check_kind, score_tracks_3d
 from camtrack_core.evaluation.mot_text import read_mot
 from camtrack_core.evaluation.tracking import EvaluationFrame, TrackingScores, evaluation_frame, score_each
 from camtrack_core.geometry.boxes import Boxes2D, Floats
@@ -53,13 +53,15 @@ class Evaluation:
 
     Attributes:
         combined: over all sequences; sequences: of each.
-        spatial: of tracks in space, on KITTI, where the predictions have boxes in space.
+        spatial: of tracks in space, on KITTI, where the predictions have boxes in space, to the authors' last digit.
+        unrounded: the same without the rounding by which tracks drop out of the authors' evaluation.
         in_image: whether the predictions have boxes in the image; without, their scores there say nothing.
     """
 
     combined: TrackingScores
     sequences: dict[str, TrackingScores]
     spatial: Scores3D | None = None
+    unrounded: Scores3D | None = None
     in_image: bool = True
 
 
@@ -123,8 +125,8 @@ def score_loaded(loaded: list[LoadedTracks], rules: Rules) -> Evaluation:
     combined, each = score_each(frames, loaded[0].min_track_height)
     kitti = all(isinstance(one.sequence, KittiSequence) for one in loaded)
     files = {one.sequence.name: one.file for one in loaded}
-    spatial = _spatial([one.sequence for one in loaded], files, rules) if kitti else None
-    return Evaluation(combined, each, spatial, spatial is None or _have_boxes(loaded))
+    spatial = _spatial([one.sequence for one in loaded], files, rules) if kitti else ()
+    return Evaluation(combined, each, *(spatial or (None, None)), in_image=not spatial or _have_boxes(loaded))
 
 
 def _have_boxes(loaded: list[LoadedTracks]) -> bool:
@@ -208,16 +210,16 @@ def _kitti_tracks(path: Path, count: int, kind: str) -> list[Tracks2D]:
     return kitti2d.tracks_of(results, kind, count)
 
 
-def _spatial(sequences: list[Sequence], files: Mapping[str, Path], rules: Rules) -> Scores3D | None:
-    """Scores in space where every sequence has KITTI text with scores and boxes in space."""
+def _spatial(sequences: list[Sequence], files: Mapping[str, Path], rules: Rules) -> tuple[Scores3D, ...]:
+    """Scores in space, the authors' and unrounded, where every sequence has KITTI text with scores and such boxes."""
     if any(_is_mot_text(path) for path in files.values()):
-        return None
+        return ()
     results = {name: read_objects(path) for name, path in files.items()}
     flat = any((r.boxes.size <= 0).any() or not np.isfinite(r.scores).all() for r in results.values())
     if flat or not sum(map(len, results.values())):
-        return None
+        return ()
     truth = {s.name: s.objects for s in sequences if isinstance(s, KittiSequence) and s.objects is not None}
-    return score_tracks_3d(truth, results, rules.kitti_kind)
+    return tuple(score_tracks_3d(truth, results, rules.kitti_kind, slack=slack) for slack in (0.0, UNROUNDED))
 
 
 # ---------------------------------------------------------------------------------------------- detections

@@ -65,6 +65,19 @@ def test_tracks_without_boxes_in_the_image_are_not_scored_there(street: Path, tm
         assert (found["spatial"]["mota"], found["spatial"]["hits"], found["spatial"]["misses"]) == (1.0, 12, 0)
 
 
+def test_true_boxes_that_ab3dmots_rounding_drops_score_1_beside_it(street: Path, tmp_path: Path) -> None:
+    """The mean of twelve scores of 0.3 is a little less than 0.3, and the mean of such means less again."""
+    for score, dropped in (("0.3", True), ("0.5", False)):
+        rows = [KITTI.format(frame=k, box="300 150 400 220", x=2 + k, z=20, score=score) for k in range(12)]
+        (tmp_path / "0001.txt").write_text("".join(rows))
+        arguments = "evaluate", tmp_path, "--truth", f"{street}?sequence=0001"
+        found, said = json.loads(run(*arguments, "--json").output), " ".join(run(*arguments).output.split())
+        assert found["spatial"]["mota"] == (0.0 if dropped else 1.0)
+        assert (found["unrounded"]["mota"], found["unrounded"]["misses"]) == (1.0, 0)
+        assert ("without the rounding by which tracks drop out of AB3DMOT's evaluation" in said) == dropped
+        assert "mota 1.0000, motp 1.0000" in said and "misses 0, hits 12" in said
+
+
 @pytest.mark.parametrize("kind", ["car", "Car", ""])
 def test_kittis_class_in_any_case(street: Path, tmp_path: Path, kind: str) -> None:
     labels = street / "label_02/0001.txt"

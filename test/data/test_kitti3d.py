@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from camtrack_core.datasets.kitti.rows import KittiObjects, from_camera, read_objects
 from camtrack_core.errors import DataError
-from camtrack_core.evaluation.kitti.kitti3d import Scores3D, score_tracks_3d
+from camtrack_core.evaluation.kitti.kitti3d import UNROUNDED, Scores3D, score_tracks_3d
 from camtrack_core.geometry.boxes import Boxes3D
 from camtrack_core.geometry.overlap import ground_intersection, iou_3d
 
@@ -119,7 +119,7 @@ def row(frames: range, track: int, x: float, score: float = 1.0, kind: str = "Ca
 
 
 def scores(truth: list, tracks: list) -> Scores3D:
-    return score_tracks_3d({"a": objects(*truth)}, {"a": objects(*tracks)}, slack=1e-9)
+    return score_tracks_3d({"a": objects(*truth)}, {"a": objects(*tracks)}, slack=UNROUNDED)
 
 
 def test_true_boxes_as_tracks_score_1() -> None:

@@ -16,7 +16,7 @@ from camtrack_core.datasets.kitti.rows import read_objects
 from camtrack_core.datasets.kitti.sequences import KittiSequence
 from camtrack_core.datasets.nuscenes import CLASS_NAMES, NuScenesSequence
 from camtrack_core.datasets.sources import open_source
-from camtrack_core.evaluation.kitti.kitti3d import score_tracks_3d
+from camtrack_core.evaluation.kitti.kitti3d import UNROUNDED, score_tracks_3d
 from camtrack_core.evaluation.nuscenes.submission import read_submission
 from camtrack_core.geometry.boxes import Boxes3D, Detections3D
 from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Pose
@@ -72,7 +72,7 @@ def test_true_boxes_written_as_kitti_text_score_one(data_root: Path, tmp_path: P
     np.testing.assert_allclose(np.cos(found.boxes.yaw - expected.boxes.yaw), 1, atol=1e-6)
     assert found.kinds.tolist() == expected.kinds.tolist()
     assert evaluate_tracks(tmp_path / "0012.txt", [source], Rules()).combined.mota == 1
-    spatial = score_tracks_3d({"0012": sequence.objects}, {"0012": found}, slack=1e-9)
+    spatial = score_tracks_3d({"0012": sequence.objects}, {"0012": found}, slack=UNROUNDED)
     assert spatial.mota == 1 and spatial.motp > 0.99
 
 

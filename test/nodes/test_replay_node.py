@@ -235,8 +235,8 @@ def test_one_thread_makes_all_rounds_of_a_loop(graph, play, monkeypatch):
 
 
 def test_a_loop_ends_where_nothing_is_left_to_play(graph, play, monkeypatch):
-    rounds_left = [Clip(), Clip()]
-    monkeypatch.setattr(replay_node, "together", lambda _: together({"": rounds_left.pop()}) if rounds_left else iter(()))
+    clips = iter([Clip(), Clip()])
+    monkeypatch.setattr(replay_node, "together", lambda _: together({"": next(clips, ())}))
     images = collect(graph.peer(), Image, "image", qos.SENSOR_DATA)
     node = play(loop=True)
     graph.spin_until(lambda: node.exit_code is not None and len(images) == 2 * len(STAMPS))

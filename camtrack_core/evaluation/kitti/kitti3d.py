@@ -31,6 +31,7 @@ IGNORE_COVERAGE = 0.5
 NEIGHBOURS = {"Car": "Van", "Pedestrian": "Person", "Cyclist": ""}
 IMPOSSIBLE = 1e9  # cost of a pair that must not be matched
 NOBODY = -1
+UNROUNDED = 1e-9  # slack that no rounding of a mean exceeds
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def score_tracks_3d(
 
     The authors' evaluation averages the scores of a track anew at every threshold, and a mean of means is sometimes
     smaller than itself by rounding, so that a track whose score is the threshold drops out. With slack 0 the scores
-    are the authors' to the last digits; with slack 1e-9 they are those of the definition.
+    are the authors' to the last digits; with slack UNROUNDED they are those of the definition.
 
     Args:
         truth: labels by sequence.
