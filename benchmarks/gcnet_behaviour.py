@@ -27,15 +27,18 @@ GAPS = (0.2, 0.5, 1.0)  # seconds
 def table(model: GCNetModel, frames: list[Frame]) -> None:
     """IoU with the truth, all objects and those that moved more than half their width."""
     print("gap s  moved  objects  track  left  fresh  Q zeroed  Q swapped  with other  confidence")
-    for gap in GAPS:
-        found = behaviour.join([behaviour.follow(model, *pair) for pair in behaviour.pairs(frames, gap, 3)])
+    asked = {f"{gap:.1f}": [(past, now, []) for past, now in behaviour.pairs(frames, gap, 3)] for gap in GAPS}
+    for gap in GAPS[1:]:
+        asked[f"{gap:.1f} by every frame"] = [(a, b, between) for a, *between, b in behaviour.spans(frames, gap, 3)]
+    for later, parts in asked.items():
+        found = behaviour.join([behaviour.follow(model, *part) for part in parts])
         for name, rows in (("all", np.ones(len(found.track), bool)), ("> w/2", found.moved > 0.5)):
             if not rows.any():
                 continue
             part = found[rows]
             means = [part.track, part.left, part.fresh, part.zeroed, part.swapped, part.other]
             numbers = "  ".join(f"{np.nanmean(x):.3f}" for x in means)
-            print(f"{gap:.1f}    {name:5s}  {rows.sum():7d}  {numbers}  {np.median(part.confidence):.2f}")
+            print(f"{later:18s} {name:5s}  {rows.sum():7d}  {numbers}  {np.median(part.confidence):.2f}")
 
 
 def absent(model: GCNetModel, frames: list[Frame], others: list[Frame]) -> None:

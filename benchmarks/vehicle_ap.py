@@ -1,6 +1,6 @@
 """Average precision at IoU 0.5 of vehicles on the nuScenes key frames, for a GCNet model or a COCO teacher.
 
-    python benchmarks/vehicle_ap.py (--model GCNET.onnx | --teacher YOLOX.onnx | --tiled-teacher YOLOX.onnx)
+    python benchmarks/vehicle_ap.py (--model GCNET.onnx | --teacher YOLOX.onnx or PICODET.param | --tiled-teacher YOLOX.onnx)
                                     [--precision f32] [--data FOLDER]
 
 By two truths, and both are published. `annotated`: what has an annotation is to be found, all else is false. But many
@@ -46,11 +46,12 @@ def gcnet(path: Path, device: Device, precision: Precision) -> Detector:
 
 
 def teacher(path: Path) -> Detector:
-    """The vehicles that a COCO teacher finds in the whole image."""
+    """The vehicles that a COCO teacher finds in the whole image: YOLOX as ONNX, or PicoDet as ncnn's .param."""
+    from camtrack_core.labelling.picodet import PicoDet
     from camtrack_core.labelling.teacher import COCO_VEHICLES, Yolox
 
-    yolox = Yolox(path)
-    return lambda image: _of_classes(yolox(image), COCO_VEHICLES)
+    detector: Detector = PicoDet(path) if path.suffix == ".param" else Yolox(path)
+    return lambda image: _of_classes(detector(image), COCO_VEHICLES)
 
 
 def tiled_teacher(path: Path) -> Detector:
@@ -69,7 +70,7 @@ def add_detectors(parser: argparse.ArgumentParser) -> None:
     """The options that name what is scored."""
     detectors = parser.add_mutually_exclusive_group(required=True)
     detectors.add_argument("--model", type=Path, help="an exported GCNet")
-    detectors.add_argument("--teacher", type=Path, help="a YOLOX graph with COCO classes")
+    detectors.add_argument("--teacher", type=Path, help="a YOLOX graph or a PicoDet with COCO classes")
     detectors.add_argument("--tiled-teacher", type=Path, help="the same, on tiles of the image too")
     head.add_engine(parser)
 

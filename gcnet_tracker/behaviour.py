@@ -88,8 +88,12 @@ def confidences(model: GCNetModel, image: Image, stored: Kept) -> Floats:
     return ask(model, image, stored.queries, stored.values).track_confidences[: len(stored.boxes)].copy()
 
 
-def follow(model: GCNetModel, past: Frame, now: Frame) -> Followed:
-    """Stores what the earlier frame shows clearly and asks the later one for it; both are labelled."""
+def follow(model: GCNetModel, past: Frame, now: Frame, between: Sequence[Frame] = ()) -> Followed:
+    """Stores what the earlier frame shows clearly and asks the later one for it; both are labelled.
+
+    The frames in between, if any, are asked one after the other, each with what the one before gave for the tracks, as
+    Algorithm 1 refreshes them; nothing is detected anew on the way.
+    """
     assert past.labels is not None and now.labels is not None
     earlier, later = clear(past.labels), clear(now.labels)
     stored = store(model, past.image)
@@ -102,6 +106,10 @@ def follow(model: GCNetModel, past: Frame, now: Frame) -> Followed:
     truth = later.xyxy[[row_of[identity] for identity in before.ids.tolist()]].reshape(-1, 4)
 
     count = len(rows)
+    for frame in between:
+        answer = ask(model, frame.image, found.queries, found.values)
+        refreshed = (np.array(x[:, :count]) for x in (answer.track_queries, answer.track_values))
+        found = Kept(found.boxes, *refreshed)
     answer = ask(model, now.image, found.queries, found.values)
     track, confidence = answer.track_boxes[:count].copy(), answer.track_confidences[:count].copy()
     fresh = iou(truth, answer.detections.xyxy[answer.detections.scores >= STORED]).max(1, initial=0.0)
@@ -129,11 +137,16 @@ def join(parts: Sequence[Followed]) -> Followed:
 
 def pairs(frames: Sequence[Frame], gap: float, every: int = 1) -> Iterator[tuple[Frame, Frame]]:
     """Every so many frames one and the one `gap` seconds later, within a twentieth of a second."""
+    return ((span[0], span[-1]) for span in spans(frames, gap, every))
+
+
+def spans(frames: Sequence[Frame], gap: float, every: int = 1) -> Iterator[Sequence[Frame]]:
+    """Every so many frames one and all up to the one `gap` seconds later, within a twentieth of a second."""
     times = np.array([frame.time_ns for frame in frames]) * 1e-9
     for index in range(0, len(frames), every):
         later = int(np.abs(times - times[index] - gap).argmin())
         if abs(times[later] - times[index] - gap) < 0.05:
-            yield frames[index], frames[later]
+            yield frames[index : later + 1]
 
 
 def clear(labels: Labels) -> Labels:
