@@ -1,7 +1,7 @@
 """Average precision at IoU 0.5 of vehicles on the nuScenes key frames, for a GCNet model or a COCO teacher.
 
-    python benchmarks/vehicle_ap.py (--model GCNET.onnx | --teacher YOLOX.onnx or PICODET.param | --tiled-teacher YOLOX.onnx)
-                                    [--precision f32] [--data FOLDER]
+    python benchmarks/vehicle_ap.py (--model GCNET.onnx | --teacher YOLOX.onnx | --tiled-teacher YOLOX.onnx)
+                                    [--precision f32] [--data FOLDER]   (a teacher may be a PicoDet of ncnn: .param)
 
 By two truths, and both are published. `annotated`: what has an annotation is to be found, all else is false. But many
 real vehicles have none, so `unannotated vehicles ignored`: a vehicle that one of the lidar detectors in the folder

@@ -10,7 +10,7 @@ import typer
 from camtrack_core.commands import AsJson, conclude, read_configuration
 from camtrack_core.training import commands
 from camtrack_core.training.commands import Recipe, choose_clips, exported, prepare, trained
-from gcnet_tracker.config import NetworkConfig, TrainingConfig
+from gcnet_tracker.config import REFRESHED, NetworkConfig, TrainingConfig
 
 app = typer.Typer(no_args_is_help=True, help="Train and export GCNet.")
 
@@ -117,6 +117,9 @@ def export(
     refresh: Annotated[
         Literal["query", "key"], typer.Option(help="what Algorithm 1 stores: Q as in training, K as in the listing")
     ] = "query",
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="of it in what a track remembers after a frame; 1 in the listing")
+    ] = REFRESHED,
     cameras: Annotated[int, typer.Option(min=0, max=1, help="of how many it takes frames; 0: any number")] = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -130,7 +133,7 @@ def export(
 
     network = load_network(checkpoint)
     network = resized(network, height or network.config.height, width or network.config.width)
-    write(network, out, precision, refresh, 0 if cameras == 0 else 1)
+    write(network, out, precision, refresh, 0 if cameras == 0 else 1, share)
     exported(out, as_json)
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from camtrack_core.config import validated
 from camtrack_core.errors import ModelError
 from camtrack_core.networks.half import to_half
-from gcnet_tracker.config import INPUTS, OUTPUTS, PEAKS, SLOTS, NetworkConfig
+from gcnet_tracker.config import INPUTS, OUTPUTS, PEAKS, REFRESHED, SLOTS, NetworkConfig
 from gcnet_tracker.correlation import gather
 from gcnet_tracker.network import GCNet, to_xyxy
 
@@ -30,14 +30,15 @@ class FrameGraph(nn.Module):
     """The network as Algorithm 1 asks for it.
 
     Args:
-        refresh: what becomes Q_i at the centre of B_t,i: "query" as in training, "key" as the listing prints it.
+        refresh: what is read at the centre of B_t,i: "query" as in training, "key" as the listing prints it.
+        share: of it in the new Q_i, whose rest is Q_i as it was; 1 in the listing.
     """
 
     pixels: Tensor
 
-    def __init__(self, network: GCNet, refresh: Literal["query", "key"]) -> None:
+    def __init__(self, network: GCNet, refresh: Literal["query", "key"], share: float = REFRESHED) -> None:
         super().__init__()
-        self.network, self.refresh = network, refresh
+        self.network, self.refresh, self.share = network, refresh, share
         config = network.config
         self.rows, self.columns = config.map_size
         scale = torch.tensor([config.width, config.height] * 2).view(1, 4, 1)
@@ -71,11 +72,13 @@ class FrameGraph(nn.Module):
         column = (track_boxes[:, 0] * self.columns).clamp(0.0, self.columns - 1.0).long()
         row = (track_boxes[:, 1] * self.rows).clamp(0.0, self.rows - 1.0).long()
         centres = row * self.columns + column
-        refreshed = features.queries if self.refresh == "query" else features.keys
+        seen = gather(features.queries if self.refresh == "query" else features.keys, centres)
+        # Directions are what a cosine compares: what was seen once beside another object does not make a track his.
+        refreshed = torch.lerp(functional.normalize(queries, dim=1), functional.normalize(seen, dim=1), self.share)
         outputs = (
             boxes.mT, scores, classes.flatten(1).gather(1, cells).to(torch.int32), new_queries, new_values,
             (to_xyxy(track_boxes) * self.pixels).mT, tracked.confidence.sigmoid(),
-            gather(refreshed, centres), gather(features.stored, centres),
+            refreshed, gather(features.stored, centres),
         )  # fmt: skip
         return tuple(x if x.dtype == torch.int32 else x.float() for x in outputs)
 
@@ -117,6 +120,7 @@ def export(
     precision: Literal["float32", "float16"] = "float32",
     refresh: Literal["query", "key"] = "query",
     cameras: Literal[0, 1] = 1,
+    share: float = REFRESHED,
 ) -> None:
     """Writes the graph of a network in evaluation mode, for a frame of one camera at a time or, 0, of any number.
 
@@ -128,7 +132,7 @@ def export(
     inputs = example_inputs(network, cameras or EXAMPLES)
     any_number = torch.export.Dim("cameras", min=1, max=64)
     torch.onnx.export(
-        FrameGraph(network, refresh).eval(), inputs, str(path), input_names=INPUTS, output_names=OUTPUTS,
+        FrameGraph(network, refresh, share).eval(), inputs, str(path), input_names=INPUTS, output_names=OUTPUTS,
         opset_version=OPSET, dynamo=True, external_data=False, verbose=False,
         dynamic_shapes=None if cameras else tuple({0: any_number} for _ in inputs),
     )  # fmt: skip

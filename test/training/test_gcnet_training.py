@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from camtrack_core.datasets.frames import Frame, Labels
 from camtrack_core.errors import DataError, ModelError
@@ -389,6 +390,16 @@ def test_exported_graph_says_what_torch_says(
         if not name.startswith("track"):  # cells that are no peaks share the score 0 and have no order
             got, want = (x[:, :, peaks[0]] if name.startswith("new") else x[:, peaks[0]] for x in (got, want))
         assert torch.allclose(got, want, rtol=1e-3, atol=2e-2 if "boxes" in name else 2e-4), name
+
+
+def test_a_track_remembers_a_share_of_what_it_sees(network: GCNet) -> None:
+    """Of directions: what a cosine compares. The whole of it is the paper's listing, nothing of it the first look."""
+    given = inputs(network)
+    with torch.no_grad():
+        listed, shared, first = (FrameGraph(network, "query", share)(*given)[7] for share in (1.0, 0.25, 0.0))
+    before, seen = (functional.normalize(x, dim=1) for x in (given[1], listed))
+    assert torch.allclose(first, before, atol=1e-6)
+    assert torch.allclose(shared, 0.75 * before + 0.25 * seen, atol=1e-6)
 
 
 def test_half_precision_graph_is_close(network: GCNet, exported: Callable[..., Path]) -> None:
