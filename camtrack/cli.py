@@ -338,6 +338,12 @@ def track(
         str,
         typer.Option(metavar="FIRST:LAST:STEP", help="a run for each threshold on detections, like 0:1:0.1"),
     ] = "",
+    parameters: Annotated[
+        Path | None,
+        typer.Option(
+            "--filter", help="of fusion: its parameters, as the launch files' filter; without: the shipped ones"
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=0, help="processes; 0: one a processor")] = 0,
     ray: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Ray cluster that is to work, HOST:PORT or auto; see docs/data.md")
@@ -355,7 +361,7 @@ def track(
     """
     from camtrack.offline.command import make_run, run_sweep, run_track
 
-    run = make_run(method, model, device, device_id, precision, skip_broken, smooth)
+    run = make_run(method, model, device, device_id, precision, skip_broken, smooth, parameters)
     if thresholds:
         raise typer.Exit(run_sweep(source, out, run, thresholds, jobs, ray, as_json))
     raise typer.Exit(run_track(source, out, run, jobs, ray, as_json))

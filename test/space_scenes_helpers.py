@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from camtrack_core.geometry.boxes import Boxes3D, Detections3D
-from camtrack_core.geometry.camera import Pose
+from camtrack_core.datasets.projected import project_boxes
+from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D
+from camtrack_core.geometry.camera import Camera, Pose
 from camtrack_core.geometry.tracks import Tracks3D
 from pkf_filter.space.tracker import WorldTracker
 
@@ -19,6 +20,7 @@ SIZES = {
     "pedestrian": (0.7, 0.7, 1.75),
     "bicycle": (1.8, 0.7, 1.5),
 }
+WIDE, HIGH = Camera.from_field_of_view(1600, 900, 80.0), 1.6  # pixels, degrees; metres over the ground
 Box = tuple[str, float, float, float] | tuple[str, float, float, float, float]  # class, x, y, yaw; length if not usual
 
 
@@ -71,3 +73,16 @@ def cut_by_view(box: Box, pose: Pose, field_of_view: float) -> list[Box]:
         return []
     middle, length = (shown[0] + shown[-1]) / 2, max(shown[-1] - shown[0], 0.1)
     return [(name, x + middle * np.cos(yaw), y + middle * np.sin(yaw), yaw, length)]
+
+
+def pictured(tracker: WorldTracker, boxes: list[Box], eye: Pose, rng: np.random.Generator) -> Boxes2D:
+    """Boxes of what a camera shows of boxes on the ground, 2 % of their sides off."""
+    size = np.array([SIZES[name] for name, *_ in boxes])
+    ground = np.array([place for _, *place in boxes])
+    centre = np.concatenate([ground[:, :2], size[:, 2:] / 2], 1)
+    true = Boxes3D(centre, size, ground[:, 2], np.zeros((len(boxes), 3)))
+    xyxy, _, share = project_boxes(true, WIDE, eye)
+    sides = np.tile(xyxy[:, 2:] - xyxy[:, :2], 2)
+    classes = np.array([tracker.class_id(name) for name, *_ in boxes], np.int64)
+    found = Boxes2D(xyxy + 0.02 * sides * rng.normal(size=xyxy.shape), np.full(len(boxes), 0.95), classes)
+    return found[share > 0.9]

@@ -35,6 +35,16 @@ def level_pose(camera_pose: Pose) -> Pose:
     return Pose(np.stack([np.cross(y, z), y, z], 1), camera_pose.translation)
 
 
+def upright_pose(camera_pose: Pose) -> Pose:
+    """Pose in the optical frame of the upright frame: origin at the camera, x horizontally ahead, y left, z up.
+
+    Args:
+        camera_pose: in the fixed frame. Raises DataError as level_pose.
+    """
+    turn = camera_pose.rotation.T @ level_pose(camera_pose).rotation  # level to optical
+    return Pose(turn @ UPRIGHT.rotation.T, np.zeros(3))
+
+
 def projection(intrinsics: Floats, camera_pose: Pose) -> Floats:
     """(3, 3) pixels of level coordinates."""
     return intrinsics @ camera_pose.rotation.T @ level_pose(camera_pose).rotation

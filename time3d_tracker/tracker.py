@@ -76,6 +76,12 @@ class Result:
     detected_deviation: Floats
     left_out: int
 
+    @classmethod
+    def empty(cls, upright: Pose = level.UPRIGHT) -> Result:
+        """Of a frame in which nothing is seen."""
+        none = np.zeros((0, 4))
+        return cls(Tracks3D.empty(), none, upright, Detections3D.empty(), none, np.zeros(0), left_out=0)
+
 
 class Tracker:
     """State of the tracking: remembered frames and the next id."""
@@ -116,8 +122,7 @@ class Tracker:
     def update(self, view: View, out: Outputs) -> Result:
         """Tracks after the frame that `out` answers."""
         tilted = view.camera_pose if view.camera_pose is not None else level.UPRIGHT
-        level_pose = level.level_pose(tilted)
-        pose = level_pose if view.camera_pose is not None else None
+        pose = level.level_pose(tilted) if view.camera_pose is not None else None
         finite = _finite(out)
         usable = finite & (out["usable"] > 0.5)
         found = ~(out["scores"] < self.config.detection_threshold)  # what has NaN for a score is counted below
@@ -127,8 +132,7 @@ class Tracker:
         ids = self._assign(out, found & usable, view.time_ns, pose)
         centres, velocities = out["centres"], out["velocities"]
         self._remember(Remembered(view.time_ns, pose, features, centres, ids > 0, ids, velocities))
-        turn = tilted.rotation.T @ level_pose.rotation  # level to optical
-        upright = Pose(turn @ level.UPRIGHT.rotation.T, np.zeros(3))
+        upright = level.upright_pose(tilted)
         shown = np.flatnonzero(ids)
         tracks = _tracks(out, shown, ids[shown])
         height, width = view.image.shape[:2]

@@ -25,7 +25,14 @@ DETECTIONS = "detections"  # folder of a sweep
 
 
 def make_run(
-    method: Method, model: Path | None, device: str, device_id: int, precision: str, skip_broken: bool, smooth: bool
+    method: Method,
+    model: Path | None,
+    device: str,
+    device_id: int,
+    precision: str,
+    skip_broken: bool,
+    smooth: bool,
+    parameters: Path | None = None,
 ) -> Run:
     """A run with the weights that come with the method unless others are named. Raises ConfigurationError."""
     for option, given, known in (("device", device, get_args(Device)), ("precision", precision, get_args(Precision))):
@@ -35,9 +42,20 @@ def make_run(
         raise ConfigurationError(f"no weights come with --method {method} here; name an exported model with --model")
     if smooth and method not in SMOOTHED:
         raise ConfigurationError(f"--smooth: expected --method {', '.join(SMOOTHED)}, got {method}")
+    if parameters is not None and method != "fusion":
+        raise ConfigurationError(f"--filter: expected --method fusion, got {method}")
     run = Run(method, model or demo_model(method), device, device_id, precision, skip_broken)  # type: ignore[arg-type]
     run = replace(run, smooth=smooth)
-    return replace(run, image_model=demo_model("gcnet")) if method == "fusion" else run
+    return with_fusion(run, parameters) if method == "fusion" else run
+
+
+def with_fusion(run: Run, parameters: Path | None) -> Run:
+    """With what the fusion needs beside Time3D. Raises ConfigurationError for parameters that are none."""
+    from camtrack.offline.fusion import fusion_parameters, shipped_parameters
+
+    path = parameters or shipped_parameters()
+    fusion_parameters(path)
+    return replace(run, image_model=demo_model("gcnet"), filter=path)
 
 
 def run_track(sources: list[str], out: Path, run: Run, jobs: int, cluster: str, as_json: bool) -> int:

@@ -1,7 +1,8 @@
 """The stack in space without ROS: GCNet and Time3D on the images of one camera, and PKF on what both find, as nodes do.
 
-The parameters are those that launch/fusion.launch.xml gives to pkf_filter_node. Sensors of kind boxes_2d take GCNet's
-tracks, those of boxes_3d Time3D's with their velocities, at every frame in the order of `sensors`.
+The parameters are those of pkf_filter_node: config/camera_fusion.yaml, or what the launch files' `filter` names. One
+sensor of kind boxes_2d takes GCNet's tracks, one of boxes_3d Time3D's with their velocities, at every frame in the
+order of `sensors`.
 """
 
 from __future__ import annotations
@@ -12,45 +13,71 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import yaml
+from numpy.typing import NDArray
 
 from camtrack.launch.packages import LaunchError, find_share
 from camtrack.offline.methods import moved
 from camtrack_core.config import validated
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.projected import project_boxes
-from camtrack_core.errors import DataError
-from camtrack_core.geometry.boxes import Boxes2D, Detections3D
+from camtrack_core.errors import ConfigurationError, DataError
+from camtrack_core.geometry.boxes import Boxes2D, Detections3D, Floats
 from camtrack_core.geometry.camera import Camera, Pose
 from camtrack_core.geometry.tracks import Tracks2D, Tracks3D
+from camtrack_core.parameter_files import read_parameters
 from gcnet_tracker.tracker import GCNetModel
 from gcnet_tracker.tracker import Tracker as ImageTracker
 from pkf_filter.ros.fusion_config import FusionParameters, with_sensors
 from pkf_filter.space.config import SensorModel
 from pkf_filter.space.smoothing import Smoother
 from pkf_filter.space.tracker import WorldTracker
-from time3d_tracker.level import camera_height
+from time3d_tracker import level
 from time3d_tracker.model import Time3DModel
 from time3d_tracker.tracker import Result
 from time3d_tracker.tracker import Tracker as SpatialTracker
 
 
-def shipped_parameters() -> FusionParameters:
-    """Those of config/camera_fusion.yaml, in the installed package's share folder or beside the code in a checkout.
-
-    Raises ConfigurationError for those that the filter does not take.
-    """
+def shipped_parameters() -> Path:
+    """config/camera_fusion.yaml, in the installed package's share folder or beside the code in a checkout."""
     folder = Path(__file__).resolve().parents[2]
     with suppress(LaunchError):
         if (find_share("camtrack") / "config").is_dir():
             folder = find_share("camtrack")
-    values = yaml.safe_load((folder / "config" / "camera_fusion.yaml").read_text())["/**"]["ros__parameters"]
-    return validated(with_sensors(FusionParameters, values["sensors"]), values)
+    return folder / "config" / "camera_fusion.yaml"
 
 
-def class_names(spatial: Time3DModel, image: GCNetModel) -> tuple[str, ...]:
+def fusion_parameters(path: Path) -> FusionParameters:
+    """Parameters of the fusion of one camera's detectors. Raises ConfigurationError for what can be none."""
+    values = read_parameters(path)
+    names = values.get("sensors") or []
+    try:
+        parameters = validated(with_sensors(FusionParameters, names), values)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    kinds = [getattr(parameters, name).kind for name in names]
+    if not kinds or len(set(kinds)) < len(kinds):
+        raise ConfigurationError(
+            f"{path}: expected one sensor of kind boxes_3d (Time3D), of boxes_2d (GCNet), or one of each, got {kinds}"
+        )
+    return parameters
+
+
+def takes_space(parameters: FusionParameters) -> bool:
+    """Whether a sensor takes boxes in space."""
+    return any(getattr(parameters, name).kind == "boxes_3d" for name in parameters.sensors)
+
+
+def class_names(spatial: Time3DModel | None, image: GCNetModel) -> tuple[str, ...]:
     """What the class ids of the tracks mean: Time3D's classes, then those that GCNet has beside."""
-    return tuple(dict.fromkeys([*spatial.class_names, *image.class_names]))
+    return tuple(dict.fromkeys([*(spatial.class_names if spatial else ()), *image.class_names]))
+
+
+class NothingInSpace:
+    """In the place of Time3D where no sensor takes its boxes."""
+
+    def step(self, image: NDArray[np.uint8], time_ns: int, intrinsics: Floats, pose: Pose, height: float) -> Result:
+        """As Time3D's tracker, whose detector sees nothing. Raises DataError for a camera that looks up or down."""
+        return Result.empty(level.upright_pose(pose))
 
 
 @dataclass(frozen=True)
@@ -69,10 +96,11 @@ class View:
 
 
 class FusionTracker:
-    """Tracks of one camera's frames, from models that may be shared."""
+    """Tracks of one camera's frames, from models that may be shared; without `spatial`, of boxes in the image alone."""
 
-    def __init__(self, spatial: Time3DModel, image: GCNetModel, parameters: FusionParameters) -> None:
-        self._spatial, self._image = SpatialTracker(spatial), ImageTracker(image)
+    def __init__(self, spatial: Time3DModel | None, image: GCNetModel, parameters: FusionParameters) -> None:
+        self._spatial = SpatialTracker(spatial) if spatial else NothingInSpace()
+        self._image = ImageTracker(image)
         self._kinds = {name: getattr(parameters, name).kind for name in parameters.sensors}
         self._stated = {name: getattr(parameters, name).covariance_factor for name in parameters.sensors}
         sensors = {
@@ -81,7 +109,7 @@ class FusionTracker:
         }
         self.filter = WorldTracker(parameters.world, sensors)
         numbers = {name: self.filter.class_id(name) for name in class_names(spatial, image)}
-        self._spatial_ids = np.array([numbers[name] for name in spatial.class_names], np.int64)
+        self._spatial_ids = np.array([numbers[name] for name in (spatial.class_names if spatial else ())], np.int64)
         self._image_ids = np.array([numbers[name] for name in image.class_names], np.int64)
 
     def step(self, frame: Frame) -> Result:
@@ -97,13 +125,13 @@ class FusionTracker:
         camera, pose = frame.calibrated(), frame.camera_pose
         if pose is None:
             raise DataError("expected frames with the camera's pose, got one without")
-        found = self._spatial.step(frame.image, frame.time_ns, camera.intrinsics, pose, camera_height(frame))
+        found = self._spatial.step(frame.image, frame.time_ns, camera.intrinsics, pose, level.camera_height(frame))
         seen = self._image.step(frame.image)
         upright = pose @ found.upright
         for name, kind in self._kinds.items():
             if kind == "boxes_2d":
                 tracks = self.filter.step_image(
-                    frame.time_ns, self._boxes(seen), camera, pose, name, camera_height(frame)
+                    frame.time_ns, self._boxes(seen), camera, pose, name, level.camera_height(frame)
                 )
             else:
                 detections, stated = self._detections(found.tracks, upright), self._stated[name]
@@ -128,7 +156,7 @@ class FusionTracker:
 class SmoothedFusion:
     """A FusionTracker whose tracks come some frames late."""
 
-    def __init__(self, spatial: Time3DModel, image: GCNetModel, parameters: FusionParameters) -> None:
+    def __init__(self, spatial: Time3DModel | None, image: GCNetModel, parameters: FusionParameters) -> None:
         self._tracker = FusionTracker(spatial, image, parameters)
         self._smoother = Smoother(self._tracker.filter)
         self._views: deque[View] = deque()

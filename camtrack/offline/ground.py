@@ -11,7 +11,6 @@ import numpy as np
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import Boxes3D, Detections3D, Floats
-from camtrack_core.geometry.camera import Pose
 from camtrack_core.geometry.ground import on_ground, place_deviation
 from camtrack_core.geometry.tracks import Tracks3D
 from gcnet_tracker.tracker import GCNetModel
@@ -51,8 +50,7 @@ class GroundTracker:
         deviation = place_deviation(distance, height, PITCH_DEVIATION)
         tracks = Tracks3D(found.ids, boxes, _covariance(place, deviation), found.scores, found.class_ids,
                           np.zeros(len(size)))  # fmt: skip
-        turn = frame.camera_pose.rotation.T @ level.level_pose(frame.camera_pose).rotation
-        upright = Pose(turn @ level.UPRIGHT.rotation.T, np.zeros(3))
+        upright = level.upright_pose(frame.camera_pose)
         detections = Detections3D(boxes, found.scores, found.class_ids)
         return Result(tracks, found.xyxy, upright, detections, found.xyxy, deviation, int((~known).sum()))
 

@@ -21,9 +21,9 @@ from camtrack_core.errors import DataError
 from camtrack_core.evaluation.kitti.text import write_kitti
 from camtrack_core.evaluation.mot_text import write_mot
 from camtrack_core.evaluation.nuscenes.submission import SubmittedBoxes, write_submission
-from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D, area
+from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, area
 from camtrack_core.geometry.camera import Pose
-from camtrack_core.geometry.tracks import Tracks2D, Tracks3D
+from camtrack_core.geometry.tracks import Tracks2D
 from camtrack_core.runtime import Device, Precision
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Run:
         threshold: score from which GCNet's detections start tracks, in place of p1 (and of p2 where that is higher);
             None leaves both.
         image_model: exported GCNet, of fusion.
+        filter: parameters of the fusion, as the launch files' `filter`.
         smooth: tracks of stack, pkf and fusion as they are known some time later; see `pkf_filter.filtering.smoothing`.
     """
 
@@ -69,6 +70,7 @@ class Run:
     skip_broken: bool = False
     threshold: float | None = None
     image_model: Path | None = None
+    filter: Path | None = None
     smooth: bool = False
 
     def suffix(self, sequence: Sequence) -> str:
@@ -85,14 +87,16 @@ class Run:
         settings |= smooth
         if self.image_model is not None:
             settings |= {"image_model": self.image_model.name, "image_model_sha256": _digest(self.image_model)}
+        if self.filter is not None:
+            settings |= {"filter": self.filter.name, "filter_sha256": _digest(self.filter)}
         return settings if self.threshold is None else settings | {"threshold": str(self.threshold)}
 
 
-def _digest(model: Path) -> str:
+def _digest(path: Path) -> str:
     try:
-        return hashlib.sha256(model.read_bytes()).hexdigest()[:16]
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     except OSError as error:
-        raise DataError(f"cannot read the model {model}: {error.strerror}") from error
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
 
 
 def demo_model(method: Method) -> Path:
@@ -125,7 +129,10 @@ class Engine:
         self.seconds: list[float] = []
         self.skipped: list[str] = []
         computed = run.device, threads, run.precision, run.device_id
-        if run.method in ("time3d", "fusion"):
+        if run.method == "fusion":
+            self._prepare_fusion(computed)
+            return
+        if run.method == "time3d":
             from time3d_tracker.model import Time3DModel
 
             self._model = Time3DModel(run.model, *computed)
@@ -139,17 +146,18 @@ class Engine:
             from pkf_filter.ros.precompile import warm_up_in_image
 
             warm_up_in_image()
-        if run.method == "fusion":
-            self._prepare_fusion(computed)
 
     def _prepare_fusion(self, computed: tuple[Device, int, Precision, int]) -> None:
-        from camtrack.offline.fusion import class_names, shipped_parameters
+        from camtrack.offline.fusion import class_names, fusion_parameters, takes_space
         from gcnet_tracker.tracker import GCNetModel
         from pkf_filter.ros.precompile import warm_up_in_space
+        from time3d_tracker.model import Time3DModel
 
-        assert self._run.image_model is not None
+        assert self._run.image_model is not None and self._run.filter is not None
+        self._parameters = fusion_parameters(self._run.filter)
+        if takes_space(self._parameters):
+            self._model = Time3DModel(self._run.model, *computed)
         self._image_model = GCNetModel(self._run.image_model, *computed)
-        self._parameters = shipped_parameters()
         self.class_names = class_names(self._model, self._image_model)
         warm_up_in_space(self._parameters.world)
 
@@ -309,11 +317,9 @@ def _no_tracks(method: Method) -> Tracks2D | SpatialTracks:
     """What a method has found in a frame that nobody could read."""
     if method not in SPATIAL:
         return Tracks2D.empty()
-    from time3d_tracker import level
     from time3d_tracker.tracker import Result
 
-    none = np.zeros((0, 4))
-    return Result(Tracks3D.empty(), none, level.UPRIGHT, Detections3D.empty(), none, np.zeros(0), 0)
+    return Result.empty()
 
 
 def _in_order(waiting: deque[Any], found: list[Any]) -> Iterator[Any]:

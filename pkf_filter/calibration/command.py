@@ -16,6 +16,7 @@ from camtrack_core.datasets import frames
 from camtrack_core.datasets.sources import open_labelled
 from camtrack_core.errors import ConfigurationError, DataError
 from camtrack_core.geometry.boxes import Floats
+from camtrack_core.parameter_files import read_parameters
 from pkf_filter.calibration import labelled
 from pkf_filter.calibration.detector import ScoreModel, confusion, score_model
 from pkf_filter.calibration.labelled import ComparedFrame
@@ -53,11 +54,11 @@ def run_noise(
 
 def read_world(path: Path) -> WorldConfig:
     """`world` of a file of node parameters; what it leaves out keeps its default. Raises ConfigurationError."""
+    given = read_parameters(path).get("world", {})
     try:
-        given = yaml.safe_load(path.read_text())["/**"]["ros__parameters"].get("world", {})
         defaults = WorldConfig().model_dump()
         merged = {name: defaults[name] | value if name in GROUPS else value for name, value in given.items()}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (TypeError, AttributeError) as error:
         raise ConfigurationError(
             f"{path}: expected parameters as config/fusion.yaml has them, got {error!r}"
         ) from error

@@ -154,6 +154,34 @@ def test_smoothing_is_refused_where_there_is_no_filter(method: str) -> None:
         make_run(method, None, "auto", 0, "auto", skip_broken=False, smooth=True)  # type: ignore[arg-type]
 
 
+def test_parameters_of_the_fusion_are_refused_for_other_methods(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--filter: expected --method fusion, got stack"):
+        make_run("stack", None, "auto", 0, "auto", skip_broken=False, smooth=False, parameters=tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("sensors", "sentence"),
+    [
+        ("{sensors: [a, b], a: {kind: boxes_2d}, b: {kind: boxes_2d}}", "expected one sensor of kind boxes_3d"),
+        ("{fixed_frame: map}", "expected one sensor of kind boxes_3d"),
+        ("{sensors: [a], a: {noise: -1.0}}", "a.noise"),
+        ("none", "expected parameters as config/fusion.yaml has them"),
+    ],
+)
+def test_parameters_that_are_none_of_one_camera_are_refused(tmp_path: Path, sensors: str, sentence: str) -> None:
+    file = tmp_path / "filter.yaml"
+    file.write_text(f"/**: {{ros__parameters: {sensors}}}\n")
+    with pytest.raises(ConfigurationError, match=f"{file}: .*{sentence}"):
+        make_run("fusion", DEMO_MODEL, "auto", 0, "auto", skip_broken=False, smooth=False, parameters=file)
+
+
+def test_results_of_other_parameters_are_another_run() -> None:
+    folder = Path(__file__).resolve().parents[2] / "config"
+    names = (None, folder / "camera_fusion.yaml", folder / "image_fusion.yaml")
+    runs = [make_run("fusion", DEMO_MODEL, "auto", 0, "auto", False, False, name).settings() for name in names]
+    assert runs[0] == runs[1] and runs[1]["filter_sha256"] != runs[2]["filter_sha256"]
+
+
 @pytest.fixture
 def two(data_root: Path, tmp_path: Path) -> Path:
     """The public detections of two short sequences."""

@@ -12,7 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import yaml
 from command_helpers import camtrack_process
 from ros_helpers import collect, opened_graph
 from trajectory_msgs.msg import MultiDOFJointTrajectory
@@ -23,6 +22,7 @@ from camtrack.offline.methods import Engine, Run, moved
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import open_source
 from camtrack_core.geometry.tracks import Tracks2D
+from camtrack_core.parameter_files import read_parameters
 from camtrack_core.ros.lifecycle.qos import RESULTS
 from camtrack_core.ros.messages.stamps import to_nanoseconds
 from gcnet_tracker.node import GCNetNode
@@ -64,6 +64,8 @@ def test_the_nodes_and_the_offline_run_give_the_same_tracks(data_root: Path, tmp
 
 ENGINE = {"device": "onnxruntime", "threads": 1}
 PATIENT = {"transform_timeout": 15.0}
+CONFIG = Path(__file__).resolve().parents[2] / "config"
+FUSION = Run("fusion", TIME3D_MODEL, "onnxruntime", image_model=DEMO_MODEL)
 
 
 class Seen(list[Frame]):
@@ -154,16 +156,18 @@ def test_time3d_alone(data_root: Path) -> None:
 
 
 @pytest.mark.skipif(not (DEMO_MODEL.exists() and TIME3D_MODEL.exists()), reason="the demo weights are not here")
-def test_the_stack_in_space(data_root: Path) -> None:
-    """The same real images through both trackers and pkf_filter, and through `track --method fusion`."""
-    file = Path(__file__).resolve().parents[2] / "config" / "camera_fusion.yaml"
-    parameters = dict(flattened(yaml.safe_load(file.read_text())["/**"]["ros__parameters"]))
+@pytest.mark.parametrize("name", ["camera_fusion.yaml", "image_fusion.yaml"])
+def test_the_stack_in_space(data_root: Path, name: str) -> None:
+    """The same real images through the trackers and pkf_filter, and through `track --method fusion --filter FILE`."""
+    file = CONFIG / name
+    parameters = dict(flattened(read_parameters(file)))
     source = str(data_root / "nuscenes")
-    nodes = {GCNetNode: ENGINE, Time3DNode: ENGINE | PATIENT, PkfNode: parameters | PATIENT}
+    spatial = {Time3DNode: ENGINE | PATIENT} if "objects" in parameters["sensors"] else {}
+    nodes = {GCNetNode: ENGINE, **spatial, PkfNode: parameters | PATIENT}
     heard, _ = play(source, 4.0, nodes, Detection3DArray)
     frames = [frame for frame in islice(open_source(source), 10) if frame.time_ns in heard]
     assert len(frames) == len(heard) >= 6
-    engine, count = Engine(Run("fusion", TIME3D_MODEL, "onnxruntime", image_model=DEMO_MODEL), 1), 0
+    engine, count = Engine(replace(FUSION, filter=file), 1), 0
     names = engine.class_names
     for frame, result in zip(frames, engine.tracks(Seen(frames)), strict=True):
         assert isinstance(result, Result) and frame.camera_pose is not None
@@ -185,7 +189,7 @@ def test_the_stack_in_space(data_root: Path) -> None:
 def test_smoothed_tracks_in_space_of_real_images(data_root: Path) -> None:
     """As those of the filter alone, but from their first measurement on."""
     frames = list(islice(open_source(str(data_root / "nuscenes")), 6))
-    run = Run("fusion", TIME3D_MODEL, "onnxruntime", image_model=DEMO_MODEL)
+    run = replace(FUSION, filter=CONFIG / "camera_fusion.yaml")
     before = list(Engine(run, 1).tracks(Seen(frames)))
     after = list(Engine(replace(run, smooth=True), 1).tracks(Seen(frames)))
     assert len(after) == len(frames) and sum(len(one.tracks) for one in before) > 10  # type: ignore[union-attr]

@@ -68,11 +68,12 @@ def test_a_stamp_from_the_future_is_dropped(bench: Bench) -> None:
 
 
 def test_the_example_configuration_is_one_that_the_node_takes() -> None:
-    """config/fusion.yaml, for several cameras, and what launch/fusion.launch.xml loads."""
+    """config/fusion.yaml, for several cameras, what launch/fusion.launch.xml loads, and what it may load instead."""
     root = Path(__file__).resolve().parents[2]
     for name, sensors in (
         ("fusion.yaml", ("front", "rear", "front_image")),
         ("camera_fusion.yaml", ("objects", "image")),
+        ("image_fusion.yaml", ("image",)),
     ):
         written = yaml.safe_load((root / "config" / name).read_text())["/**"]["ros__parameters"]
         flat = dict(flattened(written))

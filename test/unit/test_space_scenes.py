@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from space_scenes_helpers import SECOND, SIZES, Box, cut_by_view, facing, run, seen
+from space_scenes_helpers import HIGH, SECOND, WIDE, Box, cut_by_view, facing, pictured, run, seen
 
-from camtrack_core.datasets.projected import project_boxes
-from camtrack_core.geometry.boxes import Boxes2D, Boxes3D
-from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Camera, Pose
+from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Pose
 from pkf_filter.calibration.detector import confusion
 from pkf_filter.space.config import SensorModel
 from pkf_filter.space.tracker import WorldTracker
@@ -276,21 +274,7 @@ def test_a_car_that_drives_off_is_soon_known_to_move(rate: int) -> None:
     assert tracks.boxes.velocity[0, 0] == pytest.approx(2 * (time - 4.0), abs=0.5)
 
 
-WIDE, HIGH = Camera.from_field_of_view(1600, 900, 80.0), 1.6  # pixels, degrees; metres over the ground
 IMAGE = SensorModel(pitch_deviation=0.5)
-
-
-def pictured(tracker: WorldTracker, boxes: list[Box], eye: Pose, rng: np.random.Generator) -> Boxes2D:
-    """Boxes of what a camera shows of boxes on the ground, 2 % of their sides off."""
-    size = np.array([SIZES[name] for name, *_ in boxes])
-    ground = np.array([place for _, *place in boxes])
-    centre = np.concatenate([ground[:, :2], size[:, 2:] / 2], 1)
-    true = Boxes3D(centre, size, ground[:, 2], np.zeros((len(boxes), 3)))
-    xyxy, _, share = project_boxes(true, WIDE, eye)
-    sides = np.tile(xyxy[:, 2:] - xyxy[:, :2], 2)
-    classes = np.array([tracker.class_id(name) for name, *_ in boxes], np.int64)
-    found = Boxes2D(xyxy + 0.02 * sides * rng.normal(size=xyxy.shape), np.full(len(boxes), 0.95), classes)
-    return found[share > 0.9]
 
 
 def watched(tracker: WorldTracker, rate: int, seconds: float, names: tuple[str, ...], height: float = HIGH) -> list:
