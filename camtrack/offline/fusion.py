@@ -99,7 +99,7 @@ class FusionTracker:
     """Tracks of one camera's frames, from models that may be shared; without `spatial`, of boxes in the image alone."""
 
     def __init__(self, spatial: Time3DModel | None, image: GCNetModel, parameters: FusionParameters) -> None:
-        self._spatial = SpatialTracker(spatial) if spatial else NothingInSpace()
+        self._spatial: SpatialTracker | NothingInSpace = SpatialTracker(spatial) if spatial else NothingInSpace()
         self._image = ImageTracker(image)
         self._kinds = {name: getattr(parameters, name).kind for name in parameters.sensors}
         self._stated = {name: getattr(parameters, name).covariance_factor for name in parameters.sensors}
