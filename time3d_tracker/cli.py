@@ -99,7 +99,7 @@ def calibrate(
     width: Annotated[int | None, typer.Option(min=1, help="of the input, pixels; as trained if not given")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how depths go with the focal length, and write a checkpoint that takes it out.
+    """Measure how depths go with the focal length and how far the stated deviations hold; write a checkpoint with both.
 
     Example: camtrack time3d calibrate run/weights.pt weights.pt --width 864 --height 480 \\
     'drive:6000-6019?frames=1&field_of_view=40' 'drive:6000-6019?frames=1&field_of_view=90'
@@ -113,11 +113,12 @@ def calibrate(
 
     network = load_network(checkpoint)
     config = network.config
-    powers = measured(resized(network, height or config.height, width or config.width), open_labelled(sources))
-    told = config.model_dump() | {"focal_powers": powers}
-    write_state(out, {"network": told, "model": network.state_dict()})
-    said = ", ".join(f"{cue} {power:.3f}" for cue, power in zip(CUES, powers, strict=True))
-    conclude({"checkpoint": out, "focal_powers": powers}, f"{out}: powers of the focal length: {said}", as_json)
+    found = measured(resized(network, height or config.height, width or config.width), open_labelled(sources))
+    write_state(out, {"network": config.model_dump() | found._asdict(), "model": network.state_dict()})
+    powers = ", ".join(f"{cue} {power:.3f}" for cue, power in zip(CUES, found.focal_powers, strict=True))
+    widened = f"deviations x {found.deviation_scale:.2f}, disagreement x {found.disagreement:.2f}"
+    said = f"{out}: powers of the focal length: {powers}; {widened}"
+    conclude({"checkpoint": out, **found._asdict()}, said, as_json)
 
 
 @app.command()

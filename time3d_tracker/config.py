@@ -73,6 +73,12 @@ class NetworkConfig(Parameters):
         description="of focal length / virtual_focal, by which what key points, regression and ground say of depth is "
         "too large; `camtrack time3d calibrate` measures them",
     )
+    deviation_scale: float = Field(
+        1.0, gt=0, description="of the joined depth's deviation, measured by `calibrate` as well"
+    )
+    disagreement: float = Field(
+        0.0, ge=0, description="by which the joined depth's variance grows where the cues disagree, likewise"
+    )
 
     @field_validator("height", "width")
     @classmethod

@@ -200,7 +200,8 @@ class Detector(nn.Module):
         tilt = pitch_deviation[:, None] / slope.detach().clamp(min=reasoning.LEAST_SLOPE)  # T_z / height = 1 / slope
         tilt = torch.stack([torch.zeros_like(tilt), torch.zeros_like(tilt), tilt], -1)
         deviations = (functional.softplus(raw["deviations"]) ** 2 + self.floors**2 + tilt**2).sqrt()
-        joined, deviation = reasoning.fuse(depths, deviations, known)
+        joined, deviation, apart = reasoning.fuse(depths, deviations, known)
+        deviation = deviation * self.config.deviation_scale * (1 + self.config.disagreement * apart).sqrt()
         position = reasoning.at_depth(offset, ray, weight, joined)
         reid = functional.normalize(raw["reid"], dim=-1)
         return Objects(

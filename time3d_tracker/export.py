@@ -13,12 +13,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from camtrack_core.config import validated
 from camtrack_core.networks.half import to_half
-from time3d_tracker.config import ATTRIBUTES, INPUTS, MEMORY, OUTPUTS, NetworkConfig
+from time3d_tracker.config import ATTRIBUTES, INPUTS, MEMORY, OUTPUTS
 from time3d_tracker.detector import find_peaks
 from time3d_tracker.flow import Memory, association
-from time3d_tracker.network import LEAST_SCORE, Time3D
+from time3d_tracker.network import LEAST_SCORE, Time3D, reconfigured
 
 OPSET = 20
 EXAMPLES = 3  # cameras of the example inputs of a graph for any number; 1 would be taken as fixed
@@ -92,10 +91,7 @@ def resized(network: Time3D, height: int, width: int) -> Time3D:
 
     Raises ConfigurationError for a size that the strides do not divide.
     """
-    config = validated(NetworkConfig, network.config.model_dump() | {"height": height, "width": width})
-    other = Time3D(config)
-    other.load_state_dict(network.state_dict())
-    return other.eval()
+    return reconfigured(network, height=height, width=width)
 
 
 def export(network: Time3D, path: Path, cameras: int = 1, precision: Literal["float32", "float16"] = "float32") -> None:

@@ -127,7 +127,7 @@ def at_depth(offset: Tensor, ray: Tensor, weight: Tensor, depth: Tensor) -> Posi
     return Position(torch.cat([across, along[..., None]], -1), usable)
 
 
-def fuse(depth: Tensor, deviation: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+def fuse(depth: Tensor, deviation: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Cues of one depth, joined in the logarithm, in which their errors are about normal, by their variances.
 
     Args:
@@ -136,16 +136,20 @@ def fuse(depth: Tensor, deviation: Tensor, known: Tensor) -> tuple[Tensor, Tenso
         known: (..., C) bool, the cues there are.
 
     Returns:
-        Depth (...), metres, and the standard deviation (...) of its logarithm; depth 0 and deviation 1 where there is
-        no cue.
+        Depth (...), metres, the standard deviation (...) of its logarithm, and how far the cues disagree (...): the
+        square of their distance from the joined depth in their own deviations, a degree of freedom (Birge 1932), which
+        is 1 on average where each errs by itself and as much as it says. Depth 0 and deviation 1 where there is no cue,
+        disagreement 0 where there is only one.
     """
     known = known & (depth > NEAREST)
     any_known = known.any(-1)
     log_depth = torch.where(known, depth, torch.ones_like(depth)).clamp(max=FARTHEST).log()
     precision = torch.where(known, deviation**-2, torch.zeros_like(deviation))
     total = torch.where(any_known, precision.sum(-1), torch.ones_like(depth[..., 0]))
-    joined = ((precision * log_depth).sum(-1) / total).exp()
-    return torch.where(any_known, joined, torch.zeros_like(joined)), total.rsqrt()
+    mean = (precision * log_depth).sum(-1) / total
+    joined = mean.exp()
+    apart = (precision * (log_depth - mean[..., None]) ** 2).sum(-1) / (known.sum(-1) - 1).clamp(min=1)
+    return torch.where(any_known, joined, torch.zeros_like(joined)), total.rsqrt(), apart
 
 
 def _shares(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from camtrack_core.config import validated
 from time3d_tracker.config import NetworkConfig
 from time3d_tracker.detector import Detector, Objects, Peaks, Raw, find_peaks
 from time3d_tracker.embedding import CueEmbedding
@@ -52,6 +53,16 @@ class Time3D(nn.Module):
         return self.temporal(now, centres, memory)
 
 
+def reconfigured(network: Time3D, **changes: object) -> Time3D:
+    """The same weights under another configuration, in evaluation mode.
+
+    Raises ConfigurationError for values that are none.
+    """
+    other = Time3D(validated(NetworkConfig, network.config.model_dump() | changes))
+    other.load_state_dict(network.state_dict())
+    return other.eval()
+
+
 def training_slots(heatmap: Tensor, cells: Tensor, class_ids: Tensor, labelled: Tensor, count: int) -> Slots:
     """Slots as inference fills them, but with every labelled object in one.
 
@@ -81,4 +92,4 @@ def training_slots(heatmap: Tensor, cells: Tensor, class_ids: Tensor, labelled: 
     return Slots(flat, Peaks(every_class, scores), best > LEAST_SCORE, owner)
 
 
-__all__ = ["Memory", "Raw", "Slots", "Time3D", "training_slots"]
+__all__ = ["Memory", "Raw", "Slots", "Time3D", "reconfigured", "training_slots"]

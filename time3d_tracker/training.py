@@ -46,8 +46,13 @@ def train(
     model = Time3D(network)
     if pretrained is not None:
         load_pretrained(model, pretrained)
-    run = Run(folder, model, model.detector.features.backbone, network, training, training.steps, PARTS)
-    samples = ClipSamples(clips, weights, network, training)
+    return train_model(folder, model, clips, weights, training)
+
+
+def train_model(folder: Path, model: Time3D, clips: list[Clip], weights: Floats, training: TrainingConfig) -> Time3D:
+    """`train` of a network with the weights that it has."""
+    run = Run(folder, model, model.detector.features.backbone, model.config, training, training.steps, PARTS)
+    samples = ClipSamples(clips, weights, model.config, training)
     source = batches(samples, training.batch_size, run.step, run.rank, run.world, training.workers)
     run.optimise(run.distribute(TrainingStep(model, training)), source, training.steps)
     run.finish()

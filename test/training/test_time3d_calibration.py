@@ -1,4 +1,5 @@
-"""The virtual focal length: powers that are there are measured and taken out, and nothing else changes."""
+"""Calibration: powers of the focal length that are there are measured and taken out, stated deviations are made to hold
+as often as a normal distribution's, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from camtrack.cli import app
 from camtrack_core.errors import DataError
-from time3d_tracker.calibration import Sighting, focal_powers
+from time3d_tracker.calibration import Errors, Sighting, focal_powers, reliability
 from time3d_tracker.config import KEYPOINTS, NetworkConfig
 from time3d_tracker.detector import BINS, CUES, Detector, Objects, Peaks
 from time3d_tracker.geometric_reasoning import offsets
@@ -87,6 +88,47 @@ def test_every_cue_is_brought_to_the_virtual_focal_length() -> None:
         assert torch.equal(virtual.translation, plain.translation) == (focal == 100.0)
 
 
+def test_a_calibrated_deviation_grows_with_the_disagreement_and_moves_nothing() -> None:
+    told = SMALL.model_copy(update={"deviation_scale": 0.8, "disagreement": 0.7})
+    plain, calibrated = decoded(SMALL, 100.0), decoded(told, 100.0)
+    depth, deviation = plain.depths.double().log(), plain.deviations.double()
+    weight = deviation**-2 / (deviation**-2).sum(-1, keepdim=True)
+    gap = (depth - (weight * depth).sum(-1, keepdim=True)) / deviation
+    expected = 0.8 * plain.deviation * (1 + 0.7 * (gap**2).sum(-1) / 2).sqrt()
+    assert (expected / plain.deviation).max() > 1, "expected cues that disagree"
+    torch.testing.assert_close(calibrated.deviation, expected.float(), rtol=1e-4, atol=0)
+    for name in ("translation", "depths", "deviations", "size", "usable"):
+        assert torch.equal(getattr(calibrated, name), getattr(plain, name)), name
+
+
+@pytest.mark.parametrize("shape", ["normal", "laplace"])
+def test_scale_and_disagreement_of_errors_are_found(shape: str) -> None:
+    rng = np.random.default_rng(1)
+    said, apart = rng.uniform(0.05, 0.2, 40_000), rng.chisquare(2, 40_000) / 2
+    true = 0.7 * said * np.sqrt(1 + 1.5 * apart)
+    error = true * rng.normal(size=40_000) if shape == "normal" else rng.laplace(0, true / 2**0.5)
+    scale, disagreement = reliability(Errors(np.abs(error), said, apart))
+    assert disagreement == pytest.approx(1.5, abs=0.15)
+    ratio = np.abs(error) / (scale * said * np.sqrt(1 + disagreement * apart))
+    assert (ratio < 1).mean() == pytest.approx(0.683, abs=0.005 if shape == "normal" else 0.06)
+    assert (ratio < 2).mean() == pytest.approx(0.954, abs=0.005 if shape == "normal" else 0.03)
+    if shape == "normal":
+        assert scale == pytest.approx(0.7, abs=0.02)
+
+
+def test_cues_whose_disagreement_says_nothing_widen_nothing() -> None:
+    rng = np.random.default_rng(2)
+    said, apart = rng.uniform(0.05, 0.2, 40_000), rng.chisquare(2, 40_000) / 2
+    scale, disagreement = reliability(Errors(np.abs(1.3 * said * rng.normal(size=40_000)), said, apart))
+    assert (scale, disagreement) == (pytest.approx(1.3, abs=0.05), pytest.approx(0, abs=0.05))
+
+
+def test_too_few_errors_are_refused() -> None:
+    few = np.full(19, 0.1)
+    with pytest.raises(DataError, match="expected 20 labelled objects that are found, got 19"):
+        reliability(Errors(few, few, few))
+
+
 def test_the_command_writes_the_same_weights_with_the_powers_measured(tmp_path: Path) -> None:
     drives = "drive:6000-6002?frames=1&camera=vehicle&width=960&height=540&field_of_view="
     lenses = [f"{drives}{lens}" for lens in (50, 70, 90, 110)]
@@ -96,9 +138,11 @@ def test_the_command_writes_the_same_weights_with_the_powers_measured(tmp_path: 
     assert result.exit_code == 0, result.output
     before, after = load_network(start), load_network(out)
     old, new = before.config.model_dump(), after.config.model_dump()
-    assert {key for key in new if new[key] != old[key]} <= {"focal_powers"}
+    assert {key for key in new if new[key] != old[key]} <= {"focal_powers", "deviation_scale", "disagreement"}
     for name, weight in before.state_dict().items():
         torch.testing.assert_close(after.state_dict()[name], weight, rtol=0, atol=0)
     # its own powers do not count: the shipped ones are measured again, as well as two drives tell
     assert np.array(after.config.focal_powers) == pytest.approx(np.array(before.config.focal_powers), abs=0.12)
     assert "powers of the focal length: keypoints" in result.output
+    assert 0.5 < after.config.deviation_scale < 2
+    assert after.config.disagreement < 4  # not at the end of what is tried

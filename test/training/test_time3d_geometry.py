@@ -181,18 +181,31 @@ def test_cues_join_as_the_likeliest_depth_of_independent_log_normal_errors(seed:
     best = cost.argmin()
     step = grid[1] - grid[0]
     curvature = (cost[best + 2000] - 2 * cost[best] + cost[best - 2000]) / (2000 * step) ** 2
-    joined, spread = reasoning.fuse(*(torch.tensor(x) for x in (depth, deviation, known)))
+    joined, spread, apart = reasoning.fuse(*(torch.tensor(x) for x in (depth, deviation, known)))
     assert joined.item() == pytest.approx(np.exp(grid[best]), rel=1e-4)
     assert spread.item() == pytest.approx(curvature**-0.5, rel=1e-3)
+    assert apart.item() == pytest.approx(2 * cost[best] / max(known.sum() - 1, 1), rel=1e-3, abs=1e-9)
+
+
+def test_cues_that_err_as_they_say_disagree_by_1_on_average() -> None:
+    rng = np.random.default_rng(3)
+    deviation = rng.uniform(0.03, 0.2, (20_000, 3))
+    depth = 20 * np.exp(deviation * rng.normal(size=deviation.shape))
+    for cues in (2, 3):
+        known = torch.arange(3).expand(20_000, 3) < cues
+        _, _, apart = reasoning.fuse(torch.from_numpy(depth), torch.from_numpy(deviation), known)
+        assert apart.mean().item() == pytest.approx(1, abs=0.03)
 
 
 def test_cues_that_are_none_leave_a_finite_nothing_with_gradients() -> None:
     depth = torch.tensor([[0.0, torch.inf, 5.0], [0.0, 0.0, 0.0]], requires_grad=True)
     deviation = torch.full((2, 3), 0.1, requires_grad=True)
-    joined, spread = reasoning.fuse(depth, deviation, torch.tensor([[True, False, True], [True, False, False]]))
+    known = torch.tensor([[True, False, True], [True, False, False]])
+    joined, spread, apart = reasoning.fuse(depth, deviation, known)
     assert joined.tolist() == pytest.approx([5.0, 0.0])
     assert spread.tolist() == pytest.approx([0.1, 1.0])
-    (joined.sum() + spread.sum()).backward()
+    assert apart.tolist() == pytest.approx([0.0, 0.0])
+    (joined.sum() + spread.sum() + apart.sum()).backward()
     assert torch.isfinite(depth.grad).all() and torch.isfinite(deviation.grad).all()
 
 
