@@ -1,12 +1,17 @@
 """Ablations of Time3D: trains every variant on generated drives and scores it by nuScenes' official measures.
 
-    python benchmarks/time3d_ablation.py [--steps 3600] [--tables coupling cues flow] [--train 1000-1199]
-                                         [--test 9000-9007] [--config TRAINING.yaml] [--out FOLDER] [--json]
+    python benchmarks/time3d_ablation.py [--steps 3600] [--tables coupling cues flow] [--seeds 0 1] [--train 1000-1199]
+                                         [--test 9000-9007] [--config TRAINING.yaml] [--detector CHECKPOINT.pt]
+                                         [--width 576 --height 320] [--out FOLDER] [--json]
 
 The tables of the paper: 1, detector and flow trained end to end or separately; 2, the cues of the embedding; 4, the
 information flow. A variant is a change of the configuration, see VARIANTS; the paper's AMOTA on nuScenes stands beside
 it, of the test set in table 1 and of the validation set in the others. All variants see the same samples in the same
-order. Clips, runs and graphs stay in --out, and a run that was interrupted goes on.
+order. Clips, runs, graphs and scores stay in --out, and what was interrupted goes on; a row that is there is not
+trained again. With several --seeds each number is their mean, with half their range.
+
+`--detector` gives every row the detector of a Time3D checkpoint to start from, and leaves embedding and flow to be
+learnt: few steps, as those of config/time3d_ablation.yaml, then tell of the association, which the tables compare.
 """
 
 from __future__ import annotations
@@ -28,17 +33,20 @@ from time3d_scores import Collected, counted, judged, official, placed, rows_of
 from camtrack_core.datasets.frames import Frame, Sequence
 from camtrack_core.datasets.sources import open_labelled
 from camtrack_core.errors import CamtrackError
+from camtrack_core.files import write_whole
 from camtrack_core.geometry.boxes import Boxes3D, Floats, Integers
 from camtrack_core.geometry.camera import Pose
 from time3d_tracker import clips
 from time3d_tracker.cli import RunConfig, read_config
-from time3d_tracker.export import export
+from time3d_tracker.export import export, resized
 from time3d_tracker.level import camera_height
 from time3d_tracker.model import Time3DModel
+from time3d_tracker.network import Time3D
 from time3d_tracker.tracker import Tracker
-from time3d_tracker.training import train
+from time3d_tracker.training import load_network, train_model
 
 ROOT = Path(__file__).resolve().parents[1]
+SHOWN = {"mAP": 3, "trans_err": 2, "AMOTA": 3, "IDS": 0}  # digits of the columns
 
 
 @dataclass(frozen=True)
@@ -76,49 +84,69 @@ VARIANTS: dict[str, dict[str, Variant]] = {
 }
 
 
-class Runs:
-    """Trains and exports variants in one folder; equal ones once."""
+@dataclass(frozen=True)
+class Recipe:
+    """What all rows share.
 
-    def __init__(self, folder: Path, config: RunConfig, drives: list[clips.Clip], steps: int) -> None:
-        self.folder, self.config, self.drives, self.steps = folder, config, drives, steps
+    Attributes:
+        folder: of runs.
+        drives: clips to train on.
+        detector: checkpoint of the Time3D whose detector every row starts from; None: random weights.
+        size: height and width of the graphs that are scored.
+    """
 
-    def graph(self, variant: Variant) -> Path:
-        """The exported graph of a variant."""
-        changes = {**variant.network, **variant.training, "steps": self.steps}
+    folder: Path
+    config: RunConfig
+    drives: list[clips.Clip]
+    steps: int
+    detector: Path | None
+    size: tuple[int, int]
+
+    def graph(self, variant: Variant, seed: int) -> Path:
+        """The exported graph of a variant, trained where it is missing."""
+        changes = {**variant.network, **variant.training, "steps": self.steps, "seed": seed}
         name = "_".join(f"{k}-{'+'.join(v) if isinstance(v, tuple) else v}" for k, v in changes.items())
         folder = self.folder / name
         path = folder / "time3d.onnx"
         if not path.exists():
             network = type(self.config.network)(**(self.config.network.model_dump() | variant.network))
-            values = self.config.training.model_dump() | variant.training | {"steps": self.steps}
+            values = self.config.training.model_dump() | variant.training | {"steps": self.steps, "seed": seed}
             training = type(self.config.training)(**values)
-            model = train(folder, self.drives, np.ones(len(self.drives)), network, training, None)
-            export(model, path)
+            torch.manual_seed(seed)
+            model = Time3D(network)
+            if self.detector is not None:
+                model.detector.load_state_dict(load_network(self.detector).detector.state_dict())
+            train_model(folder, model, self.drives, np.ones(len(self.drives)), training)
+            export(resized(model, *self.size), path)
         return path
 
 
-def prepared(folder: Path, seeds: str, class_names: tuple[str, ...], console: Console) -> list[clips.Clip]:
+def prepared(folder: Path, drives: str, class_names: tuple[str, ...], console: Console) -> list[clips.Clip]:
     """Clips of drives, made where they are missing."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for drive in track(list(open_labelled([f"drive:{seeds}?frames=48"])), "preparing", console=console):
+    for drive in track(list(open_labelled([drives])), "preparing", console=console):
         paths.append(folder / f"{drive.name}.npz")
         if not paths[-1].exists():
             clips.save(clips.from_sequence(drive, class_names), paths[-1])
     return clips.load_all(paths)
 
 
-def score(path: Path, drives: list[Sequence], console: Console) -> dict[str, float]:
-    """Official mAP, translation error, AMOTA and identity switches of one graph."""
-    model, collected = Time3DModel(path), Collected()
-    for drive in track(drives, path.parent.name, console=console):
-        tracker = Tracker(model)
-        for frame in drive:
-            collect(collected, drive, frame, tracker, model.class_names)
-    scores = official(collected, console)
-    found, tracks = scores["detections"], scores["Time3D"]
-    switches = float(np.nan_to_num(tracks["IDS"]))  # without any track the devkit says NaN
-    return {"mAP": found["mAP"], "trans_err": found["trans_err"], "AMOTA": tracks["AMOTA"], "IDS": switches}
+def score(path: Path, drives: list[tuple[Sequence, list[Frame]]], console: Console) -> dict[str, float]:
+    """Official mAP, translation error, AMOTA and identity switches of one graph; kept beside it."""
+    kept = path.with_name("scores.json")
+    if not kept.exists():
+        model, collected = Time3DModel(path), Collected()
+        for drive, frames in track(drives, path.parent.name, console=console):
+            tracker = Tracker(model)
+            for frame in frames:
+                collect(collected, drive, frame, tracker, model.class_names)
+        scores = official(collected, console)
+        found, tracks = scores["detections"], scores["Time3D"]
+        switches = float(np.nan_to_num(tracks["IDS"]))  # without any track the devkit says NaN
+        row = {"mAP": found["mAP"], "trans_err": found["trans_err"], "AMOTA": tracks["AMOTA"], "IDS": switches}
+        write_whole(kept, json.dumps(row).encode())
+    return json.loads(kept.read_text())
 
 
 def collect(collected: Collected, drive: Sequence, frame: Frame, tracker: Tracker, names: tuple[str, ...]) -> None:
@@ -147,40 +175,54 @@ def main() -> int:
     parser = head.parser(__doc__)
     parser.add_argument("--steps", type=int, default=3600, help="of each training (default: %(default)s)")
     parser.add_argument("--tables", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the trainings (default: 0)")
     parser.add_argument("--train", default="1000-1199", help="seeds of the drives (default: %(default)s)")
+    parser.add_argument("--train-frames", type=int, default=48, help="of each (default: %(default)s)")
     parser.add_argument("--test", default="9000-9007", help="seeds of the drives (default: %(default)s)")
     parser.add_argument("--test-frames", type=int, default=60, help="of each (default: %(default)s)")
     parser.add_argument("--config", type=Path, default=ROOT / "config" / "time3d_demo.yaml")
+    parser.add_argument("--detector", type=Path, help="Time3D checkpoint whose detector every row starts from")
+    parser.add_argument("--width", type=int, help="of the tested graphs, pixels; as trained if not given")
+    parser.add_argument("--height", type=int, help="of the tested graphs, pixels; as trained if not given")
     parser.add_argument("--out", type=Path, default=Path("time3d_ablation"))
     arguments = parser.parse_args()
     console = Console(stderr=True)
     torch.set_num_threads(1)
-    scores: dict[str, dict[str, dict[str, float]]] = {}
+    rows: dict[str, dict[str, list[dict[str, float]]]] = {}
     try:
         config = read_config(arguments.config)
-        drives = prepared(arguments.out / "clips", arguments.train, config.network.class_names, console)
-        runs = Runs(arguments.out / "runs", config, drives, arguments.steps)
+        names, size = config.network.class_names, (config.network.height, config.network.width)
+        train = f"drive:{arguments.train}?frames={arguments.train_frames}&frame_rate=10"
+        recipe = Recipe(
+            arguments.out / "runs", config, prepared(arguments.out / "clips", train, names, console), arguments.steps,
+            arguments.detector, (arguments.height or size[0], arguments.width or size[1]),
+        )  # fmt: skip
         test = list(open_labelled([f"drive:{arguments.test}?frames={arguments.test_frames}&frame_rate=10"]))
-        known: dict[Path, dict[str, float]] = {}
-        for table in arguments.tables:
-            for name, variant in VARIANTS[table].items():
-                path = runs.graph(variant)
-                if path not in known:
-                    known[path] = score(path, test, console)
-                scores.setdefault(table, {})[name] = known[path]
+        shown = [(drive, list(drive)) for drive in track(test, "driving", console=console)]
+        for seed in arguments.seeds:
+            for table in arguments.tables:
+                for name, variant in VARIANTS[table].items():
+                    scored = score(recipe.graph(variant, seed), shown, console)
+                    rows.setdefault(table, {}).setdefault(name, []).append(scored)
     except CamtrackError as error:
         print(error, file=sys.stderr)
         return 2
     if arguments.json:
-        print(json.dumps(scores))
+        print(json.dumps(rows))
         return 0
-    for title, rows in scores.items():
+    for title, by_name in rows.items():
         table = Table(title, "mAP", "translation error (m)", "AMOTA", "switches", "AMOTA, paper")
-        for name, row in rows.items():
-            values = (f"{row['mAP']:.3f}", f"{row['trans_err']:.2f}", f"{row['AMOTA']:.3f}", f"{row['IDS']:.0f}")
+        for name, seeds in by_name.items():
+            values = [spread([row[key] for row in seeds], digits) for key, digits in SHOWN.items()]
             table.add_row(name, *values, f"{VARIANTS[title][name].paper / 100:.3f}")
         Console().print(table)
     return 0
+
+
+def spread(values: list[float], digits: int) -> str:
+    """The mean and, of several, half their range."""
+    mean = f"{np.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.ptp(values) / 2:.{digits}f}"
 
 
 if __name__ == "__main__":
