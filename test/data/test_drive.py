@@ -199,6 +199,30 @@ def test_bodies_have_more_and_less_clearance() -> None:
     assert min(clearances) < 0.15 and max(clearances) > 0.3
 
 
+def test_sizes_spread_by_axis_and_the_picture_follows() -> None:
+    plain, spread = (
+        Drive(DriveConfig(seed=4, frames=2, width=640, height=360, camera="vehicle", density=3, size_spread=share))
+        for share in (0.0, 0.15)
+    )
+    factors = spread.size / plain.size
+    assert len(factors) > 50 and np.abs(factors - 1).max() <= 0.15 + 1e-9
+    assert (np.ptp(factors, axis=0) > 0.27).all(), "expected all of the range on each axis"
+    assert np.abs(np.corrcoef(factors.T) - np.eye(3)).max() < 0.35, "expected axes by themselves"
+    one, two = plain.frame(1).labels, spread.frame(1).labels
+    assert one is not None and two is not None
+    told = {
+        int(x): (high, seen)
+        for x, high, seen in zip(two.ids, two.xyxy[:, 3] - two.xyxy[:, 1], two.visible, strict=True)
+    }
+    grown = [
+        told[int(x)][0] / high / factors[x, 2]
+        for x, high, seen in zip(one.ids, one.xyxy[:, 3] - one.xyxy[:, 1], one.visible, strict=True)
+        if x in told and min(seen, told[int(x)][1]) > 0.95 and high > 24
+    ]
+    assert len(grown) >= 4
+    np.testing.assert_allclose(grown, 1, atol=0.04)  # an end that comes nearer looks a little higher
+
+
 @pytest.mark.parametrize("seed", [0, 3])
 def test_a_slope_lifts_what_is_far_and_leaves_the_picture(seed: int) -> None:
     plain = DriveConfig(seed=seed, frames=12, width=320, height=180, camera="vehicle")

@@ -154,7 +154,7 @@ def test_a_turned_camera_sees_the_same_street(street, model: Time3DModel, degree
     assert (share < 0.1).mean() > 0.75
 
 
-def test_ids_outlast_half_of_the_crossings(data_root: Path, model: Time3DModel) -> None:
+def test_ids_outlast_a_third_of_the_crossings(data_root: Path, model: Time3DModel) -> None:
     """Of the objects whose pictures cross in back_camera's, those that keep the id that they had before."""
     tracker = Tracker(model)
     tracks: dict[int, dict[int, int]] = defaultdict(dict)  # by object and frame
