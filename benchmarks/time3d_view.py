@@ -1,19 +1,21 @@
 """Time3D on real streets, by what the evaluated camera can see (`camtrack_core/evaluation/view.py`).
 
-    python benchmarks/time3d_view.py [--model TIME3D.onnx] [--data FOLDER] [--pitch DEGREES] [--height METRES]
+    python benchmarks/time3d_view.py [--model TIME3D.onnx ...] [--data FOLDER] [--pitch DEGREES] [--height METRES]
         [--only nuScenes] [--device openvino] [--plot reliability.png] [--json]
 
 Sets: nuScenes' scene-0103, PandaSet's back_camera and three images of KITTI, on which nothing is trained, front_camera
 50-59, on which checkpoints are chosen, and drives. `--pitch` and `--height` falsify what the tracker is told of the
-camera. Besides, `ground_boxes`: Time3D's own 2D boxes set on flat ground by their lower edges. Of KITTI's ten sequences
-only labels are there: their 2D boxes on the ground, every second, are `ground_boxes of labels`, which finds all that is
-asked for and ranks it by how sure the ground is. Standard errors are a jackknife over eight stretches of frames.
+camera. Several models, such as one and the same in int8, are looked at one after the other. Besides, `ground_boxes`:
+Time3D's own 2D boxes set on flat ground by their lower edges. Of KITTI's ten sequences only labels are there: their 2D
+boxes on the ground, every second, are `ground_boxes of labels`, which finds all that is asked for and ranks it by how
+sure the ground is. Standard errors are a jackknife over eight stretches of frames.
 "within" is the share of found objects whose true depth lies within 1 and 2 stated standard deviations; `--plot` draws
 it for every number of them, beside that of a normal distribution.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import math
@@ -172,17 +174,8 @@ def plot_reliability(errors: dict[str, Floats], path: Path) -> None:
     figure.savefig(path, dpi=100, bbox_inches="tight")
 
 
-def main() -> None:
-    parser = head.parser(__doc__)
-    parser.add_argument("--model", type=Path, default=DEMO_MODEL)
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--pitch", type=float, default=0.0, help="degrees up by which the stated pitch is off")
-    parser.add_argument("--height", type=float, default=0.0, help="metres by which the stated height is off")
-    parser.add_argument("--only", default="", help="part of the name of the sets to run")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--plot", type=Path, help="PNG of the reliability of the stated deviations")
-    options = parser.parse_args()
-    model = Time3DModel(options.model, options.device)
+def measured(model: Time3DModel, options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Floats]]:
+    """Rows of the table, and the errors in stated deviations by set."""
     rows: list[dict[str, Any]] = []
     reliability: dict[str, Floats] = {}
     for name, spec in SOURCES.items():
@@ -206,26 +199,46 @@ def main() -> None:
         reliability[name] = in_deviations(truth, found["Time3D"], deviations)
         own[0]["within"] = within(reliability[name], np.array([1.0, 2.0]))
         rows += own
+    return rows, reliability
+
+
+def main() -> None:
+    parser = head.parser(__doc__)
+    parser.add_argument("--model", type=Path, nargs="+", default=[DEMO_MODEL])
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--pitch", type=float, default=0.0, help="degrees up by which the stated pitch is off")
+    parser.add_argument("--height", type=float, default=0.0, help="metres by which the stated height is off")
+    parser.add_argument("--only", default="", help="part of the name of the sets to run")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--plot", type=Path, help="PNG of the reliability of the stated deviations")
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    reliability: dict[str, Floats] = {}
+    for path in options.model:
+        own, errors = measured(Time3DModel(path, options.device), options)
+        rows += [{"model": path.stem, **row} for row in own]
+        reliability |= {f"{path.stem}, {name}": error for name, error in errors.items()}
     if options.only in LABELLED:
-        rows += scored(LABELLED, "ground_boxes of labels", *labels_on_ground(options.data / "kitti_tracking"))
+        labelled = scored(LABELLED, "ground_boxes of labels", *labels_on_ground(options.data / "kitti_tracking"))
+        rows += [{"model": "", **row} for row in labelled]
     if options.plot:
         plot_reliability(reliability, options.plot)
     if options.json:
         print(json.dumps(rows, default=lambda x: x.tolist()))
         return
     table = Table(
-        "set", "method", "group", "asked", "2D AP50", "AP .5 / 1 / 2 / 4 m", "depth ratio", "error m", "within"
+        "model", "set", "method", "group", "asked", "2D AP50", "AP .5 / 1 / 2 / 4 m", "depth ratio", "error m", "within"
     )
     for row in rows:
         spread = row["standard_error"]
         table.add_row(
-            row["set"], row["method"], row["group"], str(row["asked"].sum()),
+            row["model"], row["set"], row["method"], row["group"], str(row["asked"].sum()),
             f"{row['ap2d']:.3f}±{spread['ap2d']:.3f}",
             " ".join(f"{a:.3f}±{e:.3f}" for a, e in zip(row["ap"], spread["ap"], strict=True)),
             " ".join(f"{x:.2f}" for x in row["depth_ratio"]), " ".join(f"{x:.2f}" for x in row["error"]),
             " ".join(f"{x:.2f}" for x in row.get("within", [])),
         )  # fmt: skip
-    Console(width=190).print(table)
+    Console(width=210).print(table)
 
 
 if __name__ == "__main__":
