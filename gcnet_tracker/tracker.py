@@ -244,13 +244,14 @@ class Tracker:
     def _unexplained(self, detections: Boxes2D) -> Integers:
         """Rows of the detections that start something, best first: what starts a track takes part in T at once."""
         config = self.config
-        overlaps = iou(detections.xyxy, self._boxes[self._ids > 0])
-        explained = overlaps.max(1, initial=0.0) > config.overlap_threshold
-        alike = iou(detections.xyxy, detections.xyxy) > config.overlap_threshold
+        rows = np.flatnonzero(detections.scores >= config.keep_threshold)
+        boxes, tracks = detections.xyxy[rows], detections.scores[rows] >= config.track_threshold
+        explained = iou(boxes, self._boxes[self._ids > 0]).max(1, initial=0.0) > config.overlap_threshold
+        alike = iou(boxes, boxes) > config.overlap_threshold
         new: list[int] = []
-        for row in np.flatnonzero(detections.scores >= config.keep_threshold).tolist():
-            if not explained[row]:
-                new.append(row)
-                if detections.scores[row] >= config.track_threshold:
-                    explained |= alike[row]
-        return np.array(new, np.int64)
+        for place in range(len(rows)):
+            if not explained[place]:
+                new.append(place)
+                if tracks[place]:
+                    explained |= alike[place]
+        return rows[new]

@@ -128,9 +128,10 @@ def area(xyxy: Floats) -> Floats:
 
 def intersection(a: Floats, b: Floats) -> Floats:
     """(N, M) intersection areas of boxes a (N, 4) and b (M, 4)."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    return np.clip(high - low, 0, None).prod(-1)
+    # One side after the other: NumPy is slow along a last axis of two.
+    width = np.minimum(a[:, None, 2], b[None, :, 2]) - np.maximum(a[:, None, 0], b[None, :, 0])
+    height = np.minimum(a[:, None, 3], b[None, :, 3]) - np.maximum(a[:, None, 1], b[None, :, 1])
+    return np.clip(width, 0, None) * np.clip(height, 0, None)
 
 
 def iou(a: Floats, b: Floats) -> Floats:
