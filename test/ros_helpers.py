@@ -94,7 +94,11 @@ class Diagnostics:
 
     def says(self, text: str) -> bool:
         """Whether any report so far contains the text, in its message or as `key=value`."""
-        return any(text in self._text(status) for message in self._messages for status in message.status)
+        return any(text in report for report in self.reports())
+
+    def reports(self) -> list[str]:
+        """All so far, as `latest`."""
+        return [self._text(status) for message in self._messages for status in message.status]
 
     def latest(self) -> str:
         return self._text(self._messages[-1].status[0]) if self._messages else ""

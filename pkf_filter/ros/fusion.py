@@ -41,7 +41,6 @@ from pkf_filter.space.config import SensorModel
 from pkf_filter.space.tracker import WorldTracker
 
 RETRY = 0.02  # seconds between two looks for a transform that detections wait for
-WATCH = 1.0  # seconds between two looks for silent sensors
 MAX_WAITING = 100  # messages
 MAX_VELOCITIES = 10  # messages of a sensor
 LOW_AGREEMENT = 0.6
@@ -137,7 +136,7 @@ class Fusion:
         self._transforms = TransformListener(node, self._retry)
         self._sensors = [self._listen(name, sensor) for name, sensor in sensors.items()]
         self._look_again = node.alarm(self._retry)
-        node.repeat(WATCH, self._watch)
+        node.watch(self._watch)
         if parameters.publish_rate:
             node.repeat(1 / parameters.publish_rate, self._publish_at_rate)
 

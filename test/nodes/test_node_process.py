@@ -48,6 +48,16 @@ def test_signals_end_the_process_cleanly(number):
     assert process.returncode == 0 and "it is cleaned up" in output and "Traceback" not in output
 
 
+def test_a_signal_ends_a_process_that_nothing_else_wakes_up():
+    silent = "import camtrack_core.ros.lifecycle.node as base; base.DIAGNOSTIC_PERIOD = 3600.0\n"
+    process = start_process(silent + NODE)
+    read_until(process, "it is up")
+    time.sleep(1.0)  # it waits for messages by then
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0 and "it is cleaned up" in output
+
+
 def test_a_second_signal_ends_a_process_that_is_being_configured():
     process = start_process(NODE, "-p", "hangs:=true")
     read_until(process, "it is being configured")

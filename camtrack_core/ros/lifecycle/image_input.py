@@ -13,13 +13,12 @@ from std_msgs.msg import Header
 
 from camtrack_core.config import ImageNodeParameters
 from camtrack_core.monitor import Level
-from camtrack_core.ros.lifecycle.node import ANSWERED, LOST, TAKEN, CamtrackNode
+from camtrack_core.ros.lifecycle.node import ANSWERED, DIAGNOSTIC_PERIOD, LOST, TAKEN, CamtrackNode
 from camtrack_core.ros.lifecycle.picture_watch import PictureWatch
 from camtrack_core.ros.lifecycle.qos import SENSOR_DATA, node_name
 from camtrack_core.ros.messages import image as images
 from camtrack_core.ros.messages.stamps import NANOSECONDS, to_nanoseconds
 
-WATCH_PERIOD = 0.5  # seconds
 HORIZON = 5.0  # seconds that the camera and the node are judged over
 LEAST_IMAGES = 10  # in that time; fewer are not judged
 LEAST_SHARE = 0.5  # of the images that must lead to results
@@ -60,7 +59,7 @@ class ImageInput:
         self._ages: deque[tuple[float, float]] = deque()  # of results: when they were out, how old the image was
         self._counts = deque([(time.monotonic(), 0, 0)])  # seconds, images sent and results until then
         self._images = node.subscribe_informed(kind, self._topic, self._receive, self._lose, SENSOR_DATA)
-        node.repeat(WATCH_PERIOD, self._watch)
+        node.watch(self._watch)
 
     def finished(self, time_ns: int) -> None:
         """The result of the image with this stamp is out."""
@@ -118,7 +117,7 @@ class ImageInput:
     def _watch(self) -> None:
         now = time.monotonic()
         # Not called for long, the node was inactive or busy: that silence is not the camera's.
-        if now - self._watched > 2 * WATCH_PERIOD:
+        if now - self._watched > 2 * DIAGNOSTIC_PERIOD:
             self._arrived = now
         self._watched = now
         silence = now - self._arrived

@@ -33,6 +33,7 @@ For use inside the hooks and callbacks:
     advertise(type, topic, qos)            a lifecycle publisher
     repeat(seconds, callback)              a timer on the machine's clock, silent unless the node is active
     alarm(callback)                        a timer that rings once when it is set, and costs nothing until then
+    watch(callback)                        called right before each report of the diagnostics while the node is active
     accept(source, time_ns, tolerance)     whether a stamp is usable; counts duplicates, resets on a jump back
     drop(cause, sentence)                  count and report a measurement that cannot be used
     age(time_ns)                           seconds since a stamp; None where the stamps are not of the node's clock
@@ -105,6 +106,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         self._heard: list[Any] = []
         self._told: list[Any] = []
         self._repeated: list[Any] = []
+        self._watching: list[Callable[[], None]] = []
 
         declare_given(self)
         declare(self, model)
@@ -203,6 +205,13 @@ class CamtrackNode(LifecycleNode, Generic[P]):
     def alarm(self, callback: Callable[[], None]) -> Alarm:
         """A timer for what has to wait now and then: it rings once, `Alarm.set` seconds later."""
         return Alarm(self, callback)
+
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Call back right before each report of the diagnostics while the node is active.
+
+        For what only warns and counts: a timer of its own would wake up the whole process once more each period.
+        """
+        self._watching.append(self.guarded(callback))
 
     def in_step(self) -> None:
         """Start the periods of all timers now: nodes of one process then wake up together, not one after the other."""
@@ -372,7 +381,7 @@ class CamtrackNode(LifecycleNode, Generic[P]):
             self.destroy_lifecycle_publisher(publisher)
         for timer in self._repeated:
             self.destroy_timer(timer)
-        self._heard, self._told, self._repeated = [], [], []
+        self._heard, self._told, self._repeated, self._watching = [], [], [], []
         self._order.reset()
         self._shown = None
         self.monitor.warnings.clear()
@@ -428,6 +437,8 @@ class CamtrackNode(LifecycleNode, Generic[P]):
         return call
 
     def _diagnose(self) -> None:
+        for look in self._watching:
+            look()
         self._check_endpoints()
         if self._shown is not None:
             self.show_model(*self._shown)

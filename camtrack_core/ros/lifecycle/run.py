@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from threading import Thread
 from typing import Any
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation as rcl
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
@@ -19,8 +21,6 @@ from rclpy.utilities import remove_ros_args
 from camtrack_core import runtime
 from camtrack_core.ros.lifecycle.node import CamtrackNode
 from camtrack_core.stopping import CANNOT_START, STOP_SIGNALS
-
-WAKE_UP = 0.5  # seconds after which a waiting node looks whether a signal came
 
 
 def run(*make_nodes: Callable[[], CamtrackNode[Any]]) -> int:
@@ -32,8 +32,8 @@ def run(*make_nodes: Callable[[], CamtrackNode[Any]]) -> int:
     try:
         # rclpy's own handlers shut the context down under a running callback, which sometimes raises or hangs.
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        stop = _StopSignals()
         executor = SingleThreadedExecutor()
+        stop = _StopSignals(executor)
         nodes = [make_node() for make_node in make_nodes]
     except (rcl.RCLError, rcl.UnknownROSArgsError) as error:
         print(f"cannot start: {_refusal(error)}", file=sys.stderr)
@@ -48,7 +48,7 @@ def run(*make_nodes: Callable[[], CamtrackNode[Any]]) -> int:
         for node in nodes:
             node.in_step()
         while not stop.received and all(node.exit_code is None for node in nodes):
-            executor.spin_once(timeout_sec=WAKE_UP)
+            executor.spin_once()
         return max(node.exit_code or 0 for node in nodes)
     except KeyboardInterrupt:  # the second signal
         return 0
@@ -56,6 +56,7 @@ def run(*make_nodes: Callable[[], CamtrackNode[Any]]) -> int:
         for node in nodes:
             executor.remove_node(node)
             node.close()
+        stop.close()
         executor.shutdown()
         rclpy.try_shutdown()
 
@@ -101,12 +102,33 @@ def _hand_on(source: logging.Logger, target: Any) -> None:
 
 
 class _StopSignals:
-    """Remembers SIGINT, SIGTERM and SIGHUP; a second one interrupts whatever is running."""
+    """Remembers SIGINT, SIGTERM and SIGHUP; a second one interrupts whatever is running.
 
-    def __init__(self) -> None:
+    A signal does not end the wait for messages, and until that is over Python calls no handler. But it writes the
+    signal's number to a pipe at once: a thread that reads it gives the executor something to do.
+    """
+
+    def __init__(self, executor: Executor) -> None:
         self.received = False
+        self._executor = executor
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        signal.set_wakeup_fd(self._write)
+        self._waker = Thread(target=self._wake, daemon=True)
+        self._waker.start()
         for number in STOP_SIGNALS:
             signal.signal(number, self._handle)
+
+    def close(self) -> None:
+        """From now on the handlers alone; call it before the executor is shut down."""
+        signal.set_wakeup_fd(-1)
+        os.close(self._write)
+        self._waker.join()
+        os.close(self._read)
+
+    def _wake(self) -> None:
+        while os.read(self._read, 1):
+            self._executor.create_task(lambda: None)
 
     def _handle(self, number: int, frame: object) -> None:
         if self.received:
