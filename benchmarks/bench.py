@@ -4,9 +4,10 @@
 
 Sections: reference (a fixed computation, which tells how busy the machine was), transport, decode, resize, inference by
 backend and precision, tracking (what both trackers do beside their networks), filters and messages by the number of
-objects, fusion (a message through the fusion node), end to end (image in, filtered tracks out, at 10, 20 and 30 Hz,
-with processor time and memory of each process), cameras (GCNet's node with 1, 2 and 6). --peers names the Python of an
-environment with `trackers`, `norfair`, `stonesoup` (benchmarks/peers.py), which then get the same boxes as our filter.
+objects, fusion (a message through the fusion node), node (GCNet's at 20 Hz, and what of its latency is not inference),
+end to end (image in, filtered tracks out, at 10, 20 and 30 Hz, with processor time and memory of each process), cameras
+(GCNet's node with 1, 2 and 6). --peers names the Python of an environment with `trackers`, `norfair`, `stonesoup`
+(benchmarks/peers.py), which then get the same boxes as our filter.
 
 Milliseconds are medians where nothing else is said: of processor time, all threads together, in reference, decode,
 resize, tracking, filters, messages and peers, else by the clock, which other programs slow down. --json prints what
@@ -174,6 +175,10 @@ def fusion() -> Figures:
     return {f"{count} objects": {"p50_ms": f["total_p50"], "p99_ms": f["total_p99"]} for count, f in found.items()}
 
 
+def node() -> Figures:
+    return latencies("gcnet alone", 100, (20,), 1)
+
+
 def end_to_end() -> Figures:
     return latencies("filtered", 50, RATES, 1)
 
@@ -218,8 +223,8 @@ def run(command: list[str]) -> Figures:
 
 SECTIONS: dict[str, Callable[[], Figures]] = {
     "reference": reference, "transport": transport, "decode": decode, "resize": resize, "inference": inference,
-    "tracking": tracking, "filters": filters, "messages": two_ways, "fusion": fusion, "end to end": end_to_end,
-    "cameras": cameras,
+    "tracking": tracking, "filters": filters, "messages": two_ways, "fusion": fusion, "node": node,
+    "end to end": end_to_end, "cameras": cameras,
 }  # fmt: skip
 
 
