@@ -1,10 +1,11 @@
 """Long runs: does anything grow, and what happens when more comes than can be done?
 
-    python benchmarks/soak.py [trackers | worlds | graph | load ...] [--profile ci | nightly | full] [--json]
+    python benchmarks/soak.py [trackers | worlds | replay | graph | load ...] [--profile ci | nightly | full] [--json]
 
 trackers: frames through the two filters and GCNet's tracker (its network scripted): memory, live tracks, latency.
 worlds: random worlds, with gaps, stragglers, boxes that are none and scores of 0 and 1: every covariance must be
     positive definite, every existence within [0, 1] after every step.
+replay: a video in a loop, twenty times faster than it was taken: memory, handles and threads of its process.
 graph: the processes of launch/tracking.launch.xml on a generated drive in a loop: memory, handles and threads of
     each process, latency.
 load: images to the nodes at a rate that doubles until some are lost: all that are not answered must be counted, and
@@ -12,7 +13,7 @@ load: images to the nodes at a rate that doubles until some are lost: all that a
 
 Exit code 1 where a promise of docs/reliability.md is broken: growth of 1 MB in 10^4 frames or more, or in the whole run
 where that is shorter, which else is judged by its noise; latency that has grown by more than a half, more handles or
-threads. The first fifth of a run does not count, nor do the first two minutes of the graph, in which buffers fill.
+threads. The first fifth of a run does not count, nor do the first two minutes of processes, in which buffers fill.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +33,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import psutil
 import rclpy
@@ -58,7 +61,7 @@ SECOND = 1_000_000_000
 FRAME = SECOND // 10
 SAMPLES = 50  # of memory and latency in a run
 WARM_UP = 0.2  # share of a run that does not count
-SETTLING = 120.0  # seconds of the graph's before its first sample
+SETTLING = 120.0  # seconds of processes before the first sample
 MOST_GROWTH = 1.0  # MB in 10^4 frames, or in a run that has fewer
 MOST_SLOWING = 1.5  # of the last fifth's median latency over the first's
 SOURCE = "drive:7?frames=200&width=640&height=360"  # what the graph is shown, in a loop
@@ -351,17 +354,18 @@ def worlds(profile: Profile) -> Iterator[Figures]:
 
 
 class Ear:
-    """Hears what nodes say of themselves, and the stamps of tracks."""
+    """Hears what nodes say of themselves, and the stamps of tracks or images."""
 
-    def __init__(self, tracks: str) -> None:
+    def __init__(self, topic: str, kind: type = Detection2DArray) -> None:
         rclpy.init(args=[])
         self.node, self._executor = rclpy.create_node("soak"), SingleThreadedExecutor()
         self._executor.add_node(self.node)
         self.status: dict[str, dict[str, str]] = {}
         self.answered: list[int] = []
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._note, DIAGNOSTICS)
+        profile = SENSOR_DATA if kind is Image else RESULTS
         self.node.create_subscription(
-            Detection2DArray, tracks, lambda data: self.answered.append(unpack_stamp(data)), RESULTS, raw=True
+            kind, topic, lambda data: self.answered.append(unpack_stamp(data)), profile, raw=True
         )
 
     def _note(self, message: DiagnosticArray) -> None:
@@ -401,29 +405,56 @@ def started(*command: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait(60)
 
 
+def watched(name: str, ear: Ear, processes: dict[str, psutil.Process], seconds: float) -> Figures:
+    """So many seconds of processes that are up, by the names of their nodes."""
+    series = {node: Series() for node in processes}
+    ear.listen(SETTLING)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        ear.listen(seconds / SAMPLES)
+        for node, process in processes.items():
+            said = ear.status.get(node, {})
+            latency = said.get("latency.total.p50_ms", said.get("latency.publish.p50_ms", "nan"))
+            series[node].add(process, float(said.get("processed", 0)), float(latency))
+    figures = Figures(f"{name}, {seconds:g} s")
+    for node, of_node in series.items():
+        of_node.judge(figures, f"{node} ")
+    return figures
+
+
+def a_video(path: Path) -> Path:
+    """Ten seconds of coloured patterns that drift."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 20, (640, 360))
+    y, x = np.mgrid[:360, :640]
+    for k in range(200):
+        writer.write((np.stack([x + 3 * k, y + 2 * k, x + y], 2) % 256).astype(np.uint8))
+    writer.release()
+    return path
+
+
+def replay(profile: Profile) -> Iterator[Figures]:
+    ear = Ear("camera/image", Image)
+    with tempfile.TemporaryDirectory() as folder:
+        video = a_video(Path(folder) / "drifting.mp4")
+        with started("camtrack.cli", "replay", str(video), "--loop", "--rate", "20") as process:
+            ear.wait_for(lambda: len(ear.answered) > 0, process, START, "images")
+            figures = watched("replay", ear, {"replay": psutil.Process(process.pid)}, profile.seconds)
+    ear.close()
+    yield figures
+
+
 def graph(profile: Profile) -> Iterator[Figures]:
     launch = ("camtrack.launch.runner", str(ROOT / "launch/tracking.launch.xml"), f"source:={SOURCE}", "loop:=true")
-    ear, nodes = Ear("camera/pkf_filter/tracks"), ("gcnet_tracker", "pkf_filter", "replay")
-    series = {name: Series() for name in nodes}
+    ear = Ear("camera/pkf_filter/tracks")
     with started(*launch) as runner:
         ear.wait_for(lambda: len(ear.answered) > 0, runner, START, "tracks")
         processes = {
             name: child
             for child in psutil.Process(runner.pid).children(recursive=True)
-            for name in nodes
+            for name in ("gcnet_tracker", "pkf_filter", "replay")
             if any(f"__node:={name}" in word for word in child.cmdline())
         }
-        ear.listen(SETTLING)
-        end = time.monotonic() + profile.seconds
-        while time.monotonic() < end:
-            ear.listen(profile.seconds / SAMPLES)
-            for name, process in processes.items():
-                said = ear.status.get(name, {})
-                latency = said.get("latency.total.p50_ms", said.get("latency.publish.p50_ms", "nan"))
-                series[name].add(process, float(said.get("processed", 0)), float(latency))
-    figures = Figures(f"graph, {profile.seconds:g} s")
-    for name, of_node in series.items():
-        of_node.judge(figures, f"{name} ")
+        figures = watched("graph", ear, processes, profile.seconds)
     ear.close()
     yield figures
 
@@ -467,7 +498,7 @@ def told(ear: Ear) -> int:
     return int(ear.status["gcnet_tracker"]["processed"]) + dropped(ear)
 
 
-PARTS = {"trackers": trackers, "worlds": worlds, "graph": graph, "load": load}
+PARTS = {"trackers": trackers, "worlds": worlds, "replay": replay, "graph": graph, "load": load}
 
 
 def main() -> int:

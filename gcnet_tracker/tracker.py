@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,9 @@ from camtrack_core.runtime import (
     Precision,
     Session,
     Stored,
+    answering,
+    expect_answer,
+    expect_classes,
     expect_names,
     expect_sizes,
     open_session,
@@ -84,6 +88,7 @@ class GCNetModel:
         device_id: int = 0, opened: Callable[..., Session] = open_session,
     ) -> None:  # fmt: skip
         self.session: Session = opened(path, device, threads, precision, device_id, RESIDENT)
+        self._path = path
         metadata = self.session.metadata
         if metadata.get("camtrack_model") != "gcnet":
             raise ModelError(f"{path}: expected a graph exported by gcnet_tracker, got {dict(metadata) or 'another'}")
@@ -126,24 +131,40 @@ class GCNetModel:
         begin = time.perf_counter()
         scales = [self.prepare(query.image, camera) for camera, query in enumerate(queries)]
         prepared = time.perf_counter()
-        out = self.session.run({
-            "image": self._input[: len(queries)],
-            "queries": [query.queries for query in queries],
-            "values": [query.values for query in queries],
-        })  # fmt: skip
-        self.took = {"resize": prepared - begin, "inference": time.perf_counter() - prepared}
+        with answering(self._path):
+            out = self.session.run({
+                "image": self._input[: len(queries)],
+                "queries": [query.queries for query in queries],
+                "values": [query.values for query in queries],
+            })  # fmt: skip
+            self.took = {"resize": prepared - begin, "inference": time.perf_counter() - prepared}
+            return self._answers(out, queries, scales)
+
+    def _answers(self, out: Mapping[str, Any], queries: Sequence[Query], scales: Sequence[float]) -> list[FrameOutput]:
+        """One for each query. Raises ValueError where the outputs do not fit together."""
         # a graph for one camera has no axis of cameras here
         boxes, track_boxes = (out[name].reshape(len(queries), -1, 4) for name in ("boxes", "track_boxes"))
         scores, class_ids = (out[name].reshape(len(queries), -1) for name in ("scores", "class_ids"))
         confidences = out["track_confidences"].reshape(len(queries), -1)
+        peaks, channels = boxes.shape[1], [self.session.input_shapes[name][1] for name in ("queries", "values")]
         answers = []
         for row, (query, scale) in enumerate(zip(queries, scales, strict=True)):
+            resident = {name: out[name][row] for name in RESIDENT}
+            expect_answer({
+                "scores": scores[row], "class_ids": class_ids[row], "track_boxes": track_boxes[row],
+                "track_confidences": confidences[row], **resident,
+            }, {
+                "scores": (peaks,), "class_ids": (peaks,), "track_boxes": (SLOTS, 4), "track_confidences": (SLOTS,),
+                "new_queries": (channels[0], peaks), "new_values": (channels[1], peaks),
+                "track_queries": (channels[0], SLOTS), "track_values": (channels[1], SLOTS),
+            })  # fmt: skip
+            expect_classes(class_ids[row], self.class_names)
             height, width = query.image.shape[:2]
             found = clip(boxes[row] / scale, width, height), scores[row].astype(float), class_ids[row].astype(np.int64)
             answers.append(FrameOutput(
-                Boxes2D(*found), out["new_queries"][row], out["new_values"][row],
+                Boxes2D(*found), resident["new_queries"], resident["new_values"],
                 clip(track_boxes[row] / scale, width, height), confidences[row],
-                out["track_queries"][row], out["track_values"][row],
+                resident["track_queries"], resident["track_values"],
             ))  # fmt: skip
         return answers
 

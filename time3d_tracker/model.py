@@ -22,6 +22,9 @@ from camtrack_core.runtime import (
     Precision,
     Session,
     Stored,
+    answering,
+    expect_answer,
+    expect_classes,
     expect_names,
     expect_sizes,
     open_session,
@@ -32,6 +35,11 @@ from time3d_tracker.config import INPUTS, MEMORY, OUTPUTS, RESIDENT
 
 SIZES: dict[str, tuple[str | int, ...]] = {
     "image": ("frames", "height", "width", 3), "past_features": ("frames", MEMORY, "slots", "channels"),
+}  # fmt: skip
+# Sizes of an output behind its frames and slots.
+ANSWER: dict[str, tuple[int, ...]] = {
+    "scores": (), "class_ids": (), "boxes2d": (4,), "centres": (3,), "sizes": (3,), "yaws": (2,), "usable": (),
+    "deviations": (), "velocities": (3,),
 }  # fmt: skip
 DEMO_MODEL = Path(__file__).parent / "weights" / "time3d_demo.onnx"
 PADDING = 114  # grey level below and right of the picture, as in training
@@ -115,6 +123,7 @@ class Time3DModel:
         opened: Callable[..., Session] = open_session,
     ) -> None:  # fmt: skip
         self.session: Session = opened(path, device, threads, precision, device_id, RESIDENT)
+        self._path = path
         metadata = self.session.metadata
         if metadata.get("camtrack_model") != "time3d":
             raise ModelError(f"{path}: expected a graph exported by time3d_tracker, got {dict(metadata) or 'another'}")
@@ -127,6 +136,10 @@ class Time3DModel:
         self._any_number = frames < 0
         self.cameras = MOST_FRAMES if self._any_number else frames
         _, _, self.slots, self.channels = shapes["past_features"]
+        self._shapes = {name: (self.slots, *rest) for name, rest in ANSWER.items()} | {
+            "features": (self.slots, self.channels), "association": (MEMORY, self.slots + 1, self.slots + 1),
+            "attributes": (self.slots, len(self.attributes)),
+        }  # fmt: skip
         self.took: dict[str, float] = {}
         self._nothing = self.session.store((self.slots, self.channels))
         self._input = np.full((self.cameras, self.height, self.width, 3), PADDING, np.uint8)
@@ -141,11 +154,14 @@ class Time3DModel:
         scales = [self.prepare(query.image, camera) for camera, query in enumerate(queries)]
         prepared = time.perf_counter()
         rows = len(queries) if self._any_number else self.cameras
-        out = self.session.run({"image": self._input[:rows]} | self._told(queries, scales, rows))
-        self.took = {"resize": prepared - begin, "inference": time.perf_counter() - prepared}
-        answers = [{name: values[camera] for name, values in out.items()} for camera in range(len(queries))]
-        for answer, scale in zip(answers, scales, strict=True):
-            answer["boxes2d"] = answer["boxes2d"] / scale
+        with answering(self._path):
+            out = self.session.run({"image": self._input[:rows]} | self._told(queries, scales, rows))
+            self.took = {"resize": prepared - begin, "inference": time.perf_counter() - prepared}
+            answers = [{name: values[camera] for name, values in out.items()} for camera in range(len(queries))]
+            for answer, scale in zip(answers, scales, strict=True):
+                expect_answer(answer, self._shapes)
+                expect_classes(answer["class_ids"], self.class_names)
+                answer["boxes2d"] = answer["boxes2d"] / scale
         return answers
 
     def _told(self, queries: Sequence[Query], scales: Sequence[float], cameras: int) -> dict[str, Input]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from camtrack_core.errors import ModelError
+from camtrack_core.errors import CamtrackError, ModelError
 
 Device = Literal["auto", "tensorrt", "cuda", "onnxruntime_tensorrt", "openvino", "onnxruntime"]
 AUTO: tuple[Device, ...] = ("tensorrt", "cuda", "openvino", "onnxruntime")
@@ -128,3 +129,29 @@ def stated_names(path: Path, session: Session, key: str) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ModelError(f"{path}: expected a list of names as {key}, it states {said[:100]!r}")
     return tuple(names)
+
+
+@contextmanager
+def answering(path: Path) -> Iterator[None]:
+    """Running a graph and reading its answer. Raises ModelError where the graph fails or answers something else."""
+    try:
+        yield
+    except CamtrackError:
+        raise
+    except Exception as error:  # the libraries raise many types, none of them documented
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path}: expected the answer of an exported graph, got: {said}") from error
+
+
+def expect_answer(answer: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises ValueError for outputs of other shapes."""
+    for name, shape in shapes.items():
+        if tuple(answer[name].shape) != shape:
+            expected, got = ("x".join(map(str, sizes)) for sizes in (shape, answer[name].shape))
+            raise ValueError(f"{name} of {got} in place of {expected}")
+
+
+def expect_classes(class_ids: NDArray, names: Collection[str]) -> None:
+    """Raises ValueError for numbers that are none of so many classes'."""
+    if not ((class_ids >= 0) & (class_ids < len(names))).all():
+        raise ValueError(f"class_ids of {np.min(class_ids)} to {np.max(class_ids)} for {len(names)} classes")

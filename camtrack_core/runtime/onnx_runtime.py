@@ -92,6 +92,20 @@ class GpuOnnxRuntimeSession(DeviceSession):
         return binding
 
 
+def expect_graph(path: Path) -> None:
+    """Raises ModelError for a file that ONNX Runtime does not take; it looks at all that a graph says.
+
+    OpenVINO ends the process at some: a convolution without weights is enough.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    _opened(path, str(path), options, [("CPUExecutionProvider", {})])
+
+
 def why_no_provider(device: str) -> str | None:
     """Why ONNX Runtime has no such provider here, or None."""
     import onnxruntime

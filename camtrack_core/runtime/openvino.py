@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from camtrack_core.errors import ModelError
 from camtrack_core.runtime.base import Input, Precision, joined
+from camtrack_core.runtime.onnx_runtime import expect_graph
 
 
 class OpenVinoSession:
@@ -20,6 +21,7 @@ class OpenVinoSession:
     def __init__(self, path: Path, threads: int, precision: Precision) -> None:
         import openvino
 
+        expect_graph(path)
         core = openvino.Core()
         native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         computed = "bf16" if native and precision != "f32" else "f32"

@@ -144,7 +144,7 @@ def why_not(device: Device, precision: Precision = "auto", device_id: int = 0) -
         return f"expected the precision {expected} with {NAMES[device]}, got {precision}"
     gpu = device not in ("openvino", "onnxruntime")
     needed = {
-        "tensorrt": ("onnx", "tensorrt"), "cuda": ("onnx", "onnxruntime"), "openvino": ("openvino",),
+        "tensorrt": ("onnx", "tensorrt"), "cuda": ("onnx", "onnxruntime"), "openvino": ("openvino", "onnxruntime"),
         "onnxruntime": ("onnxruntime",), "onnxruntime_tensorrt": ("onnx", "onnxruntime"),
     }[device]  # fmt: skip
     missing = [package for package in needed if not installed(package)]
