@@ -17,8 +17,9 @@ from pkf_filter.numerics.compiled import compiled, inlined
 from pkf_filter.numerics.simd import integers, matrix
 
 SOLVED, NOT_FINITE, IMPOSSIBLE, MISSHAPEN = 0, 1, 2, 3
-NEGLIGIBLE = np.array([1e-14, 1e-10, 1e-7])  # share of the total mass that may be dropped rather than lose precision
-NOTABLE = np.array([1e-5, 1e-3])  # and that may be dropped where single precision does not fit, either
+NEGLIGIBLE = (1e-14, 1e-10, 1e-7)  # share of the total mass that may be dropped rather than lose precision
+NOTABLE = (1e-5, 1e-3)  # and that may be dropped where single precision does not fit, either
+_SHARES = np.array([*NEGLIGIBLE, *NOTABLE])
 
 
 @compiled
@@ -162,37 +163,38 @@ def _component_size(rows, columns):
 
 
 @compiled
-def _solve_parts(pairs, clutter, missed, workspace):
-    """`solve_exactly` for weights that may have fallen into several components; False where one does not fit."""
+def _unpack(table, pairs, clutter, missed):
+    """The counterpart of `_scatter` for all rows and columns.
+
+    Loops: where arrays are assigned to slices, numba compiles the words of an error too, which takes seconds.
+    """
     m, n = pairs.shape
+    for k in range(m):
+        clutter[k] = table[k, n]
+        for j in range(n):
+            pairs[k, j] = table[k, j]
+    for j in range(n):
+        missed[j] = table[m, j]
+
+
+@inlined
+def _solve_parts(kept, pairs, clutter, missed, workspace):
+    """Replace pairs, clutter and missed by the marginals of what is kept of the pairs, which may have fallen into
+    several components; False, and nothing done, where one does not fit."""
+    m, n = kept.shape
     table = np.zeros((m + 1, n + 2))
     memory = np.empty(_component_size(m, n))
     parent, members = np.empty(m + n, np.int64), np.empty(m + n, np.int64)
     bound = np.empty(2 * (m + n) + 1, np.int64)
-    _join(pairs, 0.0, parent)
+    _join(kept, 0.0, parent)
     for c in range(_group(parent, m, members, bound)):
         r, s = members[bound[2 * c] : bound[2 * c + 1]], members[bound[2 * c + 1] : bound[2 * c + 2]]
-        part, part_clutter, part_missed, scratch = _gather(pairs, clutter, missed, r, s, memory)
+        part, part_clutter, part_missed, scratch = _gather(kept, clutter, missed, r, s, memory)
         if not solve_exactly(part, part_clutter, part_missed, workspace, scratch):
             return False
         _scatter(table, r, s, part, part_clutter, part_missed)
-    pairs[:], clutter[:], missed[:] = table[:m, :n], table[:m, n], table[m, :n]
+    _unpack(table, pairs, clutter, missed)
     return True
-
-
-@compiled
-def _solve_pruned(pairs, clutter, missed, shares, workspace):
-    """`_solve_parts` without the pairs of the least of the shares with which it fits.
-
-    Returns:
-        Bound on the error; infinite, and nothing done, where it does not fit.
-    """
-    for share in shares:
-        kept, bound = _pruned(pairs, clutter, share)
-        if bound > 0.0 and _solve_parts(kept, clutter, missed, workspace):
-            pairs[:] = kept
-            return bound
-    return np.inf
 
 
 @inlined
@@ -204,16 +206,20 @@ def _solve(pairs, clutter, missed, workspace, scratch):
     """
     if solve_exactly(pairs, clutter, missed, workspace, scratch):
         return 0.0
-    bound = _solve_pruned(pairs, clutter, missed, NEGLIGIBLE, workspace)
-    if bound == np.inf:
-        bound = solve_in_single_precision(pairs, clutter, missed, workspace, scratch)
-    if bound == np.inf:
-        bound = _solve_pruned(pairs, clutter, missed, NOTABLE, workspace)
-    if bound == np.inf:
-        pairs[:] = propagated_weights(pairs, clutter, missed)[0]
-        set_deficits(pairs, clutter, missed)
-        bound = 1.0
-    return bound
+    for number in range(len(_SHARES)):
+        if number == len(NEGLIGIBLE):
+            bound = solve_in_single_precision(pairs, clutter, missed, workspace, scratch)
+            if bound < np.inf:
+                return bound
+        kept, bound = _pruned(pairs, clutter, _SHARES[number])
+        if bound > 0.0 and _solve_parts(kept, pairs, clutter, missed, workspace):
+            return bound
+    weights = propagated_weights(pairs, clutter, missed)[0]
+    for k in range(len(clutter)):
+        for j in range(len(missed)):
+            pairs[k, j] = weights[k, j]
+    set_deficits(pairs, clutter, missed)
+    return 1.0
 
 
 @compiled

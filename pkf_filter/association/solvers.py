@@ -147,7 +147,7 @@ def _programme(pairs, clutter, missed, tables, scratch):
     return True
 
 
-@compiled
+@inlined
 def solve_in_single_precision(pairs, clutter, missed, tables, scratch):
     """Replace the scaled weights of one component by its marginals in single precision.
 

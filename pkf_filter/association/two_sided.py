@@ -323,7 +323,12 @@ def meeting_weights(pairs, row_null, column_null, workspace):
     size = rows * (columns + 1) + columns
     small, tables = tables[len(tables) - size :], tables[: len(tables) - size]
     missed, weights = small[:columns], matrix(small[columns:], rows, columns + 1)
-    weights[:, :columns], weights[:, columns], missed[:] = pairs, row_null, column_null
+    for k in range(rows):
+        weights[k, columns] = row_null[k]
+        for j in range(columns):
+            weights[k, j] = pairs[k, j]
+    for j in range(columns):
+        missed[j] = column_null[j]
     size = 2 * number + half + 1
     indices, tables = tables[len(tables) - size :].view(np.int32), tables[: len(tables) - size]
     blocks, place = matrix(indices, half + 1, 1 << others), matrix(indices[number:], half + 1, 1 << others)
