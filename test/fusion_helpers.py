@@ -92,11 +92,13 @@ class Bench:
         self._publisher(Detection2DArray, "image/tracks", RESULTS).publish(message)
 
     def calibrate(self, **changes: Any) -> None:
+        """The camera of the sensor `image`, until the node has taken or refused it."""
+        (image,) = (sensor for sensor in self.node._mode._sensors if sensor.name == "image")
+        before = image.camera
         k = CAMERA.intrinsics.ravel().tolist()
         info = CameraInfo(**{"width": CAMERA.width, "height": CAMERA.height, "k": k, **changes})
-        publisher = self._publisher(CameraInfo, "image/camera_info", SENSOR_DATA)
-        publisher.publish(info)
-        self.graph.spin_for(0.2)
+        self._publisher(CameraInfo, "image/camera_info", SENSOR_DATA).publish(info)
+        self.graph.spin_until(lambda: image.camera is not before)
 
     def answer(self, count: int) -> Detection3DArray:
         """The newest tracks, once more than `count` messages came."""

@@ -20,6 +20,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
 from camtrack_core.monitor import Level
+from camtrack_core.parameter_files import read_parameters
 from camtrack_core.ros.lifecycle.qos import DIAGNOSTICS
 from camtrack_core.ros.messages.image import fill_image
 from camtrack_core.ros.messages.stamps import fill_stamp
@@ -154,3 +155,16 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
 K = [500.0, 0, 320, 0, 510, 180, 0, 0, 1]
 
 SECOND = 1_000_000_000
+
+
+def parameters_of(file: Path) -> dict[str, Any]:
+    """What a file of parameters has for all nodes, by dotted names."""
+    return dict(_flattened(read_parameters(file)))
+
+
+def _flattened(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -13,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from command_helpers import camtrack_process
-from ros_helpers import collect, opened_graph
+from ros_helpers import collect, opened_graph, parameters_of
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
@@ -22,7 +21,6 @@ from camtrack.offline.methods import Engine, Run, moved
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import open_source
 from camtrack_core.geometry.tracks import Tracks2D
-from camtrack_core.parameter_files import read_parameters
 from camtrack_core.ros.lifecycle.qos import RESULTS
 from camtrack_core.ros.messages.stamps import to_nanoseconds
 from gcnet_tracker.node import GCNetNode
@@ -160,7 +158,7 @@ def test_time3d_alone(data_root: Path) -> None:
 def test_the_stack_in_space(data_root: Path, name: str) -> None:
     """The same real images through the trackers and pkf_filter, and through `track --method fusion --filter FILE`."""
     file = CONFIG / name
-    parameters = dict(flattened(read_parameters(file)))
+    parameters = parameters_of(file)
     source = str(data_root / "nuscenes")
     spatial = {Time3DNode: ENGINE | PATIENT} if "objects" in parameters["sensors"] else {}
     nodes = {GCNetNode: ENGINE, **spatial, PkfNode: parameters | PATIENT}
@@ -204,12 +202,3 @@ def test_smoothed_tracks_in_space_of_real_images(data_root: Path) -> None:
     ever = {track for one in before for track in one.tracks.ids.tolist()}  # type: ignore[union-attr]
     assert set(smoothed.tracks.ids.tolist()) <= ever and len(here) > 0.7 * len(smoothed.tracks)
     np.testing.assert_allclose(shift, 0.0, atol=1e-9)
-
-
-def flattened(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Values of nested parameters by their dotted names."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from flattened(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from fusion_helpers import FRAME, SECOND, Bench, centre
-from ros_helpers import opened_graph
+from ros_helpers import opened_graph, parameters_of
 
 from camtrack_core.ros.lifecycle.parameters import strangers
 from camtrack_core.ros.messages.stamps import to_nanoseconds
@@ -75,8 +73,7 @@ def test_the_example_configuration_is_one_that_the_node_takes() -> None:
         ("camera_fusion.yaml", ("objects", "image")),
         ("image_fusion.yaml", ("image",)),
     ):
-        written = yaml.safe_load((root / "config" / name).read_text())["/**"]["ros__parameters"]
-        flat = dict(flattened(written))
+        flat = parameters_of(root / "config" / name)
         with opened_graph() as graph:
             node = graph.start(PkfNode, **flat)
             assert node.parameters.sensors == sensors
@@ -97,14 +94,6 @@ def test_the_node_filters_with_the_models_defaults_class_by_class() -> None:
         assert "car" in node.parameters.world.vehicle.names and node.parameters.world.vehicle.motion == "interacting"
 
 
-def flattened(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from flattened(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
 def test_late_sensors_are_sorted_in() -> None:
     with opened_graph() as graph:
         bench = Bench(graph, sensors=["fast", "slow"], **{"fast.topic": "a", "slow.topic": "b"})
@@ -115,7 +104,7 @@ def test_late_sensors_are_sorted_in() -> None:
             bench.answer(count)
             if i:
                 bench.detect(SECOND + i * FRAME - FRAME // 2, (60.0, 2.0), topic="b")
-        bench.graph.spin_for(0.3)
+        bench.graph.spin_until(lambda: bench.measurements() == 10 + 9)
         newest = bench.heard[-1]
         assert to_nanoseconds(newest.header.stamp) == SECOND + 9 * FRAME
         assert [detection.id for detection in newest.detections] == ["1"]

@@ -40,6 +40,11 @@ def picture(time_ns: int, seed: int) -> Image:
     return message
 
 
+def has_done_with(node: GCNetNode, count: int) -> bool:
+    """Whether the node has answered or dropped so many images."""
+    return node.monitor.processed + sum(node.monitor.drops.values()) == count
+
+
 def test_node_publishes_what_the_tracker_says_with_the_image_stamp() -> None:
     tracker = Tracker(GCNetModel(threads=1))
     with opened_graph() as graph:
@@ -61,7 +66,7 @@ def test_node_publishes_what_the_tracker_says_with_the_image_stamp() -> None:
 
 def test_bad_images_are_counted_and_the_node_stays_up() -> None:
     with opened_graph() as graph:
-        graph.start(GCNetNode, threads=1)
+        node = graph.start(GCNetNode, threads=1)
         peer = graph.peer()
         diagnostics = Diagnostics(peer)
         camera = peer.create_publisher(Image, "image", SENSOR_DATA)
@@ -71,9 +76,9 @@ def test_bad_images_are_counted_and_the_node_stays_up() -> None:
         truncated.data = truncated.data[:100]
         unknown = picture(2 * SECOND, 0)
         unknown.encoding = "64FC7"
-        for message in (truncated, unknown, image_message(0), picture(4 * SECOND, 0)):
+        for number, message in enumerate((truncated, unknown, image_message(0), picture(4 * SECOND, 0)), start=1):
             camera.publish(message)
-            graph.spin_for(0.2)
+            graph.spin_until(lambda n=number: has_done_with(node, n))
         graph.spin_until(lambda: heard)
         assert heard[0].header.stamp.sec == 4 and len(heard) == 1
         graph.spin_until(lambda: diagnostics.latest().count("drops.") == 3)
@@ -88,10 +93,10 @@ def test_time_going_backwards_starts_afresh() -> None:
         graph.spin_until(lambda: camera.get_subscription_count())
         resets = []
         node._tracker.reset = lambda: resets.append(True)
-        for seconds in (50, 51, 1, 2, 3):
+        for number, seconds in enumerate((50, 51, 1, 2, 3), start=1):
             camera.publish(picture(seconds * SECOND, 0))
-            graph.spin_for(0.3)
-        graph.spin_until(lambda: resets)
+            graph.spin_until(lambda n=number: has_done_with(node, n))
+        assert resets == [True]
         graph.spin_until(lambda: diagnostics.says("went backwards"))
 
 

@@ -76,7 +76,7 @@ class Bench:
     def __init__(self, graph: Graph, monkeypatch: pytest.MonkeyPatch, **parameters: Any) -> None:
         monkeypatch.setattr(node_module, "shared_batch", lambda kind, file, given: Batch(OneCar(), given.batch_timeout))
         self.graph = graph
-        self.node = graph.start(node_module.Time3DNode, **parameters)
+        self.node = graph.start(node_module.Time3DNode, **{"transform_timeout": 20.0, **parameters})
         self.model = self.node._tracker.model
         self.peer = graph.peer()
         self.diagnostics = Diagnostics(self.peer)
@@ -90,17 +90,15 @@ class Bench:
         graph.spin_until(lambda: self.peer.count_publishers("time3d_tracker/tracks"))
 
     def calibrate(self, **changes: Any) -> None:
+        """Until the node has taken or refused it."""
+        before = self.node._camera
         self._cameras.publish(CameraInfo(**{"height": 360, "width": 640, "k": K, "d": [], **changes}))
-        self.graph.spin_for(0.2)
+        self.graph.spin_until(lambda: self.node._camera is not before)
 
     def show(self, second: float, height: int = 360, width: int = 640) -> None:
         self._images.publish(image_message(round(second * SECOND), height=height, width=width))
 
     def place(self, second: int, pitch: float = 0.0, mount: Pose = MOUNT) -> None:
-        self.send_place(second, pitch, mount)
-        self.graph.spin_for(0.2)
-
-    def send_place(self, second: int, pitch: float = 0.0, mount: Pose = MOUNT) -> None:
         """The vehicle stands on a slope at x = 10."""
         slope = np.array([[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]])
         stamp = fill_stamp(Time(), second * SECOND)
@@ -268,9 +266,9 @@ def test_a_busy_node_hears_what_has_come_before_it_gives_an_image_up(monkeypatch
         bench.model.answer = slow  # type: ignore[method-assign]
         bench.show(1)
         bench.show(2)
-        graph.spin_for(0.1)
-        bench.send_place(1)
-        bench.send_place(2)  # comes while the first image is tracked
+        graph.spin_until(lambda: len(bench.node._waiting) == 2)
+        bench.place(1)
+        bench.place(2)  # comes while the first image is tracked
         graph.spin_until(lambda: len(bench.heard) == 2)
 
 
