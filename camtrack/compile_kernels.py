@@ -11,7 +11,13 @@ from concurrent.futures import ProcessPoolExecutor, wait
 from multiprocessing import get_context
 
 from camtrack_core.datasets.drive import Drive, DriveConfig
-from pkf_filter.ros.precompile import warm_up_association, warm_up_in_image, warm_up_in_space
+from pkf_filter.ros.precompile import (
+    warm_up_association,
+    warm_up_in_image,
+    warm_up_in_space,
+    warm_up_meeting,
+    warm_up_other_programmes,
+)
 from pkf_filter.space.config import ClassGroup, WorldConfig
 
 
@@ -28,10 +34,13 @@ def warm_up_both_motions_in_space() -> None:
 def main() -> None:
     """Processes side by side, as the compiler uses one core; first the association, which both trackers take."""
     with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
-        drive, association = pool.submit(draw_drive), pool.submit(warm_up_association)
+        programmes = [pool.submit(warm_up_other_programmes), pool.submit(warm_up_meeting)]
+        drive = pool.submit(draw_drive)
+        wait(programmes)
+        association = pool.submit(warm_up_association)
         wait([association])
         trackers = pool.submit(warm_up_both_motions_in_space), pool.submit(warm_up_in_image)
-        for each in (drive, association, *trackers):
+        for each in (*programmes, drive, association, *trackers):
             each.result()
 
 

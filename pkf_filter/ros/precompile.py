@@ -10,6 +10,10 @@ import numpy as np
 from camtrack_core.errors import ConfigurationError, DataError
 from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D
 from camtrack_core.geometry.camera import Camera, Pose
+from pkf_filter.association.best_event import scale_by_best_event
+from pkf_filter.association.frontier import frontier_order, frontier_weights, obliged_weights
+from pkf_filter.association.solvers import scratch_size
+from pkf_filter.association.two_sided import meeting_cost, meeting_weights
 from pkf_filter.association.weights import association_weights
 from pkf_filter.image.config import FilterConfig
 from pkf_filter.image.tracker import Tracker
@@ -26,6 +30,31 @@ def _kept_on_disk() -> Iterator[None]:
     except OSError as error:
         remedy = "free some space, or let NUMBA_CACHE_DIR name another folder"
         raise DataError(f"cannot keep the compiled kernels: {error.strerror}; {remedy}") from error
+
+
+@_kept_on_disk()
+def warm_up_meeting() -> None:
+    """Of the association the programme that takes longest, in both precisions. Raises DataError where the disk is full.
+
+    Another process may compile the other programmes meanwhile; `warm_up_association` finds both on disk.
+    """
+    rows, columns = 2, 7
+    entries, _ = meeting_cost(rows, columns)
+    for precision in (np.float64, np.float32):
+        tables = np.empty(int(entries), precision)
+        meeting_weights(np.ones((rows, columns)), np.ones(rows), np.ones(columns), tables)
+
+
+@_kept_on_disk()
+def warm_up_other_programmes() -> None:
+    """See `warm_up_meeting`. Raises DataError where the disk is full."""
+    size = 3
+    pairs, clutter, missed = np.zeros((size, size)), np.zeros(size), np.zeros(size)
+    order, scratch = np.empty(size, np.int64), np.empty(scratch_size(size, size))
+    scale_by_best_event(pairs, clutter, missed, order, scratch)
+    states, _ = frontier_order(pairs, order, scratch)
+    frontier_weights(pairs, clutter, missed, order, np.empty(int(states) + 1), scratch)
+    obliged_weights(np.ones((size, size)), np.ones(size), np.empty(2 ** (size + 1) + 2 * size**2))
 
 
 @_kept_on_disk()
