@@ -13,12 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from camtrack_core.errors import ModelError
 from camtrack_core.geometry.boxes import Floats
 from camtrack_core.networks.heatmap import distillation_loss, focal_loss
-from camtrack_core.networks.weights import with_weights
 from camtrack_core.training.gaussians import deviations
-from camtrack_core.training.run import Run, read_checkpoint, trained_weights
+from camtrack_core.training.run import Run, read_checkpoint, read_network, trained_weights
 from camtrack_core.training.shards import batches
 from gcnet_tracker import losses
 from gcnet_tracker.clips import Clip
@@ -254,10 +252,4 @@ def take_over(model: GCNet, path: Path) -> None:
 
 def load_network(checkpoint: Path) -> GCNet:
     """The network of a checkpoint, in evaluation mode. Raises ModelError for another kind of file."""
-    state = read_checkpoint(checkpoint)
-    try:
-        config = NetworkConfig(**state["network"])
-        model = with_weights(lambda: GCNet(config), trained_weights(checkpoint, state))
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ModelError(f"{checkpoint}: expected a GCNet checkpoint, got {error}") from error
-    return model.eval()
+    return read_network(checkpoint, GCNet, NetworkConfig, "GCNet")

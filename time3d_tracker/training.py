@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from camtrack_core.errors import ModelError
 from camtrack_core.geometry.boxes import Floats
-from camtrack_core.networks.weights import with_weights
-from camtrack_core.training.run import Run, read_checkpoint, trained_weights
+from camtrack_core.training.run import Run, read_checkpoint, read_network, trained_weights
 from camtrack_core.training.shards import batches
 from time3d_tracker.clips import Clip
 from time3d_tracker.config import NetworkConfig, TrainingConfig
@@ -102,10 +101,4 @@ def _part(checkpoint: Path, prefix: str) -> dict[str, Tensor]:
 
 def load_network(checkpoint: Path) -> Time3D:
     """The network of a checkpoint, in evaluation mode. Raises ModelError for another kind of file."""
-    state = read_checkpoint(checkpoint)
-    try:
-        config = NetworkConfig(**state["network"])
-        model = with_weights(lambda: Time3D(config), trained_weights(checkpoint, state))
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ModelError(f"{checkpoint}: expected a Time3D checkpoint, got {error}") from error
-    return model.eval()
+    return read_network(checkpoint, Time3D, NetworkConfig, "Time3D")

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,10 +24,11 @@ from camtrack_core.errors import ModelError
 from camtrack_core.files import whole, write_whole
 from camtrack_core.networks.backbone_base import Backbone
 from camtrack_core.networks.dla import DLA34
-from camtrack_core.networks.weights import read_torch, sizes, tensors
+from camtrack_core.networks.weights import M, read_torch, sizes, tensors, with_weights
 from camtrack_core.runtime.manifest import check_model
 from camtrack_core.training.config import TrainingParameters
 
+C = TypeVar("C", bound=Parameters)
 GRADIENT_LIMIT = 10.0  # norm
 PATIENCE = 50  # steps in a row whose gradients are not finite before a run gives up
 
@@ -267,6 +268,22 @@ def trained_weights(path: Path, state: dict[str, Any]) -> dict[str, Tensor]:
     Raises ModelError where there are none.
     """
     return tensors(path, state.get("average", state.get("model")), "a checkpoint")
+
+
+def read_network(checkpoint: Path, network: Callable[[C], M], config: Callable[..., C], name: str) -> M:
+    """The network of a checkpoint, in evaluation mode. Raises ModelError for another kind of file.
+
+    Args:
+        network: makes it of its configuration, and `config` that of the values in the checkpoint.
+        name: of the network, for the sentence.
+    """
+    state = read_checkpoint(checkpoint)
+    try:
+        stated = config(**state["network"])
+        model = with_weights(lambda: network(stated), trained_weights(checkpoint, state))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(f"{checkpoint}: expected a {name} checkpoint, got {error}") from error
+    return model.eval()
 
 
 def reduce_checkpoint(checkpoint: Path, out: Path) -> None:
