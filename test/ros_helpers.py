@@ -157,6 +157,11 @@ K = [500.0, 0, 320, 0, 510, 180, 0, 0, 1]
 SECOND = 1_000_000_000
 
 
+def has_done_with(node: Any, count: int) -> bool:
+    """Whether a node of ours has answered or dropped so many images."""
+    return node.monitor.processed + sum(node.monitor.drops.values()) == count
+
+
 def parameters_of(file: Path) -> dict[str, Any]:
     """What a file of parameters has for all nodes, by dotted names."""
     return dict(_flattened(read_parameters(file)))

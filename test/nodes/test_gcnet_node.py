@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.serialization import serialize_message
-from ros_helpers import Diagnostics, collect, image_message, opened_graph
+from ros_helpers import Diagnostics, collect, has_done_with, image_message, opened_graph
 from sensor_msgs.msg import Image
 from tensorrt_helpers import install
 from vision_msgs.msg import Detection2DArray
@@ -38,11 +38,6 @@ def picture(time_ns: int, seed: int) -> Image:
     fill_stamp(message.header.stamp, time_ns)
     message.header.frame_id = "front"
     return message
-
-
-def has_done_with(node: GCNetNode, count: int) -> bool:
-    """Whether the node has answered or dropped so many images."""
-    return node.monitor.processed + sum(node.monitor.drops.values()) == count
 
 
 def test_node_publishes_what_the_tracker_says_with_the_image_stamp() -> None:
