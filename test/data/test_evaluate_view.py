@@ -112,7 +112,7 @@ def test_the_command_prints_tables_and_json(tmp_path: Path) -> None:
     assert refused.returncode == 2 and "--min-height does not apply to --view" in refused.stderr
 
 
-def test_the_report_draws_depth_and_error_by_distance(data_root: Path, tmp_path: Path) -> None:
+def test_the_report_draws_depth_error_and_recall_by_distance(data_root: Path, tmp_path: Path) -> None:
     source = str(data_root / SETS["nuscenes"])
     runs = []
     for name, ahead in (("right", 0.0), ("far", 3.0)):
@@ -123,8 +123,16 @@ def test_the_report_draws_depth_and_error_by_distance(data_root: Path, tmp_path:
     write_report(runs, [source], out, Rules())
     text = out.read_text()
     assert "What the cameras can see" in text and "vehicle by distance" in text
-    errors = text[text.index("error of what is found, median, m") :].partition("</svg>")[0]
+
+    def chart(title: str) -> str:
+        return text[text.index(title) :].partition("</svg>")[0]
+
+    errors = chart("error of what is found, median, m")
     assert errors.count(">0.000<") >= 3 and len(re.findall(r">(2\.9|3\.0)\d\d?<", errors)) >= 3
+    ratios = chart("found / true depth, median")  # 3 m are 4 to 49 % of the distance
+    assert ratios.count(">1.000<") >= 3 and len(re.findall(r">1\.(0[4-9]|[1-4]\d)\d<", ratios)) >= 3
+    recalls = chart("recall at 2 m")
+    assert recalls.count(">1.000<") >= 3 and recalls.count(">0.000<") >= 3
 
 
 def test_a_truth_without_boxes_in_space_is_refused(data_root: Path, tmp_path: Path) -> None:
