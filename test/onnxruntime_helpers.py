@@ -43,7 +43,9 @@ class FakeOnnxRuntime(ModuleType):
             add_session_config_entry=lambda key, value: self.given.update({key.removeprefix("session."): value})
         )
 
-    def InferenceSession(self, graph: Any, options: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:
+    def InferenceSession(
+        self, graph: Any, options: Any, providers: list[tuple[str, dict[str, str]]], enable_fallback: bool = True
+    ) -> Any:
         self.providers = providers
         if self.on_cpu and providers[0][0] != "CPUExecutionProvider":
             raise RuntimeError(self.on_cpu)

@@ -30,7 +30,7 @@ class OnnxRuntimeSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        self._session = _opened(path, str(path), options, [("CPUExecutionProvider", {})])
+        self._session = _opened_on_cpu(path, options)
         self.engine = f"ONNX Runtime {onnxruntime.__version__} (CPUExecutionProvider)"
         self.metadata = self._session.get_modelmeta().custom_metadata_map
         self.input_shapes = {i.name: _shape(i.shape) for i in self._session.get_inputs()}
@@ -103,7 +103,7 @@ def expect_graph(path: Path) -> None:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    _opened(path, str(path), options, [("CPUExecutionProvider", {})])
+    _opened_on_cpu(path, options)
 
 
 def why_no_provider(device: str) -> str | None:
@@ -130,11 +130,18 @@ def _providers(device: str, stream: Stream) -> list[tuple[str, dict[str, str]]]:
     return [(PROVIDERS[device], {**shared, **cached}), cuda]
 
 
-def _opened(path: Path, graph: str | bytes, options: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:
+def _opened_on_cpu(path: Path, options: Any) -> Any:
+    """Without the second try on the CPU, of which ONNX Runtime prints a word."""
+    return _opened(path, str(path), options, [("CPUExecutionProvider", {})], enable_fallback=False)
+
+
+def _opened(
+    path: Path, graph: str | bytes, options: Any, providers: list[tuple[str, dict[str, str]]], **more: bool
+) -> Any:
     import onnxruntime
 
     try:
-        return onnxruntime.InferenceSession(graph, options, providers)
+        return onnxruntime.InferenceSession(graph, options, providers, **more)
     except Exception as error:  # the library raises many types, none of them documented
         raise ModelError(f"{path}: expected an ONNX graph, got: {error}") from error
 

@@ -122,6 +122,14 @@ def test_a_convolution_without_weights_is_refused(engine: Device, tmp_path: Path
 
 
 @engines
+def test_a_library_prints_nothing_about_a_graph(engine: Device, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    """ONNX Runtime tells of a second try where the name of an operator is no text."""
+    (tmp_path / "g.onnx").write_bytes(a_model(METADATA).SerializeToString().replace(b"Expand", b"Exp\x82nd"))
+    assert not tracked_or_refused(tmp_path / "g.onnx", engine)
+    assert capfd.readouterr().out == ""
+
+
+@engines
 @given(data=st.binary(max_size=200), seed=st.integers(0, 2**32))
 @some
 def test_bytes_that_are_none_are_refused(engine: Device, tmp_path: Path, data: bytes, seed: int) -> None:
