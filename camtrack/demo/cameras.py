@@ -93,9 +93,18 @@ def _view(taken: CameraFrame, rows: list[dict]) -> Image:
         camera = Camera(frame.camera.intrinsics * [[scale[0]], [scale[1]], [1.0]], *VIEW)
         tracks, names = as_tracks(rows)
         draw_tracks_3d(image, tracks, names, camera, frame.camera_pose.inverse())
-    for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):  # legible before the sky and before the road
-        cv2.putText(image, taken.camera, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, colour, thickness, cv2.LINE_AA)
+    _draw_name(image, taken.camera)
     return image
+
+
+def _draw_name(image: Image, name: str) -> None:
+    """White on black in the upper left, legible before the sky and before the road.
+
+    No outline: OpenCV's letters stand farther apart the thicker they are, so that two thicknesses cover each other.
+    """
+    (width, height), below = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.55, 1)
+    cv2.rectangle(image, (0, 0), (width + 11, height + below + 7), (0, 0, 0), cv2.FILLED)
+    cv2.putText(image, name, (6, height + 4), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (255, 255, 255), 1, cv2.LINE_AA)
 
 
 def as_tracks(rows: list[dict]) -> tuple[Tracks3D, tuple[str, ...]]:
