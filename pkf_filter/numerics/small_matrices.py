@@ -9,6 +9,21 @@ from pkf_filter.numerics.compiled import compiled
 
 
 @compiled
+def put_vector(target: Floats, source: Floats) -> None:
+    """target[:] = source: of that, numba compiles the words of its error too, which takes seconds."""
+    for i in range(len(source)):
+        target[i] = source[i]
+
+
+@compiled
+def put_matrix(target: Floats, source: Floats) -> None:
+    """As `put_vector`; the target may be larger."""
+    for i in range(source.shape[0]):
+        for j in range(source.shape[1]):
+            target[i, j] = source[i, j]
+
+
+@compiled
 def times_transposed(P: Floats, H: Floats) -> Floats:
     """P H' (n, m) of a symmetric P."""
     m, n = H.shape
@@ -20,7 +35,8 @@ def times_transposed(P: Floats, H: Floats) -> Floats:
             if H[a, b] != 0.0:
                 for i in range(n):
                     row[i] += H[a, b] * P[b, i]
-        product[:, a] = row
+        for i in range(n):
+            product[i, a] = row[i]
     return product
 
 

@@ -19,7 +19,14 @@ from camtrack_core.geometry.boxes import Floats
 from pkf_filter.filtering.linearised import linearised_update
 from pkf_filter.filtering.update import NONE
 from pkf_filter.numerics.compiled import compiled
-from pkf_filter.numerics.small_matrices import cholesky, innovation_covariance, solve_lower, times_transposed
+from pkf_filter.numerics.small_matrices import (
+    cholesky,
+    innovation_covariance,
+    put_matrix,
+    put_vector,
+    solve_lower,
+    times_transposed,
+)
 from pkf_filter.space import models as world
 from pkf_filter.space.config import ClassGroup
 from pkf_filter.space.sensors import Linearisation, View
@@ -147,7 +154,9 @@ def mixed(probability: Floats, mean: Floats, covariance: Floats, change: Floats)
                 shares[before] = moves * probability[j, before]
             after[j, mode] = shares[0] + shares[1]
             if shares[1 - mode] > 0.0:
-                new_mean[j, mode], new_covariance[j, mode] = blend(shares / after[j, mode], mean[j], covariance[j])
+                middle, around = blend(shares / after[j, mode], mean[j], covariance[j])
+                put_vector(new_mean[j, mode], middle)
+                put_matrix(new_covariance[j, mode], around)
     return after, new_mean, new_covariance
 
 
@@ -155,10 +164,12 @@ def mixed(probability: Floats, mean: Floats, covariance: Floats, change: Floats)
 def combined(probability: Floats, mean: Floats, covariance: Floats) -> tuple[Floats, Floats]:
     """Mean (N, 10) and covariance (N, 10, 10) of the mixtures."""
     count, n = len(mean), mean.shape[2]
-    middle, around = np.empty((count, n)), np.empty((count, n, n))
+    middles, spreads = np.empty((count, n)), np.empty((count, n, n))
     for j in range(count):
-        middle[j], around[j] = blend(probability[j], mean[j], covariance[j])
-    return middle, around
+        middle, around = blend(probability[j], mean[j], covariance[j])
+        put_vector(middles[j], middle)
+        put_matrix(spreads[j], around)
+    return middles, spreads
 
 
 @compiled

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from camtrack_core.geometry.boxes import Floats, Integers
 from pkf_filter.life.scores import SEEN, VOTE_MEMORY
 from pkf_filter.numerics.compiled import compiled
+from pkf_filter.numerics.small_matrices import put_vector
 
 UNEXPECTED = 0.05  # least detection probability of a pair: hidden objects and those out of view are found now and then
 FASTER = 1.0  # m/s along the own heading from which on motion alone tells which end is the front
@@ -99,13 +100,13 @@ def shared_outline(a: Floats, b: Floats) -> float:
             start, end = polygon[k], polygon[(k + 1) % count]
             before, after = limit - sign * start[axis], limit - sign * end[axis]
             if before >= 0.0:
-                cut[kept] = start
+                put_vector(cut[kept], start)
                 kept += 1
             if (before >= 0.0) != (after >= 0.0):
-                cut[kept] = start + before / (before - after) * (end - start)
+                put_vector(cut[kept], start + before / (before - after) * (end - start))
                 kept += 1
         count = kept
-        polygon[:count] = cut[:count]
+        polygon, cut = cut, polygon
     area = 0.0
     for k in range(count):
         start, end = polygon[k], polygon[(k + 1) % count]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from camtrack_core.geometry.boxes import Boxes3D, Floats
 from pkf_filter.numerics.compiled import compiled
-from pkf_filter.numerics.small_matrices import add_product
+from pkf_filter.numerics.small_matrices import add_product, put_matrix, put_vector
 from pkf_filter.space.config import ClassGroup
 
 X, Y, Z, YAW, LENGTH, WIDTH, HEIGHT, VX, VY, RATE = range(10)
@@ -142,8 +142,8 @@ def predict(mean: Floats, covariance: Floats, dt: float, parameters: Floats) -> 
     new_covariance = np.empty_like(covariance)
     for j in range(len(mean)):
         later, F = transition(mean[j], dt, parameters[j, TURNING] > 0.0)
-        new_mean[j] = later
-        new_covariance[j] = process_noise(mean[j], dt, parameters[j])
+        put_vector(new_mean[j], later)
+        put_matrix(new_covariance[j], process_noise(mean[j], dt, parameters[j]))
         add_product(new_covariance[j], F, covariance[j])
     keep_plausible(new_mean)
     return new_mean, new_covariance
@@ -315,11 +315,10 @@ def initial_state(
         velocity_noise: deviation of a known velocity along each axis, m/s.
     """
     count = len(measurements)
-    mean = np.zeros((count, STATE_SIZE))
-    mean[:, :MEASUREMENT_SIZE] = measurements
-    covariance = np.zeros((count, STATE_SIZE, STATE_SIZE))
-    covariance[:, :MEASUREMENT_SIZE, :MEASUREMENT_SIZE] = noise
+    mean, covariance = np.zeros((count, STATE_SIZE)), np.zeros((count, STATE_SIZE, STATE_SIZE))
     for j in range(count):
+        put_vector(mean[j], measurements[j])
+        put_matrix(covariance[j], noise[j])
         variance = parameters[j, SPEED] ** 2
         if velocity[j, 0] ** 2 + velocity[j, 1] ** 2 <= MAX_SPEED**2:
             gain = variance / (variance + velocity_noise**2)

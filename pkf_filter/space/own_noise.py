@@ -16,7 +16,7 @@ import numpy as np
 from camtrack_core.geometry.boxes import Floats
 from pkf_filter.filtering.linearised import LOG_TWO_PI
 from pkf_filter.numerics.compiled import compiled
-from pkf_filter.numerics.small_matrices import cholesky, solve_lower, solve_upper
+from pkf_filter.numerics.small_matrices import cholesky, put_matrix, solve_lower, solve_upper
 
 STATED = 4  # x, y, z, yaw
 
@@ -34,7 +34,7 @@ def pair_noise(V: Floats, own: Floats) -> Floats:
     if stated(own):
         noise[:STATED, :] = 0.0
         noise[:, :STATED] = 0.0
-        noise[:STATED, :STATED] = own
+        put_matrix(noise, own)
     return noise
 
 
@@ -43,7 +43,7 @@ def of_pairs(V: Floats, own: Floats) -> Floats:
     """(M, 7, 7) noise of each pair, of V (M, 7, 7) and own (M, 4, 4)."""
     noise = np.empty(V.shape)
     for k in range(len(V)):
-        noise[k] = pair_noise(V[k], own[k])
+        put_matrix(noise[k], pair_noise(V[k], own[k]))
     return noise
 
 
@@ -123,13 +123,10 @@ def merged(innovation: Floats, V: Floats, own: Floats, weights: Floats) -> tuple
 def _inverse(S: Floats) -> Floats:
     """Of a positive definite matrix (m, m); exactly symmetric."""
     m = len(S)
-    root, inverse = S.copy(), np.empty((m, m))
+    root, inverse = S.copy(), np.zeros((m, m))
     cholesky(root)
-    column = np.empty(m)
     for a in range(m):
-        column[:] = 0.0
-        column[a] = 1.0
-        solve_lower(root, column)
-        solve_upper(root, column)
-        inverse[a] = column
+        inverse[a, a] = 1.0
+        solve_lower(root, inverse[a])
+        solve_upper(root, inverse[a])
     return (inverse + inverse.T) / 2
