@@ -19,6 +19,7 @@ from pkf_filter.numerics.small_matrices import (
     add_product,
     cholesky,
     innovation_covariance,
+    put_matrix,
     solve_lower,
     solve_upper,
     times_transposed,
@@ -94,7 +95,9 @@ def linearised_update(
         scale = s  # one measurement of covariance V / s
         if spread == MIXTURE:  # a certain measurement with probability s, none with 1 - s
             scale = 1.0
-            noise += (1.0 - s) / s * np.outer(total, total)
+            for a in range(m):
+                for b in range(m):
+                    noise[a, b] += (1.0 - s) / s * (total[a] * total[b])
         if spread != NONE:
             _add_scatter(noise, innovation[:, j], weights[:, j], total / s, s if spread == MEANS else 1.0)
         PH = times_transposed(covariance[j], H[j])
@@ -115,7 +118,7 @@ def linearised_update(
         new_covariance[j] = 0.0
         add_product(new_covariance[j], A, covariance[j])
         if spread == MIXTURE:
-            new_covariance[j] = s * new_covariance[j] + (1.0 - s) * covariance[j]
+            put_matrix(new_covariance[j], s * new_covariance[j] + (1.0 - s) * covariance[j])
         add_product(new_covariance[j], G, noise)
     return new_mean, new_covariance
 

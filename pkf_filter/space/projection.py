@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from camtrack_core.geometry.boxes import Floats
 from camtrack_core.geometry.camera import NEAR_PLANE
 from pkf_filter.numerics.compiled import compiled
+from pkf_filter.numerics.small_matrices import put_vector
 from pkf_filter.space.models import HEIGHT, LENGTH, STATE_SIZE, WIDTH, YAW
 
 SIDES = 4
@@ -51,10 +52,10 @@ def project(
             for a in range(2):
                 if pixel[a] < whole[a]:
                     whole[a] = pixel[a]
-                    H[j, a] = gradient[a]
+                    put_vector(H[j, a], gradient[a])
                 if pixel[a] > whole[2 + a]:
                     whole[2 + a] = pixel[a]
-                    H[j, 2 + a] = gradient[a]
+                    put_vector(H[j, 2 + a], gradient[a])
         if nearest < NEAR_PLANE:
             H[j] = 0.0
             continue
