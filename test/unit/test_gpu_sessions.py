@@ -496,6 +496,33 @@ def test_the_benchmark_finds_equal_boxes_and_times(library: FakeTensorRt, benchm
         assert 0 < figures["p50_ms"] <= figures["p99_ms"] and "TensorRT" in figures["engine"]
 
 
+@pytest.mark.parametrize("name", ["gcnet", "time3d"])
+def test_the_benchmark_runs_batches_of_both_networks_beside_torch(
+    library: FakeTensorRt, benchmark: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.setattr(benchmark, "torch_device", lambda device_id: "cpu")
+    monkeypatch.setattr(benchmark, "BATCHES", (1, 3))
+    (step,) = (step for step in benchmark.of_batches(0) if step.name == f"{name}, 1, 3 cameras")
+    figures = step.measure()
+    for cameras in (1, 3):
+        assert figures[f"{cameras} cameras, scores differ by p50"] < 1e-4
+        for backend in ("f16", "f32", "torch f32"):
+            of = f"{cameras} cameras, {backend}"
+            assert 0 < figures[f"{of} p50_ms"] <= figures[f"{of} p99_ms"]
+    assert library.builds == 2  # one engine a precision, whatever the number
+
+
+def test_the_benchmark_does_all_that_it_promises(library: FakeTensorRt, benchmark: Any) -> None:
+    names = [step.name for step in benchmark.steps(0)]
+    assert names == [
+        "gcnet tensorrt f16", "time3d tensorrt f16", "gcnet tensorrt f32", "time3d tensorrt f32", "node gcnet",
+        "node time3d", "gcnet, 1, 4, 8 cameras", "time3d, 1, 4, 8 cameras", "cuda f16", "cuda f32",
+    ]  # fmt: skip
+    left_out = [step.measure()["left out"] for step in benchmark.steps(0)[-2:]]
+    assert all("expected an ONNX Runtime with CUDAExecutionProvider" in why for why in left_out)
+
+
 def test_the_benchmark_leaves_out_what_time_or_the_machine_does_not_allow(
     library: FakeTensorRt, benchmark: Any
 ) -> None:
