@@ -125,8 +125,8 @@ def score_loaded(loaded: list[LoadedTracks], rules: Rules) -> Evaluation:
     combined, each = score_each(frames, loaded[0].min_track_height)
     kitti = all(isinstance(one.sequence, KittiSequence) for one in loaded)
     files = {one.sequence.name: one.file for one in loaded}
-    spatial = _spatial([one.sequence for one in loaded], files, rules) if kitti else ()
-    return Evaluation(combined, each, *(spatial or (None, None)), in_image=not spatial or _have_boxes(loaded))
+    spatial, unrounded = _spatial([one.sequence for one in loaded], files, rules) if kitti else (None, None)
+    return Evaluation(combined, each, spatial, unrounded, spatial is None or _have_boxes(loaded))
 
 
 def _have_boxes(loaded: list[LoadedTracks]) -> bool:
@@ -210,16 +210,19 @@ def _kitti_tracks(path: Path, count: int, kind: str) -> list[Tracks2D]:
     return kitti2d.tracks_of(results, kind, count)
 
 
-def _spatial(sequences: list[Sequence], files: Mapping[str, Path], rules: Rules) -> tuple[Scores3D, ...]:
+def _spatial(
+    sequences: list[Sequence], files: Mapping[str, Path], rules: Rules
+) -> tuple[Scores3D, Scores3D] | tuple[None, None]:
     """Scores in space, the authors' and unrounded, where every sequence has KITTI text with scores and such boxes."""
     if any(_is_mot_text(path) for path in files.values()):
-        return ()
+        return None, None
     results = {name: read_objects(path) for name, path in files.items()}
     flat = any((r.boxes.size <= 0).any() or not np.isfinite(r.scores).all() for r in results.values())
     if flat or not sum(map(len, results.values())):
-        return ()
+        return None, None
     truth = {s.name: s.objects for s in sequences if isinstance(s, KittiSequence) and s.objects is not None}
-    return tuple(score_tracks_3d(truth, results, rules.kitti_kind, slack=slack) for slack in (0.0, UNROUNDED))
+    kind = rules.kitti_kind
+    return score_tracks_3d(truth, results, kind), score_tracks_3d(truth, results, kind, slack=UNROUNDED)
 
 
 # ---------------------------------------------------------------------------------------------- detections
