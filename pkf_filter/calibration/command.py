@@ -45,7 +45,7 @@ def run_noise(
     parameters: dict[str, Any] = {sensor: seen, "world": {name: values for name, values in merged.items() if values}}
     in_image = [labelled.judged_in_image(one) for one in compared if any(len(frame.xyxy) for frame in one)]
     if in_image:
-        model = score_model(in_image, FilterConfig().score_memory, FilterConfig().max_silence)
+        model = score_model(in_image, lambda _: FilterConfig().score_memory, FilterConfig().max_silence)
         parameters["detector"] = image_parameters(model, compared)
         comments.append(summary("in the image", model))
     remarks = "".join(f"# {line}\n" for line in comments)
@@ -90,7 +90,9 @@ def sensor_parameters(
     by_group, depth = measurement_noise(pairs, len(GROUPS))
     view = labelled.labelled_view(frames)
     model = score_model(
-        [labelled.judged_in_space(one, view, reach) for one in sequences], config.score_memory, config.max_silence
+        [labelled.judged_in_space(one, view, reach) for one in sequences],
+        lambda dt: float(config.old_share(np.array(dt))),
+        config.max_silence,
     )
     seen: dict[str, Any] = {
         "depth_noise": depth,

@@ -7,7 +7,7 @@ over the share of true detections that have it, is therefore the density of true
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,7 +90,9 @@ def logistic(x: Floats, happens: NDArray[np.bool_]) -> tuple[float, float]:
     return float(found.x[0] / scale), float(found.x[1])
 
 
-def score_model(sequences: Sequence[Sequence[JudgedFrame]], memory: float, max_silence: float) -> ScoreModel:
+def score_model(
+    sequences: Sequence[Sequence[JudgedFrame]], memory: Callable[[float], float], max_silence: float
+) -> ScoreModel:
     """The model of the detections of labelled sequences.
 
     An object counts as one that might be detected while its last detection is at most `max_silence` seconds old, and
@@ -98,7 +100,7 @@ def score_model(sequences: Sequence[Sequence[JudgedFrame]], memory: float, max_s
 
     Args:
         sequences: of frames, in order.
-        memory: largest share of the old score in a track's new one.
+        memory: largest share of the old score in a track's new one, by the seconds between them.
         max_silence: seconds.
     """
     odds: list[Floats] = []
@@ -120,7 +122,7 @@ def score_model(sequences: Sequence[Sequence[JudgedFrame]], memory: float, max_s
                     track_odds.append(score)
                     detected.append(row >= 0)
                 if row >= 0:
-                    share = min(hits / (hits + 1), memory)
+                    share = min(hits / (hits + 1), memory(frame.time - seen)) if hits else 0.0
                     new = share * score + (1 - share) * float(score_odds(frame.scores[row]))
                     tracks[identity] = (new, frame.time, hits + 1)
     all_odds, all_true = np.concatenate([*odds, np.zeros(0)]), np.concatenate([*true, np.zeros(0, np.bool_)])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from camtrack_core.config import Parameters
 from camtrack_core.errors import ConfigurationError
+from camtrack_core.geometry.boxes import Floats
 from pkf_filter.filtering.config import Correction
 from pkf_filter.life import config as life
 from pkf_filter.life.classes import confusion_matrix
@@ -136,8 +138,12 @@ class WorldConfig(Correction):
     )
     deletion: life.Deletion = 0.03
     max_silence: life.MaxSilence = 3.0
-    score_memory: life.ScoreMemory = 0.3
+    score_half_life: float = Field(0.058, gt=0, description="seconds after which half of a track's old score is left")
     max_lag: life.MaxLag = 0.3
+
+    def old_share(self, dt: Floats) -> Floats:
+        """Share at most of the old scores in the new ones dt seconds later, of any shape."""
+        return np.asarray(2.0 ** (-dt / self.score_half_life))
 
     def groups(self) -> tuple[ClassGroup, ...]:
         """All groups; the last one takes every class that the others do not name."""

@@ -14,6 +14,7 @@ from pkf_filter.numerics.compiled import compiled
 from pkf_filter.numerics.small_matrices import put_vector
 
 UNEXPECTED = 0.05  # least detection probability of a pair: hidden objects and those out of view are found now and then
+ALIKE = 0.25  # outline of the smaller, in that of the larger, from which on boxes of two class groups may be one object
 FASTER = 1.0  # m/s along the own heading from which on motion alone tells which end is the front
 
 
@@ -115,6 +116,18 @@ def shared_outline(a: Floats, b: Floats) -> float:
 
 
 @compiled
+def one_object(a: Floats, group_a: int, b: Floats, group_b: int, same: float) -> bool:
+    """Whether two boxes (7+,) share at least `same` of the smaller outline.
+
+    Where their class groups differ their sizes have to be alike: a person before a bus is no part of it.
+    """
+    areas = a[4] * a[5], b[4] * b[5]
+    if group_a != group_b and min(areas) < ALIKE * max(areas):
+        return False
+    return shared_outline(a, b) >= same
+
+
+@compiled
 def births(found: Floats, least: float, measurements: Floats, states: Floats, existence: Floats, same: float) -> Floats:
     """(M,) existence of the tracks that detections start, 0 where one starts none.
 
@@ -141,13 +154,50 @@ def births(found: Floats, least: float, measurements: Floats, states: Floats, ex
 
 
 @compiled
-def rivals(states: Floats, ids: Integers, same: float) -> Integers:
-    """(N,) row of the oldest track, by its id, that shares its outline with each track and is older; -1 for none."""
+def vote_of_doubles(
+    own: Integers,
+    measurements: Floats,
+    class_ids: Integers,
+    seen: Integers,
+    scores: Floats,
+    voted: Floats,
+    states: Floats,
+    groups: Integers,
+    votes: Floats,
+    same: float,
+) -> None:
+    """Votes (N, C), in place, of detections that share the outline of a measured track and take it for another class.
+
+    A detector that is not sure says both. Of each class the surest counts.
+
+    Args:
+        own: (N,) the measurement of each track, -1 where it was missed.
+        measurements: (M, 7), class_ids, seen, scores: (M,) their classes, class groups and scores.
+        voted: (K, C) share of a measurement's vote, by its class, for each class.
+        states: (N, 10), groups: (N,) of the tracks.
+        same: shared outline from which on a detection is of a track.
+    """
+    for j in range(len(own)):
+        if own[j] < 0:
+            continue
+        surest = np.zeros(votes.shape[1])
+        for k in range(len(measurements)):
+            other = class_ids[k] != class_ids[own[j]] and scores[k] > surest[class_ids[k]]
+            if other and one_object(measurements[k], seen[k], states[j], groups[j], same):
+                surest[class_ids[k]] = scores[k]
+        for said in range(len(voted)):
+            for c in range(votes.shape[1]):
+                votes[j, c] += surest[said] * voted[said, c]
+
+
+@compiled
+def rivals(states: Floats, ids: Integers, groups: Integers, same: float) -> Integers:
+    """(N,) row of the oldest track, by its id, that is one object with each track and is older; -1 for none."""
     found = np.full(len(ids), -1, np.int64)
     for j in range(len(ids)):
         for i in range(len(ids)):
             older = ids[i] < ids[j] and (found[j] < 0 or ids[i] < ids[found[j]])
-            if older and shared_outline(states[i], states[j]) >= same:
+            if older and one_object(states[i], groups[i], states[j], groups[j], same):
                 found[j] = i
     return found
 

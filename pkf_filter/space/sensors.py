@@ -22,6 +22,7 @@ from pkf_filter.image import models
 from pkf_filter.space import kernels, own_noise, projection, seams
 from pkf_filter.space import models as world
 from pkf_filter.space.config import EVERYWHERE, SensorModel, WorldConfig
+from pkf_filter.space.state import WorldState
 
 HEIGHTS = 4.0  # metres over which the centres of false detections spread
 RELATIVE_SIZES = 1.0  # range of the sizes of false detections, relative to the size itself
@@ -162,6 +163,18 @@ class SpaceView:
         return np.asarray(
             kernels.births(newborn, config.min_birth, self.measurements, states, existence, config.same_object)
         )
+
+    def vote_of_doubles(
+        self, own: Integers, groups: Integers, state: WorldState, voted: Floats, votes: Floats, same: float
+    ) -> None:
+        """Votes (N, C), in place, of the detections of objects that have another class's detection for their own.
+
+        Args:
+            own: (N,), voted: (K, C), see `kernels.vote_of_doubles`.
+            groups: (M,) class groups of the detections; state: of the tracks.
+        """
+        seen = self.measurements, self.class_ids, groups, self.scores
+        kernels.vote_of_doubles(own, *seen, voted, state.mean, state.groups, votes, same)
 
     def new_states(self, rows: Integers, parameters: Floats) -> tuple[Floats, Floats]:
         """Mean (R, 10) and covariance (R, 10, 10) of tracks that start at these detections."""

@@ -388,13 +388,17 @@ class WorldTracker:
         state, view, in_view = self._state, frame.view, gated.seen.in_view & told
         missed = np.where(told, association.missed, 1.0)
         weights = np.ascontiguousarray(association.weights)
-        shares = np.minimum(state.hits / (state.hits + 1.0), self.config.score_memory)
+        period = (frame.time_ns - frame.before.looked_ns[:, self._column(frame)]) / SECOND
+        fading = self.config.old_share(period)
+        shares = np.minimum(state.hits / (state.hits + 1.0), fading)
         track_scores, votes, trust = state.scores.copy(), state.votes.copy(), state.trust.copy()
         voted = self._voted[frame.sensor]
         own = scores.credit(weights, missed, view.scores, view.class_ids, voted, shares, track_scores, votes)
         measured = own >= 0
         trust[measured] += (1.0 - shares[measured]) * (frame.evidence[own[measured]] - trust[measured])
         likeliest = np.where(measured, votes.argmax(1), state.classes)
+        if isinstance(view, SpaceView):
+            view.vote_of_doubles(own, self._groups[view.class_ids], state, voted, votes, self.config.same_object)
         overdue = frame.time_ns - state.placed_ns > UNSEEN * SECOND
         self._state = state._replace(
             hits=state.hits + measured,
@@ -427,7 +431,7 @@ class WorldTracker:
         has strayed: it ends, and the younger keeps its id.
         """
         state, config = self._state, self.config
-        older = kernels.rivals(state.mean, state.ids, config.same_object)
+        older = kernels.rivals(state.mean, state.ids, state.groups, config.same_object)
         since = np.where(older < 0, -1, np.where(state.rival_ns < 0, time_ns, state.rival_ns))
         self._state = state._replace(rival_ns=since)
         over = (since >= 0) & (time_ns - since >= config.merge_time * SECOND)

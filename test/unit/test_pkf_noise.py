@@ -134,7 +134,7 @@ def test_what_scores_say_is_recovered() -> None:
             taken = np.where(seen, np.cumsum(seen) - 1, -1)
             frames.append(JudgedFrame(i * DT, np.arange(12), taken, scores, np.ones(len(scores), np.bool_)))
         sequences.append(frames)
-    model = score_model(sequences, 0.8, 100.0)
+    model = score_model(sequences, lambda _: 0.8, 100.0)
     assert (model.detection_slope, model.detection_offset) == pytest.approx((0.5, 0.6), abs=0.08)
     # true scores are N(2, 1) tilted by being seen, false ones N(0, 1): close to slope 2
     assert model.truth_slope == pytest.approx(2.0, abs=0.25)

@@ -286,12 +286,15 @@ def test_wrong_values_are_refused() -> None:
         validated(FilterConfig, {"noise": {"centre": -1.0}})
 
 
-def test_ten_equal_boxes_are_one_track() -> None:
+@pytest.mark.parametrize("rate", [10, 20, 30])
+@pytest.mark.parametrize(("apart", "objects"), [(0.0, 1), (45.0, 10)], ids=["at one place", "side by side"])
+def test_ten_equal_boxes_are_as_many_tracks_as_they_have_places(rate: int, apart: float, objects: int) -> None:
+    """30 pixels a second to the right, 40 pixels wide and high."""
     tracker, ids = Tracker(), set()
-    for i in range(30):
-        corner = np.array([100.0 + 3 * i, 100.0])
-        xyxy = np.tile(np.concatenate([corner, corner + 40]), (10, 1))
-        tracks = tracker.step(i * 100_000_000, Boxes2D(xyxy, np.full(10, 0.9), np.zeros(10, np.int64)))
-        assert len(tracks) == (i > 0)
+    for i in range(3 * rate):
+        corner = np.stack([100.0 + 30 * i / rate + apart * np.arange(10), np.full(10, 100.0)], 1)
+        xyxy = np.concatenate([corner, corner + 40], 1)
+        tracks = tracker.step(round(i / rate * 1e9), Boxes2D(xyxy, np.full(10, 0.9), np.zeros(10, np.int64)))
+        assert len(tracks) == objects * (i > 0)
         ids |= set(tracks.ids.tolist())
-    assert ids == {1}
+    assert ids == set(range(1, objects + 1))

@@ -355,3 +355,13 @@ def test_a_box_around_the_camera_is_no_measurement() -> None:
         t.step(i * FRAME, detections((0, 0, 0)))
     tracks = t.step_image(5 * FRAME, Boxes2D(np.array([[0, 0, 1280, 720.0]]), np.ones(1), np.array([0])), CAMERA, EYE)
     assert np.isfinite(tracks.boxes.centre).all() and np.isfinite(tracks.covariance).all()
+
+
+@pytest.mark.parametrize("rate", [10, 20, 30])
+def test_a_score_follows_the_detections_in_the_same_time_at_every_rate(rate: int) -> None:
+    """From .95 to .5 after a second: a tenth of a second later the same share of the old log odds is left."""
+    made = tracker()
+    for frame in range(rate + rate // 10):
+        made.step(round(frame / rate * SECOND), detections((20.0, 0.0, 0.0), score=0.95 if frame < rate else 0.5))
+    left = 0.5 ** (0.1 / made.config.score_half_life)
+    assert made.state.scores[0] == pytest.approx(left * np.log(0.95 / 0.05), rel=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from space_scenes_helpers import HIGH, SECOND, WIDE, Box, cut_by_view, facing, pictured, run, seen
@@ -113,6 +115,32 @@ def test_one_object_is_one_track(rate: int, case: str) -> None:
     found = run(WorldTracker(sensors=dict.fromkeys(poses, SensorModel())), rate, 4.0, scene, poses)
     assert {track for _, tracks in found for track in tracks.ids.tolist()} == {1}
     assert all(len(tracks) == 1 for time, tracks in found if time > 1.0)
+
+
+@rates
+def test_a_person_who_seems_to_walk_into_a_bus_is_no_part_of_it(rate: int) -> None:
+    """From beside it to half a metre inside its outline, as far as the sensor knows; seen there for two seconds."""
+
+    def scene(_: str, time: float) -> list[Box]:
+        return [("bus", 20.0, 0.0, np.pi / 2), ("pedestrian", 20.7 + max(1.4 - time, 0.0), 1.0, np.pi)]
+
+    tracker = WorldTracker(sensors={"front": SensorModel()})
+    for time, tracks in run(tracker, rate, 3.4, scene, FRONT):
+        if time > 1.0:
+            names = {tracker.class_names[k] for k in tracks.class_ids}
+            assert (sorted(tracks.ids.tolist()), names) == ([1, 2], {"bus", "pedestrian"}), f"{time:.2f} s"
+
+
+@rates
+def test_a_track_may_be_of_both_classes_that_its_detector_says(rate: int) -> None:
+    """A car of score .95 with a truck of .5 about it."""
+    tracker, rng = WorldTracker(sensors={"front": SensorModel()}), np.random.default_rng(3)
+    for frame in range(2 * rate):
+        double = seen(tracker, [("car", 20.0, 0.0, 0.0), ("truck", 20.0, 0.0, 0.0)], rng)
+        scored = replace(double, scores=np.array([0.95, 0.5]))
+        tracks = tracker.step(round(frame / rate * SECOND), scored, "front", FRONT["front"])
+    assert [tracker.class_names[k] for k in tracks.class_ids] == ["car"]
+    np.testing.assert_allclose(tracks.states.class_probabilities[0], np.array([0.95, 0.5]) / 1.45, atol=0.05)
 
 
 PAIR = {"a": facing(0), "b": facing(60)}  # whose views of 60 degrees meet at a bearing of 30
