@@ -237,9 +237,14 @@ class Stage:
         yield
         self.until(lambda: any(sentence in message for message in self.said[name]), f"{name} to say '{sentence}'")
 
-    def until_quiet(self, name: str, sentence: str) -> None:
-        """Wait until a node no longer says so."""
-        self.until(lambda: sentence not in self.status[name]["message"], f"{name} not to say '{sentence}' any more")
+    def until_quiet(self, name: str, sentence: str, meanwhile: Callable[[], bool] = lambda: True) -> None:
+        """Wait until a node no longer says so, while again and again something happens that must go well."""
+
+        def quiet() -> bool:
+            assert meanwhile()
+            return sentence not in self.status[name]["message"]
+
+        self.until(quiet, f"{name} not to say '{sentence}' any more")
 
 
 def ids(message: Any) -> list[str]:

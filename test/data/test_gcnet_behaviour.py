@@ -149,7 +149,7 @@ def test_objects_that_swap_sides_keep_their_ids(model: GCNetModel, footage: Foot
         tracks = tracker.step(image)
         overlap = iou(truth, tracks.xyxy)
         ids.append([int(tracks.ids[row.argmax()]) if row.max(initial=0) > 0.4 else 0 for row in overlap])
-    apart = ids[4]  # found by now, and still on their own sides
+    apart = ids[8]  # found by now, and still on their own sides
     assert apart[0] > 0 and apart[1] > 0 and apart[0] != apart[1]
     assert ids[-1] == apart
 

@@ -54,8 +54,7 @@ def test_a_gap_of_five_seconds_ends_tracks_and_new_ones_come_within_three_frames
 def test_a_camera_that_stops_is_missed_until_it_is_back(stage: Stage) -> None:
     with stage.saying(CAMERA, "no image on /image for"):
         tracks = stage.scene(40)
-    assert stage.film(40, frames=2) == tracks
-    stage.until_quiet(CAMERA, "no image")
+    stage.until_quiet(CAMERA, "no image", lambda: stage.film(40, frames=1) == tracks)
 
 
 def test_a_camera_that_stutters_keeps_the_ids(stage: Stage) -> None:
