@@ -83,8 +83,10 @@ def posterior(existence: Floats, detection_probability: float | Floats, missed: 
         missed: (N,) marginal probability that no measurement is the track's, from null weights `log_missed`.
     """
     none = 1 - existence * detection_probability
-    silent = existence * (1 - detection_probability)
-    return 1 - missed * (1 - np.where(none > 0, silent / none, 1.0))
+    unseen = existence * (1 - detection_probability)
+    for j in range(len(unseen)):
+        unseen[j] = unseen[j] / none[j] if none[j] > 0 else 1.0
+    return 1 - missed * (1 - unseen)
 
 
 @compiled

@@ -130,8 +130,13 @@ def blend(shares: Floats, mean: Floats, covariance: Floats) -> tuple[Floats, Flo
     share = shares[1 - first]
     middle = mean[first] + share * step
     middle[world.YAW] = world.wrapped(middle[world.YAW])
-    spread = shares[first] * share * np.outer(step, step)
-    return middle, shares[0] * covariance[0] + shares[1] * covariance[1] + spread
+    spread = shares[first] * share
+    blended = np.empty(covariance.shape[1:])
+    for a in range(len(step)):
+        for b in range(len(step)):
+            both = shares[0] * covariance[0, a, b] + shares[1] * covariance[1, a, b]
+            blended[a, b] = both + spread * (step[a] * step[b])
+    return middle, blended
 
 
 @compiled

@@ -87,5 +87,8 @@ def end_spread(
             for a in (X, Y, LENGTH):
                 for b in (X, Y, LENGTH):
                     known += end[a] * covariance[j, a, b] * end[b]
-            added[j] = max(unseen[k] ** 2 - known, 0.0) * np.outer(shift, shift)
+            spread = max(unseen[k] ** 2 - known, 0.0)
+            for a in range(len(shift)):
+                for b in range(len(shift)):
+                    added[j, a, b] = spread * (shift[a] * shift[b])
     return added
