@@ -124,14 +124,14 @@ def check_figures(vehicle: Vehicle, node: str) -> None:
 
 
 def check_places(answers: list[tuple[tuple[Frame, ...], Detection3DArray]]) -> None:
-    """A share of the objects that a camera sees clearly and near has a track, a share of the tracks lies at an object."""
+    """Of the near objects in plain sight a share has a track, of the tracks a share lies at an object."""
     found, right = [], []
     for frames, message in answers:
         places = np.array([[d.bbox.center.position.x, d.bbox.center.position.y] for d in message.detections])
         places = places.reshape(-1, 2)
         centres = np.concatenate([_boxes(frame).centre[:, :2] for frame in frames])
         right += (_distances(places, centres).min(1, initial=np.inf) < NEAR).tolist()
-        asked = {}
+        asked: dict[int, bool] = {}
         for frame in frames:
             assert frame.labels is not None and frame.camera_pose is not None
             away = np.linalg.norm(_boxes(frame).centre - frame.camera_pose.translation, axis=1)
