@@ -12,9 +12,8 @@ from camtrack_core.training.config import TrainingParameters
 STRIDE = 8  # of the feature map F (paper Sec. 3.1)
 SLOTS = 128  # stored tracks and candidates that one exported graph follows
 PEAKS = 128  # detections that one exported graph returns
-REFRESHED = (
-    0.1  # share of what a frame shows in what a track remembers after it; the paper's listing keeps nothing else
-)
+# Share of what a frame shows in what a track remembers after it; in the paper's listing all of it.
+REFRESHED = 0.25
 # Names in an exported graph.
 INPUTS = ("image", "queries", "values")
 OUTPUTS = (

@@ -17,7 +17,7 @@ from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import open_source
 from camtrack_core.geometry.boxes import iou
 from gcnet_tracker import behaviour
-from gcnet_tracker.config import TrackerConfig
+from gcnet_tracker.config import REFRESHED, TrackerConfig
 from gcnet_tracker.tracker import GCNetModel, Tracker
 
 KEEP = TrackerConfig().keep_threshold
@@ -126,6 +126,16 @@ def test_objects_that_moved_are_not_left_where_they_were(followed: dict[float, b
         moving = followed[gap][followed[gap].moved > 0.5]
         assert len(moving.track) >= 4
         assert moving.track.mean() - moving.left.mean() >= 0.15
+
+
+def test_the_shipped_graph_remembers_as_an_export_does(model: GCNetModel) -> None:
+    """The default share of what is seen now, of directions, beside what was remembered."""
+    slots, values = model.slots()
+    queries = np.random.default_rng(0).normal(size=np.shape(slots)).astype(np.float32)
+    answer = behaviour.ask(model, np.full((90, 160, 3), 114, np.uint8), queries, np.asarray(values))
+    before = queries / np.linalg.norm(queries, axis=0)
+    seen = np.asarray(answer.track_queries) - (1 - REFRESHED) * before
+    np.testing.assert_allclose(np.linalg.norm(seen, axis=0), REFRESHED, atol=1e-4)
 
 
 def test_a_query_in_another_slot_is_followed(followed: dict[float, behaviour.Followed]) -> None:
