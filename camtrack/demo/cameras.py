@@ -69,11 +69,11 @@ def scores(cameras: Mapping[str, Sequence], recorded: Recorded) -> dict[str, flo
 
 
 def write_video(cameras: Mapping[str, Sequence], recorded: Recorded, path: Path) -> None:
-    """All views with the tracks of their round. Raises DataError where it cannot be written."""
+    """All views with the tracks of their round that count. Raises DataError where it cannot be written."""
     video = VideoFile(path)
     try:
         for group in rounds(together(cameras)):
-            rows = recorded.get(group[-1].time_ns, [])
+            rows = sure(recorded.get(group[-1].time_ns, []))
             video.write(group[-1].time_ns, mosaic(group, rows))
     finally:
         video.close()

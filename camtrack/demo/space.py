@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from camtrack.bags.write import BagOptions, write_bag
 from camtrack.recording.files import Recorded
+from camtrack.recording.space import LEAST_SCORE
 from camtrack_core.datasets.frames import Frame, Sequence, truth_of
 from camtrack_core.evaluation.space import MATCH_DISTANCE, SpaceFrame, score_in_space
 from camtrack_core.evaluation.view import asked_for
@@ -22,7 +23,6 @@ QUALITY = 92  # of its JPEG images
 MIN_HEIGHT = 16.0  # pixels; smaller objects are neither hits nor misses
 MIN_VISIBLE = 0.3  # share; more hidden objects are neither hits nor misses
 FARTHEST = 50.0  # metres; farther objects are neither hits nor misses
-LEAST_SCORE = 0.35  # of tracks that count: less sure ones are published for those who weigh them by their scores
 RULE = f"matches within {MATCH_DISTANCE:g} m, tracks of score {LEAST_SCORE:g} and more"
 Judged = dict[int, list[int]]  # ids that must be found, by stamp
 
@@ -102,7 +102,7 @@ def scores(truth: Sequence, judged: Judged, recorded: Recorded) -> dict[str, flo
 
 
 def sure(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The recorded tracks that count."""
+    """The recorded tracks that count, which are those that a recording draws."""
     return [row for row in rows if row["score"] >= LEAST_SCORE]
 
 

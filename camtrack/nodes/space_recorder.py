@@ -17,7 +17,7 @@ from vision_msgs.msg import Detection3DArray
 
 from camtrack.nodes.confined import confine, folder_of
 from camtrack.recording.files import NO_IMAGE, Joined, Joiner
-from camtrack.recording.space import SpaceRecording, SpaceTracks, velocities_now
+from camtrack.recording.space import LEAST_SCORE, SpaceRecording, SpaceTracks, velocities_now
 from camtrack_core.config import ImageNodeParameters
 from camtrack_core.encoded import Image
 from camtrack_core.errors import CamtrackError, ConfigurationError
@@ -55,6 +55,9 @@ class SpaceRecorderParameters(ImageNodeParameters):
         "", description="once the node runs, only folders below it may be chosen; empty: those below the first one"
     )
     capacity: int = Field(32, ge=1, description="images that may wait for their tracks")
+    least_score: float = Field(
+        LEAST_SCORE, ge=0, le=1, description="of the tracks that are drawn; all of them are written as text"
+    )
     rectified: bool = Field(
         False, description="images are rectified: take the intrinsics from P of camera_info and ignore D"
     )
@@ -74,7 +77,7 @@ class SpaceRecorderNode(CamtrackNode[SpaceRecorderParameters]):
 
     def configure(self, parameters: SpaceRecorderParameters) -> None:
         self._joiner: Joiner[SpaceTracks] = Joiner(parameters.capacity)
-        self._recording = SpaceRecording(Path(parameters.folder))
+        self._recording = SpaceRecording(Path(parameters.folder), parameters.least_score)
         self._numbers = IdNumbers()
         self._camera: Camera | None = None
         self._frame = ""

@@ -20,6 +20,7 @@ from camtrack_core.geometry.camera import Camera, Pose
 from camtrack_core.geometry.tracks import Tracks3D
 
 FILES = ("tracks.mp4", "tracks3d.jsonl")
+LEAST_SCORE = 0.35  # of tracks that are drawn and that the demo's scores count: what is less sure is published, too
 VIEW_HEIGHT = 480  # pixels of the video
 REACH = 60.0  # metres of the map
 
@@ -37,10 +38,10 @@ class SpaceTracks:
 class SpaceRecording:
     """An annotated video and the tracks beside it, in one folder, that of no other recording.
 
-    tracks.mp4: the images with boxes, and beside them the map with boxes, trails and velocities. tracks3d.jsonl: a
-    line for every image that was tracked: its stamp in nanoseconds, the frame of the video (null where the recorder
-    did not get the image), and the tracks with class names, in the fixed frame: centre, size (length, width, height)
-    in metres, yaw in radians, velocity in metres per second.
+    tracks.mp4: the images with boxes, and beside them the map with boxes, trails and velocities, of tracks of
+    `least_score` and more. tracks3d.jsonl: a line for every image that was tracked: its stamp in nanoseconds, the frame
+    of the video (null where the recorder did not get the image), and all tracks with class names, in the fixed frame:
+    centre, size (length, width, height) in metres, yaw in radians, velocity in metres per second.
 
     Attributes:
         folder: where the files are; not the one that was asked for where that holds another recording.
@@ -49,8 +50,9 @@ class SpaceRecording:
     Raises DataError where the files cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, least_score: float = LEAST_SCORE) -> None:
         self.folder = new_folder(folder, FILES)
+        self._least_score = least_score
         self._lines = AppendedFile(self.folder / "tracks3d.jsonl")
         self._video = VideoFile(self.folder / "tracks.mp4")
         self._map = BirdsEye((VIEW_HEIGHT, VIEW_HEIGHT), REACH)
@@ -71,10 +73,10 @@ class SpaceRecording:
         beside = np.zeros((VIEW_HEIGHT, VIEW_HEIGHT, 3), np.uint8)
         if found is not None:
             self._write_text(time_ns, self.frames, found)
-            camera, scale = found.camera, VIEW_HEIGHT / image.shape[0]
+            camera, scale, sure = found.camera, VIEW_HEIGHT / image.shape[0], self._sure(found.tracks)
             scaled = Camera(camera.intrinsics * [[scale], [scale], [1.0]], view.shape[1], view.shape[0])
-            view = draw_tracks_3d(view, found.tracks, found.class_names, scaled, found.camera_pose.inverse())
-            beside = self._map.draw(time_ns, found.tracks, found.class_names, found.camera_pose, None)
+            view = draw_tracks_3d(view, sure, found.class_names, scaled, found.camera_pose.inverse())
+            beside = self._map.draw(time_ns, sure, found.class_names, found.camera_pose, None)
         picture = np.concatenate([view, beside], 1)
         self._video.write(time_ns, picture)
         return picture
@@ -88,6 +90,9 @@ class SpaceRecording:
             self._video.close()
         finally:
             self._lines.close()
+
+    def _sure(self, tracks: Tracks3D) -> Tracks3D:
+        return tracks[tracks.scores >= self._least_score]
 
     def _write_text(self, time_ns: int, frame: int | None, found: SpaceTracks) -> None:
         tracks, boxes = found.tracks, found.tracks.boxes

@@ -65,6 +65,32 @@ def test_the_bench_measures_in_this_process(bench: Any) -> None:
     assert set(figures["messages"]) == {f"{count} objects" for count in bench.OBJECTS}
 
 
+def test_headings_are_compared_where_a_track_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Object 1 drives at 5 m/s, 2 stands, 3 is seen too shortly to tell; the second's track heads the other way."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    headings = importlib.import_module("headings")
+
+    def boxes(places: list[float], yaw: list[float]) -> Boxes3D:
+        count = len(places)
+        centre = np.array([[x, 0.0, 1.0] for x in places])
+        return Boxes3D(centre, np.ones((count, 3)), np.array(yaw), np.zeros((count, 3)))
+
+    def asked(k: int) -> Any:
+        ids = [1, 2, 3] if k < 4 else [1, 2]
+        places = [0.5 * k, 30.0, 60.0][: len(ids)]
+        return headings.Asked(np.array(ids), boxes(places, [3.1] * len(ids)), 0.1 * k)
+
+    frames = [asked(k) for k in range(11)]
+    speeds = headings.true_speeds(frames)
+    np.testing.assert_allclose(speeds[0], [5, 0, np.nan], atol=1e-6)
+    np.testing.assert_allclose(speeds[10], [5, 0], atol=1e-6)
+    found = boxes([0.3, 30.5, 64.0], [-3.1, 0.0, 0.0])
+    tracks = Tracks3D(np.arange(3), found, np.zeros((3, 4, 4)), np.ones(3), np.zeros(3, int), np.zeros(3))
+    errors = headings.heading_errors(frames[0].boxes, tracks)
+    np.testing.assert_allclose(errors, [2 * np.pi - 6.2, 3.1, np.nan], atol=1e-6)
+    assert headings.counted(errors) == {"vehicles": 3, "tracked": 2, "right": 0.5}
+
+
 def test_six_cameras_are_counted_by_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     """Object 1 changes its track in the last round, object 2 has two in every round; track 9 stands at none."""
     monkeypatch.syspath_prepend(str(FOLDER))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from vision_msgs.msg import Detection3DArray
 from camtrack.demo.space import must_be_found, sure
 from camtrack.nodes.space_recorder import SpaceRecorderNode
 from camtrack.recording.files import read_tracks
+from camtrack.recording.space import LEAST_SCORE, SpaceRecording, SpaceTracks
 from camtrack_core.datasets.frames import Frame, Labels
 from camtrack_core.drawing.space import BirdsEye, draw_tracks_3d
 from camtrack_core.evaluation.space import MATCH_DISTANCE, SpaceFrame, score_in_space
@@ -127,6 +129,21 @@ def test_the_map_has_ahead_at_the_top_and_forgets_old_trails() -> None:
     assert abs(np.median(columns) - 100) < 20
     sheet.draw(SECOND, tracks((0.0, 20.0), first_id=2), ("car",), turned, None)
     assert (sheet.draw(30 * SECOND, tracks(), (), turned, None) == empty).all()
+
+
+def test_unsure_tracks_are_written_and_not_drawn(tmp_path: Path) -> None:
+    """By the rule of the demo's scores, unless one asks for all of them."""
+    black, both = np.zeros((360, 640, 3), np.uint8), tracks((12.0, 2.0), (12.0, -2.0))
+    both = replace(both, scores=np.array([LEAST_SCORE, LEAST_SCORE - 0.01]))
+    pictures = {}
+    for name, shown, least in (("both", both, {}), ("first", both[:1], {}), ("all", both, {"least_score": 0.0})):
+        recording = SpaceRecording(tmp_path / name, **least)
+        pictures[name] = recording.write(SECOND, black, SpaceTracks(shown, ("car",), CAMERA, POSE))
+        recording.close()
+    assert (pictures["both"] == pictures["first"]).all()
+    assert (pictures["all"] != pictures["first"]).any()
+    (rows,) = read_tracks(tmp_path / "both" / "tracks3d.jsonl").values()
+    assert [row["id"] for row in rows] == [1, 2] and len(sure(rows)) == 1
 
 
 def publishers(graph: Graph) -> list[Any]:

@@ -122,6 +122,25 @@ def test_samples_are_whole_and_repeatable(clip: clips.Clip) -> None:
     assert seen > 20
 
 
+def test_boxes_in_space_belong_to_their_rows_whatever_the_ids(clip: clips.Clip) -> None:
+    """A data set may give one id twice, or numbers beyond any row: the samples are the same but for their ids."""
+    training = TrainingConfig(clip_frames=3, max_gap=2, seed=1)
+    shown = 0
+    for ids in ([2**62, 2**62 + 1, 2**62 + 2], [9, 9, 9]):
+        labels = [replace(each, ids=np.array(ids)) for each in clip.labels]
+        usual, other = (
+            ClipSamples([one], np.ones(1), CONFIG, training) for one in (clip, replace(clip, labels=labels))
+        )
+        renamed = dict(zip(clip.labels[0].ids.tolist(), ids, strict=True)) | {-1: -1}
+        for index in range(6):
+            expected, found = usual[index], other[index]
+            assert found["ids"].tolist() == np.vectorize(renamed.get)(expected["ids"]).tolist()
+            for name in expected.keys() - {"ids"}:
+                np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+            shown += ((found["ids"] >= 0).sum(1) > 1).sum()
+    assert shown > 10  # frames with both known objects
+
+
 def test_motion_leads_from_frame_to_frame_in_mirrored_worlds_too(clip: clips.Clip) -> None:
     true = {"stated_pitch": 0, "stated_height": 0, "stated_focal": 0}  # a wrong focal length turns in other angles
     samples = ClipSamples([clip], np.ones(1), CONFIG, TrainingConfig(clip_frames=3, max_gap=2, seed=1, **true))
