@@ -17,6 +17,7 @@ from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import list_sources, open_source
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.camera import Pose
+from gcnet_tracker import clips as image_clips
 from time3d_tracker import clips
 from time3d_tracker.level import camera_height
 
@@ -113,6 +114,32 @@ def test_training_gets_the_same_clip(drive) -> None:
     for a, b in zip(own.boxes, mine.boxes, strict=True):
         np.testing.assert_allclose(a.centre, b.centre, atol=1e-9)
     assert mine.heights == pytest.approx(own.heights, abs=0.02)
+
+
+def test_training_in_the_image_gets_the_same_clip(drive) -> None:
+    _, folder = drive
+    names = ("car", "truck", "bus", "pedestrian", "cyclist")
+    mine, own = (image_clips.from_sequence(open_source(name), names) for name in (str(folder), DRIVE))
+    for a, b, index in zip(own.labels, mine.labels, range(len(own)), strict=True):
+        np.testing.assert_array_equal(own.image(index), mine.image(index))
+        np.testing.assert_allclose(a.xyxy, b.xyxy)
+        assert a.class_ids.tolist() == b.class_ids.tolist()
+
+
+def test_its_tracks_are_scored_as_those_of_the_drive(drive, tmp_path: Path) -> None:
+    """GCNet's boxes on the ground, seen from the camera: the same files, the same truth, the same figures."""
+    _, folder = drive
+    scores = []
+    for name, source in (("mine", str(folder)), ("own", DRIVE)):
+        done = camtrack("track", source, "--method", "ground", "--out", str(tmp_path / name), "--precision", "f32")
+        assert done.returncode == 0, done.stderr
+        said = camtrack("evaluate", str(tmp_path / name), "--truth", source, "--view", "--json")
+        assert said.returncode == 0, said.stderr
+        scores.append(json.loads(said.stdout))
+    mine, own = (score["vehicle"]["scores"] for score in scores)
+    assert mine["ap2d"] > 0.2 and mine["ap"][3] > 0.2
+    assert mine["asked"] == own["asked"] and mine["ap2d"] == pytest.approx(own["ap2d"], abs=1e-6)
+    assert mine["ap"] == pytest.approx(own["ap"], abs=0.02)  # the height is that of the frame's own ground there
 
 
 def test_a_bag_of_it_holds_images_poses_and_truth(drive, tmp_path: Path) -> None:

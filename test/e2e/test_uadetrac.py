@@ -105,6 +105,9 @@ def test_from_the_official_layout_to_pr_mota(tmp_path: Path) -> None:
     points = curve(found, (0.0, 0.5, 1.0))
     mota = [100 * evaluate_tracks(sweep / name, [str(test)], Rules()).combined.mota for name in ("0.0", "0.5", "1.0")]
     assert scores["PR-MOTA"] == pytest.approx(integral(points, mota), abs=1e-6)
+    alone = json.loads(run("evaluate", sweep / "detections", "--truth", test, "--detections", "--json"))
+    most, _ = points[0]  # recall of all of them
+    assert alone["all"]["objects"] == 2 * FRAMES and 0 <= alone["all"]["ap"] <= most + 1e-9
 
 
 def test_pr_scores_of_folders_of_detections_and_tracks(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from itertools import count, islice
 
+import cv2
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -193,6 +195,33 @@ def test_poses_clock_and_calibration_on_request(graph, play):
     shift = optical.transform.translation
     assert np.allclose([shift.x, shift.y, shift.z], [1.5, 0, 1.6])
     assert to_nanoseconds(optical.header.stamp) == STAMPS[-1]
+
+
+def test_a_calibrated_recording_of_ones_own_is_played_with_its_camera_and_pose(graph, tmp_path):
+    """From its files, as docs/data.md lays them out."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((32, 48, 3), 70, np.uint8))
+    said = {
+        "cameras": {"front": {"width": 48, "height": 32, "fx": 40.0, "fy": 41.0, "cx": 24.0, "cy": 16.0,
+                              "over_ground": 1.5}},
+        "images": [
+            {"camera": "front", "file": "a.png", "time_ns": stamp,
+             "pose": {"translation": [index, 2, 1.5], "rotation": [0.5, -0.5, 0.5, -0.5]}}
+            for index, stamp in enumerate(STAMPS)
+        ],
+    }  # fmt: skip
+    (tmp_path / "recording.json").write_text(json.dumps(said))
+    peer = graph.peer()
+    images = collect(peer, Image, "image", qos.SENSOR_DATA)
+    infos = collect(peer, CameraInfo, "camera_info", qos.SENSOR_DATA)
+    transforms = collect(peer, TFMessage, "/tf", qos.TRANSFORMS)
+    node = graph.start(ReplayNode, source=str(tmp_path), publish_tf=True, rate=0.5)
+    graph.spin_until(lambda: node.exit_code == 0 and len(images) == len(STAMPS))
+    assert stamps(images) == STAMPS and (to_bgr(images[0]) == 70).all()
+    assert infos[0].k.tolist() == [40, 0, 24, 0, 41, 16, 0, 0, 1]
+    vehicle, optical = transforms[-1].transforms
+    places = [each.transform.translation for each in (vehicle, optical)]
+    assert [places[0].x + places[1].x, places[0].z + places[1].z] == pytest.approx([len(STAMPS) - 1, 1.5])
+    assert places[0].z == pytest.approx(0.0), "expected the vehicle's frame on the ground"
 
 
 def test_cameras_have_topics_and_frames_of_their_own_and_one_vehicle(graph, monkeypatch):

@@ -24,7 +24,8 @@ from camtrack_core.runtime import MOST_FRAMES, open_session
 from camtrack_core.runtime.batch import Batch
 from camtrack_core.training import augmentation, run
 from camtrack_core.training.run import cut_log
-from gcnet_tracker import clips
+from gcnet_tracker import clips, loader, training
+from gcnet_tracker.cli import read_config
 from gcnet_tracker.clips import Clip
 from gcnet_tracker.config import INPUTS, OUTPUTS, NetworkConfig, TrackerConfig, TrainingConfig
 from gcnet_tracker.export import FrameGraph, example_inputs, export
@@ -32,7 +33,7 @@ from gcnet_tracker.loader import ClipSamples, look_at
 from gcnet_tracker.network import GCNet
 from gcnet_tracker.targets import UNKNOWN
 from gcnet_tracker.tracker import FrameOutput, GCNetModel, Tracker
-from gcnet_tracker.training import TrainingStep, load_network, sees_own, train
+from gcnet_tracker.training import ASKED, TrainingStep, load_network, sees_own, train
 
 torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 
@@ -191,6 +192,66 @@ def test_a_pair_shows_an_object_again_or_is_one_picture_twice(clip: Clip) -> Non
     assert {samples._partner(rng, few, 0) for _ in range(20)} == {2}
     assert {samples._partner(rng, few, 1) for _ in range(20)} == {1}
     assert {samples._partner(rng, few, 3) for _ in range(20)} == {3}
+
+
+def test_half_of_the_pairs_have_views_of_their_own(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of these half differ by up to 1.6 in scale, half by up to 3.3."""
+    made, another = [], loader._another
+
+    def counted(view: augmentation.View, rng: np.random.Generator) -> augmentation.View:
+        made.append((view, another(view, rng)))
+        return made[-1][1]
+
+    monkeypatch.setattr(loader, "_another", counted)
+    samples = ClipSamples([clip], np.ones(1), NETWORK, 2, 1.0, seed=0)
+    for index in range(200):
+        samples[index]
+    pairs = made[::2]  # that after the second frame has no picture
+    assert 0.4 < len(pairs) / 200 < 0.6
+    ratios = np.abs([np.log(after.scale / before.scale) for before, after in pairs])
+    assert np.log(1.6) < ratios.max() < np.log(3.4)
+    assert 0.1 < (ratios > 0.5).mean() < 0.5  # of half of them 7 in 12
+    shifts = [np.linalg.norm(after.shift - before.shift) for before, after in pairs]
+    assert np.median(shifts) > 5
+
+
+def test_absent_and_masked_objects_are_taught_to_be_none(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pair is asked for a quarter as many objects of another clip, and a quarter of the present have no place."""
+    samples = ClipSamples([clip, clip], np.ones(2), NETWORK, 2, 1.0, seed=3)
+    chosen, wanted = [], {0, 1}
+    for sample in (samples[index] for index in range(60)):
+        if int(sample["clip"]) in wanted and sample["relation"][0] == 0:
+            chosen.append(sample)
+            wanted.discard(int(sample["clip"]))
+    assert not wanted
+    batch = {name: torch.as_tensor(np.stack([sample[name] for sample in chosen])) for name in chosen[0]}
+    batch["chance"][:] = 1.0
+    batch["chance"][0, 0] = TrainingConfig().hidden - 0.01
+    torch.manual_seed(0)
+    step, asked, taught = TrainingStep(GCNet(NETWORK), TrainingConfig()), [], []
+    ask, entropy = step.network.ask, functional.binary_cross_entropy_with_logits
+
+    def noting_ask(memory, queries, stored, masked=None):
+        asked.append((queries, masked))
+        return ask(memory, queries, stored, masked)
+
+    def noting_entropy(logits, target, *rest, **named):
+        taught.append(target)
+        return entropy(logits, target, *rest, **named)
+
+    monkeypatch.setattr(step.network, "ask", noting_ask)
+    monkeypatch.setattr(training.functional, "binary_cross_entropy_with_logits", noting_entropy)
+    monkeypatch.setattr(training, "sees_own", lambda logits, near: torch.ones_like(near[..., 0], dtype=torch.bool))
+    step(batch)
+    _, (queries, masked) = asked
+    assert queries.shape[2] == ASKED + ASKED // 4
+    assert torch.equal(queries[0, :, ASKED:], queries[1, :, : ASKED // 4])
+    assert masked[0, 0].any() and not masked[1].any() and not masked[0, 1:].any()
+    # the first pair's own object is masked, the second's is not, and each has one of the other's, in this order
+    assert taught[-1].tolist() == [0, 0, 1, 0]
+    assert TrainingConfig().hidden == 0.25 and TrainingConfig().max_gap == 1.0
+    street = read_config(Path(__file__).parents[2] / "config" / "gcnet_street.yaml").training
+    assert (street.hidden, street.max_gap) == (0.25, 1.0)
 
 
 def test_rare_classes_are_shown_as_often_as_common_ones(clip: Clip) -> None:
