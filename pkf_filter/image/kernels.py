@@ -73,10 +73,12 @@ def without_doubles(existence: Floats, boxes: Floats, merge_iou: float) -> Float
 
     Nearly equal boxes of one frame are of one object, which a detector has found more than once.
     """
-    kept = np.zeros(len(existence))
-    for k in np.argsort(-existence):
-        if existence[k] <= 0.0:
+    kept, left = np.zeros(len(existence)), existence.copy()
+    for _ in range(len(existence)):  # from the likeliest on; to compile a sort takes longer than all else here
+        k = left.argmax()
+        if left[k] <= 0.0:
             break
+        left[k] = 0.0
         first = True
         for other in range(len(existence)):
             if kept[other] > 0.0 and overlap(boxes[k : k + 1], boxes[other : other + 1])[0, 0] > merge_iou:

@@ -118,8 +118,9 @@ def visible(existence: Floats, visibility: Floats, detection_probability: float 
         missed: (N,) marginal probability that no measurement is the track's.
     """
     detected = visibility * detection_probability
-    none = 1 - existence * detected
-    silent = existence * (visibility - detected)
-    seen = 1 - missed * (1 - np.where(none > 0, silent / none, 1.0))
-    after = posterior(existence, detected, missed)
-    return np.where(after > 0, seen / after, 1.0)
+    seen, after = np.empty(len(existence)), posterior(existence, detected, missed)
+    for j in range(len(seen)):  # loops, as numba compiles the words of an error with np.where
+        none = 1 - existence[j] * detected[j]
+        silent = existence[j] * (visibility[j] - detected[j]) / none if none > 0 else 1.0
+        seen[j] = (1 - missed[j] * (1 - silent)) / after[j] if after[j] > 0 else 1.0
+    return seen

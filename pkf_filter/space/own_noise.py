@@ -108,7 +108,7 @@ def merged(innovation: Floats, V: Floats, own: Floats, weights: Floats) -> tuple
                     equal[k, j, a] = 0.0
                     for b in range(m):
                         equal[k, j, a] += inverse[a, b] * innovation[k, j, b]
-        noise[j] = share * _inverse(information)
+        put_matrix(noise[j], share * _inverse(information))
         for k in range(M):
             if weights[k, j] > 0.0:
                 white = equal[k, j].copy()

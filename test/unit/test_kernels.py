@@ -1,5 +1,6 @@
 """Compiled kernels are those of the source as it is, and what has not changed is not compiled again."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,8 @@ ASK = "from made.top import answer; from made.other import other; other(1); prin
 
 
 def answer(root: Path) -> int:
-    done = subprocess.run([sys.executable, "-c", ASK], cwd=root, capture_output=True, text=True, timeout=250)
+    beside = {**os.environ, "NUMBA_CACHE_DIR": ""}  # the sources, whatever the caller has chosen
+    done = subprocess.run([sys.executable, "-c", ASK], cwd=root, env=beside, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from camtrack_core.datasets.drive.compiled import fast, inlined
+from camtrack_core.datasets.drive.compiled import fast
 from camtrack_core.datasets.drive.mesh import Mesh, Slot
 from camtrack_core.geometry.boxes import Floats, Integers
 from camtrack_core.geometry.camera import NEAR_PLANE
@@ -201,7 +201,7 @@ def _fill(screen, area, face, instance, inverse_depth, faces, touched, alone):  
 # Kernels index whole arrays instead of taking views of rows: a view costs two atomic reference counts.
 
 
-@inlined
+@fast
 def _project(corners, k, view, out, m):  # type: ignore[no-untyped-def]
     """Writes x, y in pixels and the inverse depth of camera point k to row m of out."""
     inverse = 1.0 / corners[k, 2]
@@ -210,7 +210,7 @@ def _project(corners, k, view, out, m):  # type: ignore[no-untyped-def]
     out[m, 2] = inverse
 
 
-@inlined
+@fast
 def _to_camera(points, k, view, out):  # type: ignore[no-untyped-def]
     """Camera coordinates of point k, which is relative to the camera in the fixed frame, to row k of out."""
     x, y, z = points[k, 0], points[k, 1], points[k, 2]
@@ -219,7 +219,7 @@ def _to_camera(points, k, view, out):  # type: ignore[no-untyped-def]
     out[k, 2] = view.forward[0] * x + view.forward[1] * y + view.forward[2] * z
 
 
-@inlined
+@fast
 def _place(library, instances, row, view, world, camera):  # type: ignore[no-untyped-def]
     """Vertices of an instance relative to the camera, in the fixed frame and in the camera frame; their count."""
     mesh = instances.mesh[row]
@@ -236,7 +236,7 @@ def _place(library, instances, row, view, world, camera):  # type: ignore[no-unt
     return last - first
 
 
-@inlined
+@fast
 def _outside(instances, radius, row, view, width, height):  # type: ignore[no-untyped-def]
     """Whether the ball around an instance misses the view."""
     x = instances.position[row, 0] - view.position[0]

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from camtrack_core.datasets.drive.compiled import fast, inlined
+from camtrack_core.datasets.drive.compiled import fast
 from camtrack_core.datasets.drive.light import TILE
 from camtrack_core.datasets.drive.mesh import Slot
 from camtrack_core.datasets.drive.raster import NOTHING
@@ -25,7 +25,7 @@ BANDS = 4  # of rows for each core: sky is cheaper than street
 LAST_TEXEL, ONE = np.uint64(TILE - 1), np.uint64(1)
 
 
-@inlined
+@fast
 def _noise(tile, x, y):  # type: ignore[no-untyped-def]
     """The tile at a place in texels, bilinear, repeated without end."""
     x, y = x + FAR_TEXELS, y + FAR_TEXELS  # positive, so that cutting to an integer rounds down
@@ -38,7 +38,7 @@ def _noise(tile, x, y):  # type: ignore[no-untyped-def]
     return above + (below - above) * v
 
 
-@inlined
+@fast
 def _hash(x, y):  # type: ignore[no-untyped-def]
     """A number in [0, 1) that looks random, for whole x and y."""
     value = (int(x) * 374761393 + int(y) * 668265263) & 0x7FFFFFFF
@@ -46,14 +46,14 @@ def _hash(x, y):  # type: ignore[no-untyped-def]
     return ((value ^ (value >> 16)) & 0xFFFF) / 65536.0
 
 
-@inlined
+@fast
 def _band(at, middle, half, blur):  # type: ignore[no-untyped-def]
     """Share of the stretch at -+ blur/2 that lies within middle -+ half: an antialiased line."""
     over = min(at + blur / 2, middle + half) - max(at - blur / 2, middle - half)
     return over / blur if over > 0.0 else 0.0
 
 
-@inlined
+@fast
 def _dashes(at, period, share, blur):  # type: ignore[no-untyped-def]
     """Coverage by dashes that fill a share of every period."""
     if blur > period:
@@ -63,13 +63,13 @@ def _dashes(at, period, share, blur):  # type: ignore[no-untyped-def]
     return min(1.0, _band(place, half, half, blur) + _band(place, half + period, half, blur))
 
 
-@inlined
+@fast
 def _step(low, high, value):  # type: ignore[no-untyped-def]
     t = min(1.0, max(0.0, (value - low) / (high - low)))
     return t * t * (3 - 2 * t)
 
 
-@inlined
+@fast
 def _sky(x, y, z, light, street, tile, out):  # type: ignore[no-untyped-def]
     """Colour of the sky and of the far skyline in a unit direction above the horizon."""
     rise = np.sqrt(max(0.0, z))
@@ -102,7 +102,7 @@ def _sky(x, y, z, light, street, tile, out):  # type: ignore[no-untyped-def]
                 out[c] = dark + (light.horizon[c] * 0.9 - dark) * mist
 
 
-@inlined
+@fast
 def _ground(x, y, foot_x, foot_y, street, tile, out):  # type: ignore[no-untyped-def]
     """Reflectance of the ground at a place whose pixel covers foot_x by foot_y metres; 1 on the road, else 0."""
     d = y - centre(street, x) if street.bend > 0 else y
@@ -192,7 +192,7 @@ def _ground(x, y, foot_x, foot_y, street, tile, out):  # type: ignore[no-untyped
     return 0.0
 
 
-@inlined
+@fast
 def _facade(u, z, foot, style, blue, green, red, out):  # type: ignore[no-untyped-def]
     """Reflectance of a house wall at u along it and z above the ground; the share of window glass."""
     seed = int(style * 60000)
@@ -221,7 +221,7 @@ def _facade(u, z, foot, style, blue, green, red, out):  # type: ignore[no-untype
     return window
 
 
-@inlined
+@fast
 def _surface(face, x, y, z, view, library, instances, buffer, light, street, tile, out):  # type: ignore[no-untyped-def]
     """Colour of a model's face at (x, y, z), which is relative to the camera."""
     triangle, row = buffer.triangle[face], buffer.instance[face]
