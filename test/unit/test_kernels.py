@@ -34,8 +34,8 @@ ASK = "from made.top import answer; from made.other import other; other(1); prin
 
 
 def answer(root: Path) -> int:
-    beside = {**os.environ, "NUMBA_CACHE_DIR": ""}  # the sources, whatever the caller has chosen
-    done = subprocess.run([sys.executable, "-c", ASK], cwd=root, env=beside, capture_output=True, text=True, timeout=250)
+    env = {**os.environ, "NUMBA_CACHE_DIR": ""}  # beside the sources, whatever the caller has chosen
+    done = subprocess.run([sys.executable, "-c", ASK], cwd=root, env=env, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
 
