@@ -6,8 +6,9 @@ Detections are the true boxes that a camera shows, as a detector of monocular im
 distance, with a share of that the same for all that a camera sees, misses in runs, a twentieth taken for another class,
 false ones, and objects that the image's edge cuts found shorter and shifted. Neighbouring cameras overlap by some
 degrees. One camera's detections come 0.25 s late, another one says nothing for two seconds. The filter has its
-defaults, the sensors the noise of cameras in config/camera_fusion.yaml (`--noise`). Counted are the published tracks
-within 2 m of an object: the ids that each object has had, and how often a second track stood at one.
+defaults, the sensors the noise of cameras in config/camera_fusion.yaml (`--noise`), the detector's own runs of misses,
+and an `occlusion` (`--occlusion`) for distances that do not always tell who is before whom. Counted are the published
+tracks within 2 m of an object: the ids that each object has had, and how often a second track stood at one.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ class Count:
                 self.ids[name].add(taken[name])
 
 
-def drive(seed: int, seconds: float, noise: float, count: Count) -> None:
+def drive(seed: int, seconds: float, noise: float, occlusion: float, count: Count) -> None:
     size = "width=320&height=180"
     cameras = open_cameras(f"drive:{seed}?cameras=6&frames={round(seconds * RATE)}&frame_rate={RATE:g}&{size}")
     frames = {name: iter(sequence) for name, sequence in cameras.items()}
@@ -157,7 +158,9 @@ def drive(seed: int, seconds: float, noise: float, count: Count) -> None:
         field_of_view=75.0,
         range=RANGE,
         depth_noise=0.04,
-        detection_probability=0.9,
+        occlusion=occlusion,
+        detection_probability=1 - MISSED,
+        miss_time=MISS_TIME,
         score_offset=0.4,
     )
     tracker = WorldTracker(sensors=dict.fromkeys(frames, model))
@@ -190,12 +193,13 @@ def main() -> None:
     parser.add_argument("--seeds", default="9300-9303", help="of the drives (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=12.0, help="of each drive (default: %(default)s)")
     parser.add_argument("--noise", type=float, default=2.0, help="of the sensors (default: %(default)s)")
+    parser.add_argument("--occlusion", type=float, default=0.8, help="of the sensors (default: %(default)s)")
     arguments = parser.parse_args()
     first, _, last = arguments.seeds.partition("-")
     count, objects, ids, found, seen = Count(), 0, 0, 0, 0
     for seed in range(int(first), int(last or first) + 1):
         one = Count()
-        drive(seed, arguments.seconds, arguments.noise, one)
+        drive(seed, arguments.seconds, arguments.noise, arguments.occlusion, one)
         objects, ids = objects + len(one.ids), ids + sum(map(len, one.ids.values()))
         settled = {name: rounds - SETTLED * RATE + 1 for name, rounds in one.seen.items() if rounds >= SETTLED * RATE}
         found, seen = found + sum(one.found.values()), seen + sum(settled.values())

@@ -137,7 +137,7 @@ class WorldConfig(Correction):
         0.6, ge=0, le=1, description="score from which a confirmed track is published while it is not measured"
     )
     deletion: life.Deletion = 0.03
-    max_silence: life.MaxSilence = 3.0
+    max_silence: life.MaxSilence = 4.0
     score_half_life: float = Field(0.058, gt=0, description="seconds after which half of a track's old score is left")
     max_lag: life.MaxLag = 0.3
 

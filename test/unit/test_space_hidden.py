@@ -107,6 +107,22 @@ def test_a_hidden_car_is_published_as_coasting_all_the_while(rate: int) -> None:
 
 
 @rates
+def test_a_parked_car_is_the_same_after_a_truck_has_stood_before_it_for_three_and_a_half_seconds(rate: int) -> None:
+    parked: Box = ("car", 30.0, 0.0, np.pi / 2)
+
+    def scene(_: str, time: float) -> list[Box]:
+        hidden = 1.5 < time < 5.0
+        truck: Box = ("truck", 15.0, 0.0 if hidden else 12.0 if time < 3.0 else -12.0, np.pi / 2)
+        return [truck] if hidden else [truck, parked]
+
+    ids = []
+    for time, tracks in run(WorldTracker(sensors={"front": SENSOR}), rate, 6.0, scene, AHEAD):
+        if time < 1.5 or time > 5.5:
+            ids += tracks.ids[np.abs(tracks.boxes.centre[:, 0] - 30.0) < 3.0].tolist()
+    assert len(set(ids)) == 1 and len(ids) > rate
+
+
+@rates
 @pytest.mark.parametrize("distance", [20.0, 35.0, 50.0])
 def test_walkers_side_by_side_keep_their_own_tracks(rate: int, distance: float) -> None:
     """A metre apart, 1.4 m/s across the view for 6 s, found by a camera: 3 % of the distance off along the sight."""
