@@ -20,6 +20,7 @@ from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import open_source
 from camtrack_core.geometry.boxes import Floats, coverage, iou
 from camtrack_core.geometry.camera import Pose
+from time3d_tracker.config import TrackerConfig
 from time3d_tracker.level import camera_height
 from time3d_tracker.model import DEMO_MODEL, Time3DModel
 from time3d_tracker.tracker import Tracker
@@ -127,6 +128,32 @@ def test_a_stated_height_that_is_10_percent_larger_moves_everything_by_less(stre
     for ratio in bands(compared, least=8):
         assert 1.01 < np.median(ratio) < 1.09
         assert np.quantile(ratio, 0.9) < 1.1
+
+
+def test_a_pitch_that_is_known_worse_makes_places_less_sure(street, model: Time3DModel) -> None:
+    """Near ones, whose depth the ground tells; what is published is the deviation along the line of sight.
+
+    Far ones may even become surer: the ground tells them little in any case, and contradicts the other cues less.
+    """
+    ratios, distances = [], []
+    for frame, _ in street[::2]:
+        results = [
+            Tracker(model, TrackerConfig(pitch_deviation=degrees)).step(
+                frame.image, frame.time_ns, frame.camera.intrinsics, frame.camera_pose, camera_height(frame)
+            )
+            for degrees in (0.3, 2.0)
+        ]
+        usual, unsure = (result.detected_deviation for result in results)
+        ratios.append(unsure / usual)
+        distances.append(np.linalg.norm(results[0].detections.boxes.centre, axis=1))
+        for result in results:
+            along = np.sqrt(np.linalg.eigvalsh(result.tracks.covariance[:, :3, :3])[:, -1])
+            apart = np.linalg.norm(result.tracks.boxes.centre[:, None] - result.detections.boxes.centre, axis=-1)
+            np.testing.assert_allclose(along, result.detected_deviation[apart.argmin(1)], rtol=1e-3)
+    ratio, distance = np.concatenate(ratios), np.concatenate(distances)
+    near = ratio[distance <= FAR]
+    assert len(near) > 50
+    assert np.quantile(near, 0.1) >= 1 and np.median(near) > 1.02
 
 
 @pytest.mark.parametrize("degrees", [5.0, -5.0])
