@@ -100,7 +100,12 @@ def _run(sources: list[str], out: Path, run: Run, jobs: int, cluster: str) -> li
     with unwinding_on_signals(signal.SIGINT), Progress(*columns, console=console) as progress:
         task = progress.add_task(f"{len(specs)} sequences" if len(specs) > 1 else "frames", total=None)
         return track_sources(
-            specs, out, run, jobs, lambda done, total: progress.update(task, completed=done, total=total), cluster
+            specs,
+            out,
+            run,
+            jobs,
+            lambda done, total: progress.update(task, completed=done, total=total or None),
+            cluster,
         )
 
 

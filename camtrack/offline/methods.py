@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -114,7 +114,8 @@ class Engine:
     """Makes the tracks of one sequence after the other; the model is loaded once.
 
     Attributes:
-        seconds: that the trackers took for each frame of the sequence so far, without reading it.
+        seconds: that the trackers took for each frame of the sequence so far, without reading it; of those that took no
+            step there are none.
         skipped: what was wrong with each frame of the sequence that was left out.
         class_names: of the model, which class_ids of the tracks index; empty for PKF alone.
 
@@ -170,8 +171,11 @@ class Engine:
             DataError: a frame is broken, for PKF alone the recording has no public detections, for Time3D no camera.
         """
         self.seconds, self.skipped = [], []
+        if self._run.method == "pkf":
+            yield from self._of_public_detections(sequence)
+            return
         steps: dict[str, Callable[[Sequence], Callable[[Any], Any]]] = {
-            "gcnet": self._gcnet, "pkf": self._pkf, "stack": self._stack, "time3d": self._time3d,
+            "gcnet": self._gcnet, "stack": self._stack, "time3d": self._time3d,
             "ground": self._ground, "fusion": self._fusion, "detections": self._detections,
         }  # fmt: skip
         if self._run.smooth:
@@ -181,7 +185,7 @@ class Engine:
             step = lambda item: [immediate(item)]  # noqa: E731
         waiting: deque[Any] = deque()
         try:
-            for item in self._items(sequence):
+            for item in attempts_of(sequence) if self._run.skip_broken else sequence:
                 started = time.perf_counter()
                 if isinstance(item, DataError):
                     self.skipped.append(str(item))
@@ -197,11 +201,35 @@ class Engine:
             raise
         yield from _in_order(waiting, rest())
 
-    def _items(self, sequence: Sequence) -> Iterable[Any]:
-        """What the method takes of a recording, one after the other."""
-        if self._run.method == "pkf":
-            return _public_detections(sequence)
-        return attempts_of(sequence) if self._run.skip_broken else sequence
+    def _of_public_detections(self, sequence: Sequence) -> Iterator[Tracks2D]:
+        """PKF's tracks; of frames in which nothing is seen and nothing followed, maybe millions, without a step."""
+        from pkf_filter.image.smoothing import Smoother
+        from pkf_filter.image.tracker import Tracker as Filter
+
+        if not isinstance(sequence, MotChallengeSequence):
+            raise DataError(f"{sequence.name}: expected a recording with public detections (det/det.txt), found none")
+        pkf, nothing = Filter(), Tracks2D.empty()
+        step: Callable[[int, Boxes2D], list[Tracks2D]] = lambda *frame: [pkf.step(*frame)]  # noqa: E731
+        rest: Callable[[], list[Tracks2D]] = list
+        followed: Callable[[], int] = lambda: len(pkf.tracks)  # noqa: E731
+        if self._run.smooth:
+            smoother = Smoother(pkf)
+            step, rest, followed = smoother.step, smoother.flush, smoother.followed
+        try:
+            for index, found in enumerate(sequence.detections()):
+                if not len(found) and not followed():
+                    yield nothing
+                    continue
+                started = time.perf_counter()
+                # some public detectors give margins
+                boxes = Boxes2D(found.xyxy, np.clip(found.scores, 0, 1), found.class_ids)
+                tracks = step(stamp_ns(index, sequence.frame_rate), boxes)
+                self.seconds.append(time.perf_counter() - started)
+                yield from tracks
+        except DataError:
+            yield from rest()
+            raise
+        yield from rest()
 
     def _gcnet(self, sequence: Sequence) -> Callable[[Frame], Tracks2D]:
         from gcnet_tracker.config import TrackerConfig
@@ -237,17 +265,6 @@ class Engine:
 
         return step
 
-    def _pkf(self, sequence: Sequence) -> Callable[[tuple[int, Boxes2D]], Tracks2D]:
-        from pkf_filter.image.tracker import Tracker as Filter
-
-        pkf, nothing = Filter(), Tracks2D.empty()
-
-        def step(item: tuple[int, Boxes2D]) -> Tracks2D:
-            # Nothing is seen and nothing followed: a step would change nothing, and there may be millions of them.
-            return pkf.step(*item) if len(item[1]) or len(pkf.tracks) else nothing
-
-        return step
-
     def _smoothed(self, sequence: Sequence) -> tuple[Callable[[Any], list[Any]], Callable[[], list[Any]]]:
         """What becomes complete with an item, and with the end."""
         if self._run.method == "fusion":
@@ -259,8 +276,6 @@ class Engine:
         from pkf_filter.image.tracker import Tracker as Filter
 
         smoother = Smoother(Filter())
-        if self._run.method == "pkf":
-            return lambda item: smoother.step(*item), smoother.flush
         gcnet = self._gcnet(sequence)
 
         def step(frame: Frame) -> list[Tracks2D]:
@@ -345,16 +360,6 @@ def moved(boxes: Boxes3D, pose: Pose) -> Boxes3D:
     heading = np.stack([np.cos(boxes.yaw), np.sin(boxes.yaw), flat], 1) @ pose.rotation.T
     velocity = boxes.velocity @ pose.rotation.T
     return Boxes3D(pose.apply(boxes.centre), boxes.size, np.arctan2(heading[:, 1], heading[:, 0]), velocity)
-
-
-def _public_detections(sequence: Sequence) -> Iterator[tuple[int, Boxes2D]]:
-    """Time and detections of every frame. Raises DataError where a recording has none."""
-    if not isinstance(sequence, MotChallengeSequence):
-        raise DataError(f"{sequence.name}: expected a recording with public detections (det/det.txt), found none")
-    for index, found in enumerate(sequence.detections()):
-        time_ns = stamp_ns(index, sequence.frame_rate)
-        # some public detectors give margins
-        yield time_ns, Boxes2D(found.xyxy, np.clip(found.scores, 0, 1), found.class_ids) if len(found) else found
 
 
 def _in_image(found: SpatialTracks) -> SpatialTracks:

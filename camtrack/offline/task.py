@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from camtrack_core.files import named, whole, write_whole
 
 TIMES = ".ms"
 SOURCE = ".source"
+TELLING = 0.1  # seconds between two words on how far a run is
 
 Advance = Callable[[int, int], None]
 
@@ -59,7 +61,7 @@ def track_one(
     Args:
         task: the sequence.
         engine: makes the tracks.
-        advance: called with a number of frames when they are done.
+        advance: called now and then with the number of frames done since.
         expect: called once with the number of frames that there are to do.
     """
     try:
@@ -109,9 +111,7 @@ def _tracked(sequence: Sequence, path: Path, tracker: Engine, advance: Callable[
     frames: list[Any] = []
     broken = ""
     try:
-        for tracks in tracker.tracks(sequence):
-            frames.append(tracks)
-            advance(1)
+        frames.extend(_told(tracker.tracks(sequence), advance))  # up to where it breaks off
     except CamtrackError as error:
         broken = str(error)
     if not broken and not frames:
@@ -141,6 +141,20 @@ def _tracked(sequence: Sequence, path: Path, tracker: Engine, advance: Callable[
     ids = {identity for found in frames for identity in ids_of(found)}
     seconds = sum(tracker.seconds)
     return Result(sequence.name, len(frames), len(ids), seconds, broken, skipped=tuple(tracker.skipped))
+
+
+def _told(frames: Iterable[Any], advance: Callable[[int], None]) -> Iterator[Any]:
+    """The same frames, whose number is told ten times a second: there may be a million in one."""
+    waiting, told = 0, time.monotonic()
+    try:
+        for frame in frames:
+            yield frame
+            waiting += 1
+            if time.monotonic() > told + TELLING:
+                advance(waiting)
+                waiting, told = 0, time.monotonic()
+    finally:
+        advance(waiting)
 
 
 def _claim_name(path: Path, source: str) -> str:

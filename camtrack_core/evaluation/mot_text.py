@@ -16,7 +16,7 @@ from camtrack_core.numbers import finite_number, frame_number, integer, read_tex
 def write_mot(path: str | Path, frames: Sequence[Tracks2D]) -> None:
     """Write tracks frame by frame; the format holds no classes."""
     lines = []
-    for number, tracks in enumerate(frames, start=1):
+    for number, tracks in ((k, found) for k, found in enumerate(frames, start=1) if len(found)):
         for id_, (x1, y1, x2, y2), score in zip(tracks.ids, tracks.xyxy, tracks.scores, strict=True):
             lines.append(f"{number},{id_},{x1:.3f},{y1:.3f},{x2 - x1:.3f},{y2 - y1:.3f},{score:.4f},-1,-1,-1\n")
     Path(path).write_text("".join(lines))

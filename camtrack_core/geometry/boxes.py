@@ -30,7 +30,7 @@ class ArraySet:
             raise DataError(f"{type(self).__name__}: expected fields of one length, got {lengths}")
 
     def __len__(self) -> int:
-        return len(self._columns()[0])
+        return len(getattr(self, next(iter(self.__dataclass_fields__))))  # type: ignore[attr-defined]
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         """The rows that a mask, a slice or an index array selects, as a set of the same type."""

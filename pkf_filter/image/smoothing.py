@@ -42,6 +42,10 @@ class Smoother(FixedLag[_Frame, Tracks2D]):
         self._confirmed |= set(tracks["id"][tracks["existence"] >= self.config.confirmation].tolist())
         return self._keep(_Frame(time_ns, tracks))
 
+    def followed(self) -> int:
+        """Number of tracks in the frames that are kept; without any, a step without boxes changes nothing."""
+        return sum(len(frame.tracks) for frame in self._frames)
+
     def _oldest(self) -> Tracks2D:
         mean, tracks = self._smoothed(), self._frames[0].tracks
         time_ns, config = self._frames[0].time_ns, self._tracker.config

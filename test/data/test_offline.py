@@ -88,7 +88,10 @@ def test_public_detections_through_pkf(data_root: Path, tmp_path: Path) -> None:
     equal(read_mot(tmp_path / "alone/TUD-Campus.txt", 71), expected, 2e-3)
 
 
-def test_frames_without_detections_and_tracks_cost_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("smooth", [False, True])
+def test_frames_without_detections_and_tracks_cost_no_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smooth: bool
+) -> None:
     """One frame number of three million makes that many frames; what is found is what a step in each would find."""
     det = tmp_path / "MOT-01/det/det.txt"
     det.parent.mkdir(parents=True)
@@ -100,12 +103,29 @@ def test_frames_without_detections_and_tracks_cost_no_step(tmp_path: Path, monke
         return step(pkf, time_ns, found)
 
     monkeypatch.setattr(Filter, "step", counted)
-    (result,) = track_sources([str(tmp_path / "MOT-01")], tmp_path / "out", PKF, 1, silent)
+    run = replace(PKF, smooth=smooth)
+    (result,) = track_sources([str(tmp_path / "MOT-01")], tmp_path / "out", run, 1, silent)
     monkeypatch.undo()
     assert result.frames == 2003 and result.tracks == 2 and 8 <= len(steps) < 300
+    assert 8 <= len((tmp_path / "out/MOT-01.ms").read_text().split()) <= len(steps)  # who made the kernels warm, too
     sequence, pkf = MotChallengeSequence(tmp_path / "MOT-01"), Filter()
-    expected = [pkf.step(stamp_ns(k, sequence.frame_rate), d) for k, d in enumerate(sequence.detections())]
+    frames = [(stamp_ns(k, sequence.frame_rate), d) for k, d in enumerate(sequence.detections())]
+    if smooth:
+        smoother = Smoother(pkf)
+        expected = [tracks for frame in frames for tracks in smoother.step(*frame)] + smoother.flush()
+    else:
+        expected = [pkf.step(*frame) for frame in frames]
     equal(read_mot(tmp_path / "out/MOT-01.txt", 2003), expected, 2e-3)
+
+
+def test_how_far_a_run_is_is_not_told_frame_by_frame(tmp_path: Path) -> None:
+    """Of 200 000 frames, most of them without detections, all are told, in a few words."""
+    det = tmp_path / "MOT-01/det/det.txt"
+    det.parent.mkdir(parents=True)
+    det.write_text("".join(f"{k},-1,100,200,80,140,1\n" for k in (1, 200_000)))
+    told: list[int] = []
+    track_sources([str(tmp_path / "MOT-01")], tmp_path / "out", PKF, 1, lambda done, _: told.append(done))
+    assert told[-1] == 200_000 and len(told) < 2_000
 
 
 def test_smoothed_tracks_of_public_detections(data_root: Path, tmp_path: Path) -> None:
