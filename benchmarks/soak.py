@@ -73,12 +73,16 @@ START = 600.0  # seconds that nodes may take to be up, where they compile their 
 
 @dataclass(frozen=True)
 class Profile:
-    """How long it takes: frames of the trackers, steps in random worlds, seconds of the graph and of each rate."""
+    """How long it takes: frames of the trackers, steps in random worlds, seconds of the graph and of each rate.
+
+    settling: seconds of processes before the first sample.
+    """
 
     frames: int
     steps: int
     seconds: float
     rate_seconds: float
+    settling: float = SETTLING
 
 
 PROFILES = {
@@ -405,10 +409,11 @@ def started(*command: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait(60)
 
 
-def watched(name: str, ear: Ear, processes: dict[str, psutil.Process], seconds: float) -> Figures:
-    """So many seconds of processes that are up, by the names of their nodes."""
+def watched(name: str, ear: Ear, processes: dict[str, psutil.Process], profile: Profile) -> Figures:
+    """The seconds of a profile of processes that are up, by the names of their nodes."""
     series = {node: Series() for node in processes}
-    ear.listen(SETTLING)
+    ear.listen(profile.settling)
+    seconds = profile.seconds
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         ear.listen(seconds / SAMPLES)
@@ -438,7 +443,7 @@ def replay(profile: Profile) -> Iterator[Figures]:
         video = a_video(Path(folder) / "drifting.mp4")
         with started("camtrack.cli", "replay", str(video), "--loop", "--rate", "20") as process:
             ear.wait_for(lambda: len(ear.answered) > 0, process, START, "images")
-            figures = watched("replay", ear, {"replay": psutil.Process(process.pid)}, profile.seconds)
+            figures = watched("replay", ear, {"replay": psutil.Process(process.pid)}, profile)
     ear.close()
     yield figures
 
@@ -454,7 +459,7 @@ def graph(profile: Profile) -> Iterator[Figures]:
             for name in ("gcnet_tracker", "pkf_filter", "replay")
             if any(f"__node:={name}" in word for word in child.cmdline())
         }
-        figures = watched("graph", ear, processes, profile.seconds)
+        figures = watched("graph", ear, processes, profile)
     ear.close()
     yield figures
 

@@ -10,6 +10,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import soak
 
+MINUTE = soak.Profile(frames=0, steps=0, seconds=40, rate_seconds=0, settling=20)
+IMAGE = 640 * 360 * 3 / 1e6  # MB
+MOST = 60  # handles or threads: a process has about 20, one a frame would be a thousand
 WORLDS = soak.Profile(frames=0, steps=1000, seconds=0, rate_seconds=0)
 
 
@@ -28,6 +31,22 @@ def test_a_covariance_or_a_probability_that_is_none_is_found() -> None:
     tracker._state.existence[0] = 1.1
     found = soak.faults_in_space(tracker)
     assert found == ["a covariance is not positive definite", "existence outside [0, 1]"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # a busy machine takes minutes to start the graph
+def test_a_minute_of_the_graph_keeps_no_images_handles_or_threads() -> None:
+    """Buffers still fill, and the machine may be busy: what is judged would grow with every frame.
+
+    The replay may read ahead 128 MiB, which takes it minutes on a busy machine; its memory is judged in longer runs.
+    """
+    (figures,) = soak.graph(MINUTE)
+    for node in ("gcnet_tracker", "pkf_filter", "replay"):
+        assert figures.values[f"{node} handles"] < MOST and figures.values[f"{node} threads"] < MOST
+    for node in ("gcnet_tracker", "pkf_filter"):
+        assert figures.values[f"{node} frames"] > 10
+        assert figures.values[f"{node} MB in 10^4 frames"] / 1e4 < 0.5 * IMAGE
+    assert figures.values["replay frames"] > 10
 
 
 @pytest.mark.parametrize(
