@@ -34,11 +34,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import open_source
 from camtrack_core.errors import CamtrackError
+from camtrack_core.networks.graph import OPSET
 from camtrack_core.runtime import Session, open_session
 from time3d_tracker.cli import read_config
 from time3d_tracker.config import NetworkConfig
 from time3d_tracker.detector import Detector, find_peaks
-from time3d_tracker.export import OPSET, export
+from time3d_tracker.export import export
 from time3d_tracker.level import camera_height
 from time3d_tracker.model import DEMO_MODEL, Outputs, Query, Time3DModel
 from time3d_tracker.network import Time3D

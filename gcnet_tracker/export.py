@@ -17,13 +17,10 @@ from torch.nn import functional
 
 from camtrack_core.config import validated
 from camtrack_core.errors import ModelError
-from camtrack_core.networks.half import to_half
+from camtrack_core.networks.graph import EXAMPLES, write_graph
 from gcnet_tracker.config import INPUTS, OUTPUTS, PEAKS, REFRESHED, SLOTS, NetworkConfig
 from gcnet_tracker.correlation import gather
 from gcnet_tracker.network import GCNet, to_xyxy
-
-OPSET = 20
-EXAMPLES = 3  # cameras of the example inputs of a graph for any number; 1 would be taken as fixed
 
 
 class FrameGraph(nn.Module):
@@ -126,26 +123,12 @@ def export(
 
     float16 is of the convolutions alone (`half.to_half`).
     """
-    import onnx
-
-    config = network.config
-    inputs = example_inputs(network, cameras or EXAMPLES)
-    any_number = torch.export.Dim("cameras", min=1, max=64)
-    torch.onnx.export(
-        FrameGraph(network, refresh, share).eval(), inputs, str(path), input_names=INPUTS, output_names=OUTPUTS,
-        opset_version=OPSET, dynamo=True, external_data=False, verbose=False,
-        dynamic_shapes=None if cameras else tuple({0: any_number} for _ in inputs),
-    )  # fmt: skip
-    model = onnx.load(str(path))
-    if precision == "float16":
-        model = to_half(model)
+    config, inputs = network.config, example_inputs(network, cameras or EXAMPLES)
     metadata = {
         "camtrack_model": "gcnet",
         "class_names": json.dumps(config.class_names),
         "height": str(config.height),
         "width": str(config.width),
         "backbone": config.backbone,
-        "precision": precision,
     }
-    onnx.helper.set_model_props(model, metadata)
-    onnx.save(model, str(path))
+    write_graph(FrameGraph(network, refresh, share), path, inputs, (INPUTS, OUTPUTS), cameras == 0, precision, metadata)

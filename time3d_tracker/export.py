@@ -13,14 +13,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from camtrack_core.networks.half import to_half
+from camtrack_core.networks.graph import EXAMPLES, write_graph
 from time3d_tracker.config import ATTRIBUTES, INPUTS, MEMORY, OUTPUTS
 from time3d_tracker.detector import find_peaks
 from time3d_tracker.flow import Memory, association
 from time3d_tracker.network import LEAST_SCORE, Time3D, reconfigured
-
-OPSET = 20
-EXAMPLES = 3  # cameras of the example inputs of a graph for any number; 1 would be taken as fixed
 
 
 class FrameGraph(nn.Module):
@@ -99,18 +96,7 @@ def export(network: Time3D, path: Path, cameras: int = 1, precision: Literal["fl
 
     float16 is of the convolutions alone (`half.to_half`).
     """
-    import onnx
-
     config, inputs = network.config, example_inputs(network, cameras or EXAMPLES)
-    any_number = torch.export.Dim("cameras", min=1, max=64)
-    torch.onnx.export(
-        FrameGraph(network).eval(), inputs, str(path), input_names=INPUTS, output_names=OUTPUTS, opset_version=OPSET,
-        dynamo=True, external_data=False, verbose=False,
-        dynamic_shapes=None if cameras else tuple({0: any_number} for _ in inputs),
-    )  # fmt: skip
-    model = onnx.load(str(path))
-    if precision == "float16":
-        model = to_half(model)
     metadata = {
         "camtrack_model": "time3d",
         "class_names": json.dumps(config.class_names),
@@ -118,7 +104,5 @@ def export(network: Time3D, path: Path, cameras: int = 1, precision: Literal["fl
         "height": str(config.height),
         "width": str(config.width),
         "backbone": config.backbone,
-        "precision": precision,
     }
-    onnx.helper.set_model_props(model, metadata)
-    onnx.save(model, str(path))
+    write_graph(FrameGraph(network), path, inputs, (INPUTS, OUTPUTS), cameras == 0, precision, metadata)
