@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,7 +68,9 @@ class Run:
         self.folder, self.network, self.training, self.steps, self.parts = folder, network, training, steps, parts
         self.rank, self.world = _join()
         self.device = torch.device("cuda", _local_rank()) if torch.cuda.is_available() else torch.device("cpu")
-        self._frozen = freeze(backbone, training.frozen)
+        self._backbone = backbone
+        for module in frozen(backbone, training.frozen):
+            module.requires_grad_(False)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = torch.optim.AdamW(parameter_groups(self.model, backbone, training))
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
@@ -93,7 +95,8 @@ class Run:
     def optimise(self, module: nn.Module, source: Iterator[dict[str, Tensor]], end: int) -> None:
         """Trains until step `end`.
 
-        A step whose gradients are not finite is left out: neither weights nor statistics keep anything of it.
+        A step whose gradients or statistics are not finite is left out: neither weights nor statistics keep anything
+        of it.
 
         Args:
             module: as `distribute` gives it; maps a batch to its loss parts, "loss" being their sum.
@@ -105,8 +108,8 @@ class Run:
         precision = autocast_precision(self.training.precision, self.device)
         left_out = 0
         module.train()
-        for frozen in self._frozen:
-            frozen.eval()
+        for still in frozen(self._backbone, self.training.frozen):
+            still.eval()
         with progress(self.rank) as bar:
             task = bar.add_task("training", total=self.steps, completed=self.step, parts="")
             while self.step < end:
@@ -115,7 +118,7 @@ class Run:
                 with torch.autocast(self.device.type, precision, enabled=precision is not torch.float32):
                     parts = module(batch)
                 self.optimiser.zero_grad(set_to_none=True)
-                parts["loss"].backward()
+                (parts["loss"] * _finite(self.model.buffers())).backward()
                 if torch.isfinite(nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_LIMIT)):
                     self._set_rate()
                     self.optimiser.step()
@@ -206,13 +209,15 @@ def schedule(step: int, steps: int, warm_up: int) -> float:
     return 0.5 * (1 + float(np.cos(np.pi * (step - warm_up) / max(steps - warm_up, 1))))
 
 
-def freeze(backbone: Backbone | DLA34, stages: str) -> list[nn.Module]:
-    """The modules of the backbone that "none", "early" or "all" leaves as they are, without gradients."""
+def frozen(backbone: Backbone | DLA34, stages: str) -> list[nn.Module]:
+    """The modules of the backbone that "none", "early" or "all" leaves as they are."""
     names: dict[str, tuple[str, ...]] = {"none": (), "early": backbone.early, "all": ("",)}
-    frozen: list[nn.Module] = [backbone.get_submodule(name) for name in names[stages]]
-    for module in frozen:
-        module.requires_grad_(False)
-    return frozen
+    return [backbone.get_submodule(name) for name in names[stages]]
+
+
+def _finite(statistics: Iterable[Tensor]) -> Tensor | float:
+    """1 where all numbers are finite, else NaN; times the loss it reaches every process, by the gradients."""
+    return sum((0.0 * x.sum() for x in statistics), 1.0)
 
 
 def parameter_groups(model: nn.Module, backbone: nn.Module, training: TrainingParameters) -> list[dict[str, Any]]:

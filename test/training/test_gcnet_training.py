@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
+from training_helpers import check_guards
 
 from camtrack_core.datasets.frames import Frame, Labels
 from camtrack_core.errors import DataError, ModelError
@@ -24,6 +25,7 @@ from camtrack_core.runtime import MOST_FRAMES, open_session
 from camtrack_core.runtime.batch import Batch
 from camtrack_core.training import augmentation, run
 from camtrack_core.training.run import cut_log
+from camtrack_core.training.shards import batches
 from gcnet_tracker import clips, loader, training
 from gcnet_tracker.cli import read_config
 from gcnet_tracker.clips import Clip
@@ -33,7 +35,7 @@ from gcnet_tracker.loader import ClipSamples, look_at
 from gcnet_tracker.network import GCNet
 from gcnet_tracker.targets import UNKNOWN
 from gcnet_tracker.tracker import FrameOutput, GCNetModel, Tracker
-from gcnet_tracker.training import ASKED, TrainingStep, load_network, sees_own, train
+from gcnet_tracker.training import ASKED, PARTS, TrainingStep, load_network, sees_own, train
 
 torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 
@@ -317,6 +319,17 @@ def _interrupted(folder: Path, clip: Clip, at: int) -> None:
         train(folder, [clip], np.ones(1), NETWORK, settings(checkpoint_every=2), None)
     finally:
         run.append_log = original
+
+
+@pytest.mark.parametrize(("backbone", "still"), [("resnet18", "early"), ("yolox_nano", "all")])
+def test_what_is_frozen_stays_and_what_is_not_finite_leaves_no_trace(
+    clip: Clip, tmp_path: Path, backbone: str, still: str
+) -> None:
+    network = NetworkConfig(**(NETWORK.model_dump() | {"backbone": backbone}))
+    model, training = GCNet(network), settings(frozen=still, checkpoint_every=1)
+    samples = ClipSamples([clip], np.ones(1), network, 2, 1.0, seed=0)
+    going = run.Run(tmp_path, model, model.backbone, network, training, 3, PARTS)
+    check_guards(going, TrainingStep(model, training), batches(samples, 2, 0, 0, 1, 0), model.backbone)
 
 
 def test_rows_after_the_checkpoint_leave_the_log(tmp_path: Path) -> None:

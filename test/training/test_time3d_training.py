@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from network_helpers import Street
+from training_helpers import check_guards
 
 from camtrack_core.datasets.frames import Labels
 from camtrack_core.errors import ConfigurationError, ModelError
 from camtrack_core.evaluation.nuscenes.submission import TRACKED
 from camtrack_core.training import augmentation
+from camtrack_core.training.run import Run
 from camtrack_core.training.shards import batches
 from time3d_tracker import clips, level
 from time3d_tracker.cli import read_config
@@ -202,6 +204,17 @@ def test_a_run_goes_on_where_it_stopped(clip: clips.Clip, tmp_path: Path) -> Non
     assert load_network(tmp_path / "weights.pt").config == CONFIG
     rows = np.genfromtxt(tmp_path / "losses.csv", delimiter=",", names=True)
     assert rows["step"].tolist() == [1, 2, 3, 4] and np.isfinite(rows["loss"]).all()
+
+
+@pytest.mark.parametrize(("backbone", "still"), [("resnet18", "early"), ("yolox_nano", "all")])
+def test_what_is_frozen_stays_and_what_is_not_finite_leaves_no_trace(
+    clip: clips.Clip, tmp_path: Path, backbone: str, still: str
+) -> None:
+    network = NetworkConfig(**(CONFIG.model_dump() | {"backbone": backbone}))
+    model, training = Time3D(network), TrainingConfig(max_gap=2, frozen=still, checkpoint_every=1)
+    samples, own = ClipSamples([clip], np.ones(1), network, training), model.detector.features.backbone
+    going = Run(tmp_path, model, own, network, training, 3, PARTS)
+    check_guards(going, TrainingStep(model, training), batches(samples, 2, 0, 0, 1, 0), own)
 
 
 def test_another_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ from camtrack_core.training.run import (
 
 
 class Stages(Backbone):
-    """Two stages with statistics, the first of which may be frozen."""
+    """Two stages with statistics, the first of which may be frozen, a normalisation by its own name like ResNet's."""
 
-    channels, early = (4,), ("first",)
+    channels, early = (4,), ("first.0", "first.1")
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,13 +49,13 @@ class Model(nn.Module):
         return {"error": loss, "loss": loss}
 
 
-def batches(first_step: int, broken: tuple[int, ...] = ()) -> Iterator[dict[str, Tensor]]:
+def batches(first_step: int, broken: tuple[int, ...] = (), by: float = float("inf")) -> Iterator[dict[str, Tensor]]:
     step = first_step
     while True:
         image = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(step))
         truth = image.sum(1, keepdim=True)
         step += 1
-        yield {"image": image * float("inf") if step in broken else image, "truth": truth}
+        yield {"image": image * by if step in broken else image, "truth": truth}
 
 
 def start(folder: Path, steps: int = 20, **changes: object) -> tuple[Run, Model]:
@@ -84,18 +84,39 @@ def test_frozen_is_frozen_statistics_too(tmp_path: Path, frozen: str) -> None:
         assert torch.equal(value, before[name]) == name.startswith(still), name
 
 
-def test_a_step_that_is_not_finite_leaves_no_trace(tmp_path: Path) -> None:
-    """Weights, statistics and their averages are those of a run without that batch."""
-    run, model = start(tmp_path / "broken", averaging=0.0)
-    run.optimise(run.distribute(model), batches(0, broken=(3,)), 2)
+def test_frozen_is_frozen_where_several_gpus_share_statistics(tmp_path: Path) -> None:
+    """There every normalisation is replaced by one that talks to the other processes."""
+    run, model = start(tmp_path, frozen="early")
     before = {name: x.clone() for name, x in model.state_dict().items()}
-    run.optimise(run.distribute(model), batches(2, broken=(3,)), 3)
+    run.optimise(nn.SyncBatchNorm.convert_sync_batchnorm(model), batches(0), 3)
     for name, value in model.state_dict().items():
-        assert torch.equal(value, before[name]), name
+        assert torch.equal(value, before[name]) == name.startswith("backbone.first"), name
+
+
+def test_a_step_that_is_not_finite_leaves_no_trace(tmp_path: Path) -> None:
+    """Weights, statistics, their averages, the optimiser's moments and the checkpoint are those before that batch."""
+    run, model = start(tmp_path / "broken", averaging=0.5, checkpoint_every=1)
+    run.optimise(run.distribute(model), batches(0, broken=(3,)), 2)
+    before = read_checkpoint(run.checkpoint)
+    run.optimise(run.distribute(model), batches(2, broken=(3,)), 3)
+    after = read_checkpoint(run.checkpoint)
+    assert (before.pop("step"), after.pop("step")) == (2, 3)
+    torch.testing.assert_close(after, before, rtol=0, atol=0)
+    torch.testing.assert_close(dict(model.state_dict()), dict(before["model"]), rtol=0, atol=0)
     run.optimise(run.distribute(model), batches(3), 20)
     assert all(torch.isfinite(x).all() for x in run.finish().state_dict().values())
     rows = (tmp_path / "broken" / "losses.csv").read_text().splitlines()
     assert len(rows) == 21 and "nan" in rows[3]
+
+
+def test_statistics_that_are_not_finite_leave_no_trace_either(tmp_path: Path) -> None:
+    """A variance beyond float32 makes normalised features 0: the loss and its gradients are finite all the same."""
+    run, model = start(tmp_path, averaging=0.0)
+    run.optimise(run.distribute(model), batches(0), 2)
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    run.optimise(run.distribute(model), batches(2, broken=(3,), by=1e25), 3)
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+    torch.testing.assert_close(run.average, before, rtol=0, atol=0)
 
 
 def test_a_run_without_finite_gradients_gives_up(tmp_path: Path) -> None:
