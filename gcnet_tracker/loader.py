@@ -9,10 +9,11 @@ from torch.utils.data import Dataset
 from camtrack_core.datasets.frames import Labels
 from camtrack_core.geometry.boxes import Boxes2D, Floats, area
 from camtrack_core.geometry.boxes import clip as clip_boxes
-from camtrack_core.training import augmentation
+from camtrack_core.training import augmentation, gaussians
+from camtrack_core.training.gaussians import Heatmap
 from gcnet_tracker import targets
 from gcnet_tracker.clips import Clip
-from gcnet_tracker.config import NetworkConfig
+from gcnet_tracker.config import STRIDE, NetworkConfig
 from gcnet_tracker.targets import UNKNOWN
 
 MAX_OBJECTS = 128  # a frame; the rest is dropped from the loss
@@ -52,8 +53,8 @@ class ClipSamples(Dataset):
             labels, ignored = augmentation.see(view, clip.labels[i], clip.ignored[i])
             labels = labels[rng.permutation(len(labels))[:MAX_OBJECTS]]
             image = look.image(view.image(picture), rng)
-            target = targets.build(
-                labels.xyxy, labels.class_ids, ignored, len(self.network.class_names), self.network.map_size
+            target = gaussians.build(
+                labels.xyxy, labels.class_ids, ignored, len(self.network.class_names), STRIDE, self.network.map_size
             )
             packed = _pack(image, labels.xyxy, target, width, height)
             samples.append(packed | _taught(clip, i, view, self.network))
@@ -124,7 +125,7 @@ def _taught(clip: Clip, index: int, view: augmentation.View, network: NetworkCon
     return {"taught": scores, "looked": np.array(1, np.float32)}
 
 
-def _pack(image: NDArray[np.uint8], xyxy: Floats, target: targets.Targets, width: int, height: int) -> Sample:
+def _pack(image: NDArray[np.uint8], xyxy: Floats, target: Heatmap, width: int, height: int) -> Sample:
     truth = np.zeros((MAX_OBJECTS, 4), np.float32)
     truth[: len(xyxy)] = xyxy / [width, height, width, height]
     return {

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from camtrack_core.errors import ModelError
 from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers, area, clip, iou
 from camtrack_core.geometry.tracks import Tracks2D
+from camtrack_core.networks.letterbox import PADDING, fit_into
 from camtrack_core.runtime import (
     MOST_FRAMES,
     Device,
@@ -31,7 +31,6 @@ from camtrack_core.runtime import (
 )
 from gcnet_tracker.config import INPUTS, OUTPUTS, RESIDENT, SLOTS, TrackerConfig
 
-PADDING = 114  # grey level below and right of the picture, as in training
 SIZES: dict[str, tuple[str | int, ...]] = {
     "image": ("frames", "height", "width", 3), "queries": ("frames", "c", SLOTS), "values": ("frames", "v", SLOTS),
 }  # fmt: skip
@@ -110,21 +109,8 @@ class GCNetModel:
         return self.session.store(shapes["queries"][1:]), self.session.store(shapes["values"][1:])
 
     def prepare(self, image: NDArray[np.uint8], camera: int = 0) -> float:
-        """Puts an image (H, W, 3) BGR into a camera's input, top left, rest padded; returns its scale."""
-        height, width = image.shape[:2]
-        scale = min(self.width / width, self.height / height)
-        columns, rows = max(round(width * scale), 1), max(round(height * scale), 1)
-        target = self._input[camera]
-        # Bilinear sampling skips pixels where it shrinks by more than two: first come means of whole blocks of pixels,
-        # which OpenCV takes six times faster than those that cut pixels.
-        block = min(width // columns, height // rows)
-        if block > 1:
-            smaller = (width // block, height // block)
-            image = np.asarray(cv2.resize(image, smaller, interpolation=cv2.INTER_AREA), np.uint8)
-        cv2.resize(image, (columns, rows), dst=target[:rows, :columns], interpolation=cv2.INTER_LINEAR)
-        target[rows:] = PADDING
-        target[:rows, columns:] = PADDING
-        return scale
+        """Puts an image (H, W, 3) BGR into a camera's input, as `fit_into` does; returns its scale."""
+        return fit_into(self._input[camera], image)
 
     def infer(self, queries: Sequence[Query]) -> list[FrameOutput]:
         """Runs the graph once on the frames of at most `cameras` cameras."""

@@ -25,11 +25,11 @@ from camtrack_core.datasets.frames import Frame, Sequence
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import Floats, Integers, iou
 from camtrack_core.geometry.camera import Pose
+from camtrack_core.networks.letterbox import fit_into
 from time3d_tracker import level
 from time3d_tracker.config import TrackerConfig
 from time3d_tracker.detector import CUES, Detector, Objects, Peaks, Raw, find_peaks
 from time3d_tracker.geometric_reasoning import NEAREST, fuse
-from time3d_tracker.model import fit_into
 from time3d_tracker.network import Time3D, reconfigured
 
 SURE, OVERLAP = 0.2, 0.5  # heatmap's confidence and IoU with the label of an object that is compared

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from camtrack_core.errors import ModelError
 from camtrack_core.geometry.boxes import Floats, Integers
 from camtrack_core.geometry.camera import Pose
+from camtrack_core.networks.letterbox import PADDING, fit_into
 from camtrack_core.runtime import (
     MOST_FRAMES,
     Device,
@@ -42,7 +42,6 @@ ANSWER: dict[str, tuple[int, ...]] = {
     "deviations": (), "velocities": (3,),
 }  # fmt: skip
 DEMO_MODEL = Path(__file__).parent / "weights" / "time3d_demo.onnx"
-PADDING = 114  # grey level below and right of the picture, as in training
 STILL = np.array([0.0, 0, 0, 0, 1], np.float32)
 
 Outputs = dict[str, Any]  # as OUTPUTS names them, of one camera: arrays, those of RESIDENT where the session is
@@ -92,20 +91,6 @@ class Query:
     pitch_deviation: float
     pose: Pose | None
     memory: list[Remembered]
-
-
-def fit_into(target: NDArray[np.uint8], image: NDArray[np.uint8]) -> float:
-    """Puts an image (H, W, 3) BGR into an input (h, w, 3), top left, rest padded; returns its scale."""
-    height, width = image.shape[:2]
-    scale = min(target.shape[1] / width, target.shape[0] / height)
-    columns, rows = max(round(width * scale), 1), max(round(height * scale), 1)
-    while image.shape[1] >= 2 * columns and image.shape[0] >= 2 * rows:  # bilinear sampling would skip pixels
-        half = (image.shape[1] // 2, image.shape[0] // 2)
-        image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)
-    cv2.resize(image, (columns, rows), dst=target[:rows, :columns])
-    target[rows:] = PADDING
-    target[:rows, columns:] = PADDING
-    return scale
 
 
 class Time3DModel:

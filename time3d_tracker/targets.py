@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from camtrack_core.datasets.frames import Labels
 from camtrack_core.geometry.boxes import Boxes3D, Floats, Integers
 from camtrack_core.geometry.camera import Pose
+from camtrack_core.training import gaussians
 from camtrack_core.training.augmentation import View
-from camtrack_core.training.gaussians import deviations
 from time3d_tracker import level
 from time3d_tracker.config import KEYPOINTS, NetworkConfig
 
@@ -46,37 +46,6 @@ def view_boxes(view: View, boxes: Boxes3D, pose: Pose) -> tuple[Floats, Floats, 
     if not view.flip:
         return centre, yaw, velocity, pose
     return centre @ MIRROR, np.pi - yaw, velocity @ MIRROR, Pose(pose.rotation @ MIRROR, pose.translation)
-
-
-def heatmap(xyxy: Floats, class_ids: Integers, ignored: Floats, config: NetworkConfig) -> tuple[Floats, Floats]:
-    """Gaussians (n, h', w') float32 at the centres' cells, exactly 1 there, and where losses count (h', w').
-
-    Args:
-        xyxy: (N, 4) pixels of the network's input.
-        ignored: (M, 4) regions where nothing is asked.
-    """
-    height, width = config.map_size
-    target = np.zeros((len(config.class_names), height, width), np.float32)
-    counted = np.ones((height, width), np.float32)
-    for x1, y1, x2, y2 in np.clip(ignored / config.stride, 0, [width, height, width, height]):
-        counted[int(np.floor(y1)) : int(np.ceil(y2)), int(np.floor(x1)) : int(np.ceil(x2))] = 0
-    cells = xyxy / config.stride
-    columns, rows = centre_cells(xyxy, config).T
-    sigmas = np.maximum(deviations(cells[:, 2:] - cells[:, :2]), 1e-3)
-    for column, row, (sx, sy), class_id in zip(columns, rows, sigmas, class_ids, strict=True):
-        dx = (np.arange(width) - column) / sx
-        dy = (np.arange(height) - row) / sy
-        g = np.exp(-(dy[:, None] ** 2 + dx[None] ** 2) / 2)
-        np.maximum(target[class_id], g, out=target[class_id])
-        counted[g > 0.3] = 1  # a labelled object inside an ignored region counts
-    return target, counted
-
-
-def centre_cells(xyxy: Floats, config: NetworkConfig) -> Integers:
-    """(N, 2) column and row of the cells that hold the boxes' centres."""
-    height, width = config.map_size
-    middle = (xyxy[:, :2] + xyxy[:, 2:]) / 2 / config.stride
-    return np.clip(np.floor(middle), 0, [width - 1, height - 1]).astype(np.int64)
 
 
 def keypoints(
@@ -123,12 +92,12 @@ def build(
     ignored = np.concatenate([ignored, labels.xyxy[hidden]])
     xyxy, class_ids = labels.xyxy[rows], labels.class_ids[rows]
     pixels, asked = keypoints(centre[rows], size[rows], yaw[rows], projection, xyxy)
-    target, counted = heatmap(xyxy, class_ids, ignored, config)
+    target, counted = gaussians.build(xyxy, class_ids, ignored, len(config.class_names), config.stride, config.map_size)
     motion_known = np.isfinite(velocity[rows].sum(1)).reshape(-1)
     objects: Target = {
         "ids": labels.ids[rows].astype(np.int64),
         "class_ids": class_ids.astype(np.int64),
-        "cells": centre_cells(xyxy, config),
+        "cells": gaussians.centre_cells(xyxy, config.stride, config.map_size),
         "box2d": xyxy,
         "in_space": in_space[rows],
         "keypoints": pixels,

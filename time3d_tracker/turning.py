@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from camtrack_core.geometry.boxes import Floats
 from camtrack_core.geometry.camera import Pose
-from camtrack_core.training.augmentation import PADDING
+from camtrack_core.networks.letterbox import PADDING
 from time3d_tracker.config import TrainingConfig
 
 MIDDLES = ((0, 0.5), (1, 0.5), (0.5, 0), (0.5, 1))  # of a box's sides: what fills the box touches it there

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from camtrack_core.datasets.frames import Labels
 from camtrack_core.geometry.boxes import Floats, area, clip
+from camtrack_core.networks.letterbox import PADDING
 
 VIEW_SCALES = (0.55, 2.2)  # of a training view, in shares of the scale that fits the picture into the input
 NIGHTS = 0.15  # share of the looks that are dark and grainy
-PADDING = 114  # grey level outside the picture, as at inference
 MIN_HEIGHT = 8.0  # pixels of the network's input; smaller objects are ignored regions
 MIN_INSIDE = 0.3  # share of a box inside the view below which it is an ignored region
 MIN_VISIBLE = 0.2  # share of an object that must be unhidden for it to be asked of the network

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camtrack_core.networks.heatmap import focal_loss
-from camtrack_core.training.gaussians import deviations
+from camtrack_core.training import gaussians
 from gcnet_tracker import losses, targets
 
 
 def test_deviation_leaves_the_threshold_iou_at_three_sigma() -> None:
     """Eq. 8: two equal intervals shifted by 3 sigma overlap with IoU 0.3."""
-    size, shift = 10.0, 3 * deviations(np.array([10.0]))[0]
+    size, shift = 10.0, 3 * gaussians.deviations(np.array([10.0]))[0]
     assert (size - shift) / (size + shift) == pytest.approx(0.3)
 
 
@@ -32,7 +32,7 @@ def test_heatmaps_are_equation_7(rows: list[tuple[float, float, float, float, in
     xyxy = np.array([[x, y, x + w, y + h] for x, y, w, h, _ in rows]).reshape(-1, 4)
     keep = (xyxy[:, 2:] + xyxy[:, :2] < [2 * 192, 2 * 128]).all(1)
     xyxy, classes = xyxy[keep], np.array([r[4] for r in rows], int)[keep]
-    result = targets.build(xyxy, classes, np.zeros((0, 4)), 2, (16, 24))
+    result = gaussians.build(xyxy, classes, np.zeros((0, 4)), 2, 8, (16, 24))
     for i, j in np.ndindex(16, 24):
         values = []
         for x1, y1, x2, y2 in xyxy / 8:
@@ -45,7 +45,8 @@ def test_heatmaps_are_equation_7(rows: list[tuple[float, float, float, float, in
 
 
 def test_ignored_regions_are_not_counted_but_labels_inside_are() -> None:
-    result = targets.build(np.array([[40.0, 40, 72, 72]]), np.array([0]), np.array([[0.0, 0, 100, 100]]), 1, (16, 24))
+    labels, ignored = np.array([[40.0, 40, 72, 72]]), np.array([[0.0, 0, 100, 100]])
+    result = gaussians.build(labels, np.array([0]), ignored, 1, 8, (16, 24))
     assert result.counted[1, 1] == 0 and result.counted[15, 23] == 1
     assert result.counted[7, 7] == 1
 

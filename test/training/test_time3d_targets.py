@@ -9,7 +9,9 @@ import torch
 from network_helpers import CAMERA, Street
 
 from camtrack_core.errors import DataError
-from camtrack_core.training.augmentation import PADDING, View
+from camtrack_core.networks.letterbox import PADDING
+from camtrack_core.training import gaussians
+from camtrack_core.training.augmentation import View
 from time3d_tracker import clips, level, targets
 from time3d_tracker.config import ATTRIBUTES, NetworkConfig, TrainingConfig
 from time3d_tracker.loader import ClipSamples, choose, motions
@@ -89,7 +91,8 @@ def test_a_spot_of_the_picture_moves_as_the_matrix_says(scale: float, flip: bool
 
 def test_heatmap_against_loops() -> None:
     xyxy = np.array([[10.0, 10, 60, 50], [90, 20, 120, 90]])
-    found, counted = targets.heatmap(xyxy, np.array([1, 1]), np.array([[128.0, 0, 160, 16]]), CONFIG)
+    ignored = np.array([[128.0, 0, 160, 16]])
+    found, counted = gaussians.build(xyxy, np.array([1, 1]), ignored, 5, CONFIG.stride, CONFIG.map_size)
     for row in range(12):
         for column in range(20):
             best = 0.0

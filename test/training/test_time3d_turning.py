@@ -7,7 +7,7 @@ import pytest
 
 from camtrack_core.geometry.boxes import Boxes3D, iou
 from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Camera, Pose
-from camtrack_core.training.augmentation import PADDING
+from camtrack_core.networks.letterbox import PADDING
 from time3d_tracker import level
 from time3d_tracker.config import TrainingConfig
 from time3d_tracker.turning import Turn, random_turn
