@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -184,22 +184,23 @@ class Engine:
             immediate, rest = steps[self._run.method](sequence), list
             step = lambda item: [immediate(item)]  # noqa: E731
         waiting: deque[Any] = deque()
-        try:
-            for item in attempts_of(sequence) if self._run.skip_broken else sequence:
-                started = time.perf_counter()
-                if isinstance(item, DataError):
-                    self.skipped.append(str(item))
-                    waiting.append(_no_tracks(self._run.method))
-                    found = []
-                else:
-                    waiting.append(None)
-                    found = step(item)
-                self.seconds.append(time.perf_counter() - started)
-                yield from _in_order(waiting, found)
-        except DataError:
-            yield from _in_order(waiting, rest())
-            raise
-        yield from _in_order(waiting, rest())
+        yield from _flushed(self._of_frames(sequence, step, waiting), lambda: _in_order(waiting, rest()))
+
+    def _of_frames(
+        self, sequence: Sequence, step: Callable[[Any], list[Any]], waiting: deque[Any]
+    ) -> Iterator[Tracks2D | SpatialTracks]:
+        """What `step` finds in each frame, in order; `waiting` (see `_in_order`) are frames whose tracks come later."""
+        for item in attempts_of(sequence) if self._run.skip_broken else sequence:
+            started = time.perf_counter()
+            if isinstance(item, DataError):
+                self.skipped.append(str(item))
+                waiting.append(_no_tracks(self._run.method))
+                found = []
+            else:
+                waiting.append(None)
+                found = step(item)
+            self.seconds.append(time.perf_counter() - started)
+            yield from _in_order(waiting, found)
 
     def _of_public_detections(self, sequence: Sequence) -> Iterator[Tracks2D]:
         """PKF's tracks; of frames in which nothing is seen and nothing followed, maybe millions, without a step."""
@@ -215,7 +216,8 @@ class Engine:
         if self._run.smooth:
             smoother = Smoother(pkf)
             step, rest, followed = smoother.step, smoother.flush, smoother.followed
-        try:
+
+        def tracks() -> Iterator[Tracks2D]:
             for index, found in enumerate(sequence.detections()):
                 if not len(found) and not followed():
                     yield nothing
@@ -223,13 +225,11 @@ class Engine:
                 started = time.perf_counter()
                 # some public detectors give margins
                 boxes = Boxes2D(found.xyxy, np.clip(found.scores, 0, 1), found.class_ids)
-                tracks = step(stamp_ns(index, sequence.frame_rate), boxes)
+                now = step(stamp_ns(index, sequence.frame_rate), boxes)
                 self.seconds.append(time.perf_counter() - started)
-                yield from tracks
-        except DataError:
-            yield from rest()
-            raise
-        yield from rest()
+                yield from now
+
+        yield from _flushed(tracks(), rest)
 
     def _gcnet(self, sequence: Sequence) -> Callable[[Frame], Tracks2D]:
         from gcnet_tracker.config import TrackerConfig
@@ -335,6 +335,16 @@ def _no_tracks(method: Method) -> Tracks2D | SpatialTracks:
     from time3d_tracker.tracker import Result
 
     return Result.empty()
+
+
+def _flushed(tracks: Iterator[Any], rest: Callable[[], Iterable[Any]]) -> Iterator[Any]:
+    """Tracks and then what is left of them, also where the recording breaks off, which its DataError says last."""
+    try:
+        yield from tracks
+    except DataError:
+        yield from rest()
+        raise
+    yield from rest()
 
 
 def _in_order(waiting: deque[Any], found: list[Any]) -> Iterator[Any]:
