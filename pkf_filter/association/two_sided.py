@@ -66,7 +66,7 @@ _without_0, _without_1, _without_2, _without_3, _without_4, _without_5 = WITHOUT
 
 @compiled
 def meeting_cost(rows, columns):
-    """Table entries (float) and work, in operations of `exact.frontier_order`; infinite where it does not apply."""
+    """Table entries (float) and work, in operations of `frontier.frontier_order`; infinite where it does not apply."""
     if columns < ELEMENTS + 1 or columns > MOST_COLUMNS or rows < 2 or rows > MOST_ROWS:
         return np.inf, np.inf
     others, longer = columns - ELEMENTS, rows - rows // 2

@@ -41,6 +41,7 @@ def broken_contracts(folder: Path) -> set[str]:
 FLOORS = "camtrack stands on three methods that do not know each other, these on the ground floor"
 FRAME = "No torch on the way of a frame"
 ROS = "ROS and its messages only in nodes and in what they share"
+NUMBA = "Kernels are compiled by one module, and one other knows numba's inside"
 
 
 def test_the_contracts_are_kept(copy: Path) -> None:
@@ -59,6 +60,7 @@ def test_the_contracts_are_kept(copy: Path) -> None:
         ("pkf_filter/space/tracker.py", "def late():\n    import rclpy", ROS),
         ("camtrack_core/datasets/frames.py", "from sensor_msgs.msg import Image", ROS),
         ("gcnet_tracker/tracker.py", "from vision_msgs.msg import Detection2DArray", ROS),
+        ("pkf_filter/association/frontier.py", "from numba.extending import intrinsic", NUMBA),
     ],
 )
 def test_a_forbidden_import_is_found(copy: Path, module: str, planted: str, broken: str) -> None:

@@ -97,24 +97,29 @@ COLUMNS = 8
 SETS = 1 << COLUMNS
 
 
-def test_a_row_is_added_set_by_set(blocks: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]) -> None:
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_row_is_added_set_by_set(
+    blocks: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]], packed: bool
+) -> None:
+    """Packed, tables hold the listed blocks one after the other; else, as in the last one, each lies at its number."""
     listed, place, count = blocks
     weights, plain = numbers(3, COLUMNS + 1), np.zeros(SETS)
     plain[0] = 1.0
     before = np.zeros(LANES)
     before[0] = 1.0
     for i in range(1, 4):
-        after = np.full(int(count[i]) * LANES, np.nan)
-        two_sided._step(before, after, weights[i - 1], listed[i, : count[i]], place[i - 1], i, True)
+        there = listed[i, : count[i]]
+        after = np.full(len(there) * LANES if packed else SETS, np.nan)
+        two_sided._step(before, after, weights[i - 1], there, place[i - 1], i, packed)
+        before = after if packed else np.concatenate([after[s * LANES : (s + 1) * LANES] for s in there])
         plain = np.array([
             weights[i - 1, COLUMNS] * plain[s] + sum(weights[i - 1, j] * plain[s ^ 1 << j] for j in bits(s, COLUMNS))
             for s in range(SETS)
         ])  # fmt: skip
-        for k, block in enumerate(listed[i, : count[i]]):
+        for k, block in enumerate(there):
             np.testing.assert_allclose(
-                after[k * LANES : (k + 1) * LANES], plain[block * LANES : (block + 1) * LANES], **CLOSE
+                before[k * LANES : (k + 1) * LANES], plain[block * LANES : (block + 1) * LANES], **CLOSE
             )
-        before = after
 
 
 @pytest.mark.parametrize("others", [1, 2, 3, 9])
