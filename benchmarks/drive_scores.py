@@ -20,7 +20,6 @@ from rich.table import Table
 
 from camtrack_core.datasets.frames import Frame, Sequence
 from camtrack_core.datasets.sources import open_labelled
-from camtrack_core.errors import CamtrackError
 from camtrack_core.evaluation.detection import ImageTruth, average_precision
 from camtrack_core.evaluation.tracking import EvaluationFrame, evaluation_frame, score_tracks
 from camtrack_core.geometry.boxes import Boxes2D
@@ -80,28 +79,23 @@ def judged(frame: Frame, tracks: Tracks2D) -> EvaluationFrame:
     return evaluation_frame(frame, tracks, MIN_HEIGHT, MIN_VISIBLE)
 
 
-def main() -> int:
+def main() -> None:
     parser = head.parser(__doc__)
     parser.add_argument("--model", type=Path, default=DEMO_MODEL)
     parser.add_argument("--seeds", default="9000-9011", help="of the drives (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=60, help="of each drive (default: %(default)s)")
     head.add_engine(parser)
     arguments = parser.parse_args()
-    try:
-        sequences = list(open_labelled([f"drive:{arguments.seeds}?frames={arguments.frames}"]))
-        scores = run(GCNetModel(arguments.model, arguments.device, precision=arguments.precision), sequences)
-    except CamtrackError as error:
-        print(error, file=sys.stderr)
-        return 2
+    sequences = list(open_labelled([f"drive:{arguments.seeds}?frames={arguments.frames}"]))
+    scores = run(GCNetModel(arguments.model, arguments.device, precision=arguments.precision), sequences)
     if arguments.json:
         print(json.dumps(scores))
-        return 0
+        return
     table = Table("score", "value", title=f"{arguments.model.name} on drives {arguments.seeds}")
     for name, value in scores.items():
         table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
     Console().print(table)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(head.ran(main))

@@ -41,10 +41,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from camtrack_core.datasets.sources import open_labelled
-from camtrack_core.errors import CamtrackError
 from camtrack_core.geometry.boxes import Floats, area, clip
 from camtrack_core.geometry.boxes import iou as iou_matrix
 from camtrack_core.networks.backbone_base import Backbone
+from camtrack_core.networks.letterbox import PADDING
 from camtrack_core.training import augmentation
 from camtrack_core.training.run import Run
 from camtrack_core.training.shards import batches
@@ -334,7 +334,7 @@ def table(title: str, rows: dict[str, dict[str, list[float]]]) -> Table:
     return result
 
 
-def main() -> int:
+def main() -> None:
     parser = head.parser(__doc__)
     streets = [f"{DATA / 'pandaset'}?camera={camera}" for camera in CAMERAS]
     there = (DATA / "pandaset").is_dir()
@@ -352,17 +352,12 @@ def main() -> int:
     console = Console(stderr=True)
     torch.set_num_threads(1)
     names = {source: name for name, source in test.items()}
-    try:
-        scores = run(arguments, {names.get(source, source): source for source in arguments.test}, console)
-    except CamtrackError as error:
-        print(error, file=sys.stderr)
-        return 2
+    scores = run(arguments, {names.get(source, source): source for source in arguments.test}, console)
     if arguments.json:
         print(json.dumps(scores))
-        return 0
+        return
     for title, rows in scores.items():
         Console(width=150).print(table(title, rows))
-    return 0
 
 
 def run(arguments: argparse.Namespace, tests: dict[str, str], console: Console) -> Scores:
@@ -373,7 +368,7 @@ def run(arguments: argparse.Namespace, tests: dict[str, str], console: Console) 
     train = prepared(arguments.out / "clips", arguments.train, console)
     weights = np.array([math.sqrt(len(clip)) for clip in train])
     held = {name: hold(prepared(arguments.out / "clips", [source], console), trunk) for name, source in tests.items()}
-    grey = trunk.features(torch.full((1, 3, NETWORK.height, NETWORK.width), float(augmentation.PADDING))).half()
+    grey = trunk.features(torch.full((1, 3, NETWORK.height, NETWORK.width), float(PADDING))).half()
     scores: Scores = {name: {} for name in tests}
     for short in (True, False):
         chosen = {name: VARIANTS[name] for name in arguments.variants if VARIANTS[name].short == short}
@@ -401,4 +396,4 @@ def add(rows: dict[str, dict[str, list[float]]], name: str, found: dict[str, flo
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(head.ran(main))

@@ -14,7 +14,6 @@ import numpy as np
 
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import open_source
-from camtrack_core.errors import CamtrackError
 from gcnet_tracker import behaviour
 from gcnet_tracker.config import TrackerConfig
 from gcnet_tracker.tracker import DEMO_MODEL, GCNetModel
@@ -56,23 +55,18 @@ def absent(model: GCNetModel, frames: list[Frame], others: list[Frame]) -> None:
         print(f"{name:10s}  {len(found):4d} tracks  median {np.median(found):.2f}  below {keep}: {below:.3f}")
 
 
-def main() -> int:
+def main() -> None:
     parser = head.described(__doc__)
     parser.add_argument("--model", type=Path, default=DEMO_MODEL, help="an exported GCNet (default: the demo's)")
     parser.add_argument("--source", default=DRIVE, help="labelled recording (default: %(default)s)")
     parser.add_argument("--foreign", default=FOREIGN, help="recording of other objects (default: %(default)s)")
     arguments = parser.parse_args()
-    try:
-        model = GCNetModel(arguments.model, "onnxruntime")
-        frames = list(islice(open_source(arguments.source), 80))
-        others = list(islice(open_source(arguments.foreign), 0, 60, 5))
-    except CamtrackError as error:
-        print(error, file=sys.stderr)
-        return 1
+    model = GCNetModel(arguments.model, "onnxruntime")
+    frames = list(islice(open_source(arguments.source), 80))
+    others = list(islice(open_source(arguments.foreign), 0, 60, 5))
     table(model, frames)
     absent(model, frames, others)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(head.ran(main))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import psutil
+
+from camtrack_core.errors import CamtrackError
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = ("numpy", "numba", "openvino", "onnxruntime", "tensorrt", "rclpy", "opencv-python-headless")
@@ -28,6 +31,16 @@ def parser(text: str | None) -> argparse.ArgumentParser:
     made = described(text)
     made.add_argument("--json", action="store_true", help="print the figures as JSON")
     return made
+
+
+def ran(main: Callable[[], None]) -> int:
+    """Exit code of a benchmark: 2 where its input cannot be used, which a sentence says."""
+    try:
+        main()
+    except CamtrackError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 def add_engine(made: argparse.ArgumentParser) -> None:

@@ -28,7 +28,7 @@ from camtrack.evaluation.view import NAMES
 from camtrack.offline.fusion import FusionTracker, class_names, fusion_parameters, moved_tracks, shipped_parameters
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import open_source
-from camtrack_core.errors import CamtrackError, DataError
+from camtrack_core.errors import DataError
 from camtrack_core.evaluation.space import MATCH_DISTANCE
 from camtrack_core.evaluation.view import GROUPS, asked_for
 from camtrack_core.geometry.boxes import Boxes3D, Floats, Integers
@@ -123,28 +123,23 @@ def counted(errors: Floats) -> dict[str, float]:
     return {"vehicles": len(errors), "tracked": len(found), "right": right}
 
 
-def main() -> int:
+def main() -> None:
     parser = head.parser(__doc__)
     head.add_engine(parser)
     parser.add_argument("--source", default=f"{DATA / 'pandaset'}?camera=back_camera", help="(default: %(default)s)")
     parser.add_argument("--model", type=Path, default=DEMO_MODEL)
     arguments = parser.parse_args()
-    try:
-        spatial = Time3DModel(arguments.model, arguments.device, precision=arguments.precision)
-        image = GCNetModel(device=arguments.device, precision=arguments.precision)
-        figures = run(spatial, image, arguments.source)
-    except CamtrackError as error:
-        print(error, file=sys.stderr)
-        return 2
+    spatial = Time3DModel(arguments.model, arguments.device, precision=arguments.precision)
+    image = GCNetModel(device=arguments.device, precision=arguments.precision)
+    figures = run(spatial, image, arguments.source)
     if arguments.json:
         print(json.dumps(figures, indent=2))
-        return 0
+        return
     table = Table("tracks, vehicles", "asked for", "tracked", "headings within 90 degrees")
     for name, row in figures.items():
         table.add_row(name, f"{row['vehicles']:.0f}", f"{row['tracked']:.0f}", f"{row['right']:.3f}")
     Console().print(table)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(head.ran(main))

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from vehicle_ap import DATA, add_detectors, chosen_detector, print_scores
 
 from camtrack_core.datasets.video import read_image
-from camtrack_core.errors import CamtrackError, DataError
+from camtrack_core.errors import DataError
 from camtrack_core.evaluation.detection import ImageTruth, average_precision
 from camtrack_core.geometry.boxes import Floats
 
@@ -58,26 +58,21 @@ def counts(xyxy: Floats, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.asarray(whole & (xyxy[:, 3] > FAR * height), bool)
 
 
-def main() -> int:
+def main() -> None:
     parser = head.described(__doc__)
     add_detectors(parser)
     folder = DATA / "real2d" / "rf100_toll_cctv"
     parser.add_argument("--data", type=Path, default=folder, help="folder of images and labels (default: %(default)s)")
     arguments = parser.parse_args()
     truth, found = [], []
-    try:
-        detector = chosen_detector(arguments)
-        for image, boxes in pictures(arguments.data, "malam"):
-            asked = counts(boxes, image)
-            truth.append(ImageTruth(boxes[asked], np.zeros(asked.sum(), np.int64), boxes[~asked]))
-            detections = detector(image)
-            found.append(detections[counts(detections.xyxy, image)])
-    except CamtrackError as error:
-        print(error, file=sys.stderr)
-        return 2
+    detector = chosen_detector(arguments)
+    for image, boxes in pictures(arguments.data, "malam"):
+        asked = counts(boxes, image)
+        truth.append(ImageTruth(boxes[asked], np.zeros(asked.sum(), np.int64), boxes[~asked]))
+        detections = detector(image)
+        found.append(detections[counts(detections.xyxy, image)])
     print_scores({"night": average_precision(truth, found)})
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(head.ran(main))

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from camtrack_core.datasets.frames import Frame, Sequence
 from camtrack_core.datasets.sources import open_source
-from camtrack_core.errors import CamtrackError, DataError
+from camtrack_core.errors import DataError
 from camtrack_core.evaluation.tracking import EvaluationFrame, TrackTruth, score_tracks
 from camtrack_core.geometry.boxes import Boxes2D
 from camtrack_core.geometry.tracks import Tracks2D
@@ -71,29 +71,24 @@ def _of_classes(tracks: Tracks2D, class_ids: list[int]) -> Tracks2D:
     return tracks[np.isin(tracks.class_ids, class_ids)]
 
 
-def main() -> int:
+def main() -> None:
     parser = head.parser(__doc__)
     parser.add_argument("--model", type=Path, default=DEMO_MODEL)
     parser.add_argument("--source", default=f"{DATA / 'pandaset'}?camera=back_camera", help="(default: %(default)s)")
     head.add_engine(parser)
     arguments = parser.parse_args()
-    try:
-        model = GCNetModel(arguments.model, arguments.device, precision=arguments.precision)
-        scores = run(model, open_source(arguments.source))
-    except CamtrackError as error:
-        print(error, file=sys.stderr)
-        return 2
+    model = GCNetModel(arguments.model, arguments.device, precision=arguments.precision)
+    scores = run(model, open_source(arguments.source))
     if arguments.json:
         print(json.dumps(scores))
-        return 0
+        return
     counts = next(iter(scores.values()))
     table = Table("tracks of", *SHOWN, title=f"{counts['truth']} vehicles in {counts['frames']} frames")
     for name, values in scores.items():
         cells = (values[key] for key in SHOWN)
         table.add_row(name, *(f"{x:.3f}" if isinstance(x, float) else str(x) for x in cells))
     Console(width=120).print(table)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(head.ran(main))

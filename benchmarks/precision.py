@@ -26,7 +26,6 @@ from rich.table import Table
 
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import open_labelled
-from camtrack_core.errors import CamtrackError
 from camtrack_core.geometry.boxes import Boxes2D, Detections3D, iou
 from camtrack_core.runtime import Precision
 from gcnet_tracker.tracker import Detector, GCNetModel
@@ -110,27 +109,22 @@ def measure(seeds: str, frames: int) -> tuple[dict[str, Differences], list[str]]
     return found, [gcnet[p].session.engine for p in PRECISIONS]
 
 
-def main() -> int:
+def main() -> None:
     parser = head.parser(__doc__)
     parser.add_argument("--seeds", default="9000-9003", help="of the drives (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=24, help="of each drive (default: %(default)s)")
     arguments = parser.parse_args()
-    try:
-        found, engines = measure(arguments.seeds, arguments.frames)
-    except CamtrackError as error:
-        print(error, file=sys.stderr)
-        return 2
+    found, engines = measure(arguments.seeds, arguments.frames)
     summaries = {name: differences.summary() for name, differences in found.items()}
     if arguments.json:
         print(json.dumps({"engines": engines} | summaries))
-        return 0
+        return
     table = Table("", *summaries, title=" beside ".join(engines))
     for name in next(iter(summaries.values())):
         table.add_row(name, *(f"{summary[name]:.4g}" for summary in summaries.values()))
     table.caption = "places: 1 - IoU in the image, metres in space"
     Console().print(table)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(head.ran(main))

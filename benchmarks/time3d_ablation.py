@@ -32,7 +32,6 @@ from time3d_scores import Collected, counted, judged, official, placed, rows_of
 
 from camtrack_core.datasets.frames import Frame, Sequence
 from camtrack_core.datasets.sources import open_labelled
-from camtrack_core.errors import CamtrackError
 from camtrack_core.files import write_whole
 from camtrack_core.geometry.boxes import Boxes3D, Floats, Integers
 from camtrack_core.geometry.camera import Pose
@@ -171,7 +170,7 @@ def collect(collected: Collected, drive: Sequence, frame: Frame, tracker: Tracke
     add("Time3D", tracks.boxes, tracks.scores, tracks.class_ids, tracks.ids)
 
 
-def main() -> int:
+def main() -> None:
     parser = head.parser(__doc__)
     parser.add_argument("--steps", type=int, default=3600, help="of each training (default: %(default)s)")
     parser.add_argument("--tables", nargs="+", choices=VARIANTS, default=list(VARIANTS))
@@ -189,34 +188,29 @@ def main() -> int:
     console = Console(stderr=True)
     torch.set_num_threads(1)
     rows: dict[str, dict[str, list[dict[str, float]]]] = {}
-    try:
-        config = read_config(arguments.config)
-        names, size = config.network.class_names, (config.network.height, config.network.width)
-        train = f"drive:{arguments.train}?frames={arguments.train_frames}&frame_rate=10"
-        recipe = Recipe(
-            arguments.out / "runs", config, prepared(arguments.out / "clips", train, names, console), arguments.steps,
-            arguments.detector, (arguments.height or size[0], arguments.width or size[1]),
-        )  # fmt: skip
-        test = list(open_labelled([f"drive:{arguments.test}?frames={arguments.test_frames}&frame_rate=10"]))
-        shown = [(drive, list(drive)) for drive in track(test, "driving", console=console)]
-        for seed in arguments.seeds:
-            for table in arguments.tables:
-                for name, variant in VARIANTS[table].items():
-                    scored = score(recipe.graph(variant, seed), shown, console)
-                    rows.setdefault(table, {}).setdefault(name, []).append(scored)
-    except CamtrackError as error:
-        print(error, file=sys.stderr)
-        return 2
+    config = read_config(arguments.config)
+    names, size = config.network.class_names, (config.network.height, config.network.width)
+    train = f"drive:{arguments.train}?frames={arguments.train_frames}&frame_rate=10"
+    recipe = Recipe(
+        arguments.out / "runs", config, prepared(arguments.out / "clips", train, names, console), arguments.steps,
+        arguments.detector, (arguments.height or size[0], arguments.width or size[1]),
+    )  # fmt: skip
+    test = list(open_labelled([f"drive:{arguments.test}?frames={arguments.test_frames}&frame_rate=10"]))
+    shown = [(drive, list(drive)) for drive in track(test, "driving", console=console)]
+    for seed in arguments.seeds:
+        for table in arguments.tables:
+            for name, variant in VARIANTS[table].items():
+                scored = score(recipe.graph(variant, seed), shown, console)
+                rows.setdefault(table, {}).setdefault(name, []).append(scored)
     if arguments.json:
         print(json.dumps(rows))
-        return 0
+        return
     for title, by_name in rows.items():
         table = Table(title, "mAP", "translation error (m)", "AMOTA", "switches", "AMOTA, paper")
         for name, seeds in by_name.items():
             values = [spread([row[key] for row in seeds], digits) for key, digits in SHOWN.items()]
             table.add_row(name, *values, f"{VARIANTS[title][name].paper / 100:.3f}")
         Console().print(table)
-    return 0
 
 
 def spread(values: list[float], digits: int) -> str:
@@ -226,4 +220,4 @@ def spread(values: list[float], digits: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(head.ran(main))

@@ -10,11 +10,12 @@ in the second comes of how large an object is in the network's input, not of the
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 from pathlib import Path
 
 import cv2
+import head
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -22,7 +23,7 @@ from rich.table import Table
 from camtrack_core.datasets.drive import Drive, DriveConfig
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.geometry.boxes import Floats, iou
-from camtrack_core.training.augmentation import PADDING
+from camtrack_core.networks.letterbox import PADDING
 from time3d_tracker.level import camera_height
 from time3d_tracker.model import DEMO_MODEL, Time3DModel
 from time3d_tracker.tracker import Tracker
@@ -82,12 +83,11 @@ def shares(depth: Depths, usual: Depths) -> Floats:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = head.parser(__doc__)
     parser.add_argument("--model", type=Path, default=DEMO_MODEL)
     parser.add_argument("--seeds", default="9100-9107")
     parser.add_argument("--frames", type=int, default=2, help="of each drive, a second apart")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     first, _, last = options.seeds.partition("-")
     found = measure(
@@ -109,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(head.ran(main))

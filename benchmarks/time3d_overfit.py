@@ -25,13 +25,12 @@ from rich.console import Console
 from rich.table import Table
 
 from camtrack_core.datasets.sources import open_source
-from camtrack_core.errors import CamtrackError
 from camtrack_core.geometry.boxes import Floats
+from camtrack_core.networks.letterbox import PADDING
 from time3d_tracker import level
 from time3d_tracker.clips import Clip, from_sequence
 from time3d_tracker.config import OUTPUTS, TrainingConfig
 from time3d_tracker.export import FrameGraph, example_inputs
-from time3d_tracker.model import PADDING
 from time3d_tracker.network import Time3D
 from time3d_tracker.training import load_network, train
 
@@ -106,7 +105,7 @@ def score(network: Time3D, clip: Clip) -> dict[str, float]:
     }
 
 
-def main() -> int:
+def main() -> None:
     parser = head.parser(__doc__)
     parser.add_argument("checkpoint", type=Path, help="weights to start from")
     parser.add_argument("--source", default=f"{SOURCE}?scene=scene-0103&camera=CAM_FRONT")
@@ -114,32 +113,27 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=300)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    try:
-        network = load_network(arguments.checkpoint)
-        config = network.config
-        clip = beginning(from_sequence(open_source(arguments.source), config.class_names), arguments.frames)
-        training = TrainingConfig(
-            batch_size=2, steps=arguments.steps, learning_rate=5e-4, max_gap=1, workers=0, groundless=0,
-            checkpoint_every=arguments.steps,
-        )  # fmt: skip
-        before = score(network, clip)
-        with tempfile.TemporaryDirectory() as folder:
-            tuned = train(Path(folder), [clip], np.ones(1), config, training, arguments.checkpoint)
-            losses = np.genfromtxt(Path(folder) / "losses.csv", delimiter=",", names=True)["loss"]
-    except CamtrackError as error:
-        print(error, file=sys.stderr)
-        return 2
+    network = load_network(arguments.checkpoint)
+    config = network.config
+    clip = beginning(from_sequence(open_source(arguments.source), config.class_names), arguments.frames)
+    training = TrainingConfig(
+        batch_size=2, steps=arguments.steps, learning_rate=5e-4, max_gap=1, workers=0, groundless=0,
+        checkpoint_every=arguments.steps,
+    )  # fmt: skip
+    before = score(network, clip)
+    with tempfile.TemporaryDirectory() as folder:
+        tuned = train(Path(folder), [clip], np.ones(1), config, training, arguments.checkpoint)
+        losses = np.genfromtxt(Path(folder) / "losses.csv", delimiter=",", names=True)["loss"]
     after, tenth = score(tuned, clip), max(len(losses) // 10, 1)
     before["loss"], after["loss"] = float(losses[:tenth].mean()), float(losses[-tenth:].mean())
     if arguments.json:
         print(json.dumps({"before": before, "after": after}))
-        return 0
+        return
     table = Table("", "before", "after", title=f"{len(clip)} frames, {arguments.steps} steps")
     for name, value in before.items():
         table.add_row(name, f"{value:.3f}", f"{after[name]:.3f}")
     Console().print(table)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(head.ran(main))

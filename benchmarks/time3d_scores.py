@@ -32,7 +32,6 @@ from scipy.optimize import linear_sum_assignment
 
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import open_labelled
-from camtrack_core.errors import CamtrackError
 from camtrack_core.evaluation.nuscenes.devkit import devkit_python
 from camtrack_core.geometry.boxes import Boxes2D, Boxes3D, Detections3D, Floats, Integers
 from camtrack_core.geometry.camera import Pose
@@ -235,7 +234,7 @@ def official(collected: Collected, console: Console) -> dict[str, dict[str, Any]
         return json.loads(out.read_text())
 
 
-def main() -> int:
+def main() -> None:
     parser = head.parser(__doc__)
     parser.add_argument("--model", type=Path, default=DEMO_MODEL)
     parser.add_argument("--seeds", default="9000-9015", help="of the drives (default: %(default)s)")
@@ -245,22 +244,18 @@ def main() -> int:
     arguments = parser.parse_args()
     console = Console(stderr=True)
     collected = Collected()
-    try:
-        model = Time3DModel(arguments.model, arguments.device, precision=arguments.precision)
-        image_model = GCNetModel(device=arguments.device, precision=arguments.precision)
-        drives = f"drive:{arguments.seeds}?frames={arguments.frames}&frame_rate=10"
-        sources = arguments.source or [drives]
-        for sequence in track(list(open_labelled(sources)), "driving", console=console):
-            methods = Methods(model, image_model, collected, sequence.name)
-            for frame in sequence:
-                methods.step(frame, sequence.class_names)
-        scores = official(collected, console)
-    except CamtrackError as error:
-        print(error, file=sys.stderr)
-        return 2
+    model = Time3DModel(arguments.model, arguments.device, precision=arguments.precision)
+    image_model = GCNetModel(device=arguments.device, precision=arguments.precision)
+    drives = f"drive:{arguments.seeds}?frames={arguments.frames}&frame_rate=10"
+    sources = arguments.source or [drives]
+    for sequence in track(list(open_labelled(sources)), "driving", console=console):
+        methods = Methods(model, image_model, collected, sequence.name)
+        for frame in sequence:
+            methods.step(frame, sequence.class_names)
+    scores = official(collected, console)
     if arguments.json:
         print(json.dumps(scores))
-        return 0
+        return
     found = scores.pop("detections")
     table = Table("class", "AP", "translation error (m)", title=f"detections, {arguments.model.name}")
     for name, ap in found["AP"].items():
@@ -272,8 +267,7 @@ def main() -> int:
         switches = "-" if np.isnan(row["IDS"]) else f"{row['IDS']:.0f}"
         table.add_row(name, f"{row['AMOTA']:.3f}", f"{row['AMOTP']:.2f}", switches)
     Console().print(table)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(head.ran(main))

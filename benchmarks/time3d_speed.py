@@ -33,7 +33,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import open_source
-from camtrack_core.errors import CamtrackError
 from camtrack_core.networks.graph import OPSET
 from camtrack_core.runtime import Session, open_session
 from time3d_tracker.cli import read_config
@@ -156,7 +155,7 @@ def pictures() -> list[Frame]:
     return list(islice(open_source(f"drive:{SEED}?frames=24&frame_rate=10"), 24))
 
 
-def main() -> int:
+def main() -> None:
     parser = head.parser(__doc__)
     parser.add_argument("--model", type=Path, default=DEMO_MODEL, help="exported Time3D (default: the demo's)")
     parser.add_argument("--config", type=Path, help="sizes of a training configuration, random weights")
@@ -165,25 +164,21 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0, help="of the runtime; 0 is its own choice")
     arguments = parser.parse_args()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            config = read_config(arguments.config or ROOT / "config" / "time3d_demo.yaml").network
-            config, path = NetworkConfig() if arguments.paper else config, arguments.model
-            if arguments.paper or arguments.config:
-                path = Path(folder) / "random.onnx"
-                torch.manual_seed(0)
-                export(Time3D(config).eval(), path)
-            model = TimedModel(path, arguments.device, arguments.threads)
-            stages = measure_stages(model, pictures(), arguments.frames)
-        heads = measure_heads(config, arguments.device, arguments.threads, max(arguments.frames // 2, 3))
-    except CamtrackError as error:
-        print(error, file=sys.stderr)
-        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        config = read_config(arguments.config or ROOT / "config" / "time3d_demo.yaml").network
+        config, path = NetworkConfig() if arguments.paper else config, arguments.model
+        if arguments.paper or arguments.config:
+            path = Path(folder) / "random.onnx"
+            torch.manual_seed(0)
+            export(Time3D(config).eval(), path)
+        model = TimedModel(path, arguments.device, arguments.threads)
+        stages = measure_stages(model, pictures(), arguments.frames)
+    heads = measure_heads(config, arguments.device, arguments.threads, max(arguments.frames // 2, 3))
     percentiles = {name: np.percentile(values, (50, 99)).tolist() for name, values in stages.items()}
     rate = 1e3 / float(np.mean(stages["frame"]))
     if arguments.json:
         print(json.dumps({"stages_ms": percentiles, "frames_per_second": rate, "heads": heads}))
-        return 0
+        return
     size = f"{model.width}x{model.height}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}"
     table = Table("stage", "p50 (ms)", "p99 (ms)", title=f"{path.name}, {size}: {rate:.1f} frames/s")
     for name, (middle, high) in percentiles.items():
@@ -195,8 +190,7 @@ def main() -> int:
     table.add_row("sparse / dense", f"{heads['ratio']:.2f}", f"{heads['gflop_ratio']:.2f}", style="bold")
     table.caption = f"largest difference of a value {heads['largest_difference']:.1e}"
     Console().print(table)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(head.ran(main))

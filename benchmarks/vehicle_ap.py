@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from camtrack_core.errors import CamtrackError
 from camtrack_core.evaluation.detection import DetectionScores
 from camtrack_core.geometry.boxes import Boxes2D
 from camtrack_core.runtime import Device, Precision
@@ -91,21 +90,16 @@ def print_scores(scores: dict[str, DetectionScores]) -> None:
     Console().print(table)
 
 
-def main() -> int:
+def main() -> None:
     from camtrack_core.evaluation.vehicles import score_vehicles
 
     parser = head.described(__doc__)
     add_detectors(parser)
     parser.add_argument("--data", type=Path, default=DATA / "nuscenes", help="nuScenes folder (default: %(default)s)")
     arguments = parser.parse_args()
-    try:
-        scores = score_vehicles(arguments.data, chosen_detector(arguments))
-    except CamtrackError as error:
-        print(error, file=sys.stderr)
-        return 1
+    scores = score_vehicles(arguments.data, chosen_detector(arguments))
     print_scores(scores)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(head.ran(main))

@@ -23,6 +23,19 @@ def test_a_benchmark_finds_what_it_imports(name: str, monkeypatch: pytest.Monkey
     assert callable(importlib.import_module(name).main)
 
 
+def test_input_that_cannot_be_used_ends_a_benchmark_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    head = importlib.import_module("head")
+
+    def fail() -> None:
+        raise ConfigurationError("expected a camera, got none")
+
+    assert (head.ran(fail), head.ran(lambda: None)) == (2, 0)
+    assert capsys.readouterr() == ("", "expected a camera, got none\n")
+
+
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(FOLDER))
