@@ -164,7 +164,7 @@ def prepared(folder: Path, specs: Iterable[str], console: Console) -> list[Clip]
         paths.append(folder / f"{sequence.name}.npz")
         if not paths[-1].exists():
             clips.save(clips.from_sequence(sequence, NETWORK.class_names), paths[-1])
-    return clips.load_all(paths)
+    return [clips.load(path) for path in paths]
 
 
 # ---------------------------------------------------------------------------------------------- measurement

@@ -128,7 +128,7 @@ def prepared(folder: Path, drives: str, class_names: tuple[str, ...], console: C
         paths.append(folder / f"{drive.name}.npz")
         if not paths[-1].exists():
             clips.save(clips.from_sequence(drive, class_names), paths[-1])
-    return clips.load_all(paths)
+    return [clips.load(path) for path in paths]
 
 
 def score(path: Path, drives: list[tuple[Sequence, list[Frame]]], console: Console) -> dict[str, float]:

@@ -58,10 +58,7 @@ def clips(
     from camtrack_core.datasets.sources import open_labelled
     from gcnet_tracker import clips as stored
 
-    class_names = read_config(config).network.class_names
-    prepare(
-        open_labelled(sources), out, lambda s, path: stored.save(stored.from_sequence(s, class_names), path), as_json
-    )
+    prepare(open_labelled(sources), out, stored, read_config(config).network.class_names, as_json)
 
 
 @app.command()
@@ -78,8 +75,7 @@ def gather(
     from gcnet_tracker import clips as stored
 
     read = read_config(config)
-    names = read.network.class_names
-    commands.gather(read, data, out, lambda s, path: stored.save(stored.from_sequence(s, names), path), as_json)
+    commands.gather(read, data, out, stored, read.network.class_names, as_json)
 
 
 @app.command()
@@ -101,7 +97,7 @@ def train(
     from gcnet_tracker import clips as stored
     from gcnet_tracker.training import train as run
 
-    run(out, stored.load_all(paths), weights, read.network, read.training, pretrained, start)
+    run(out, [stored.load(path) for path in paths], weights, read.network, read.training, pretrained, start)
     trained(out / "weights.pt", "gcnet", as_json)
 
 

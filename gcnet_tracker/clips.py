@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,9 +52,7 @@ class Clip:
         return decoded(self.frames[index])
 
 
-def from_sequence(
-    sequence: Sequence, class_names: tuple[str, ...], progress: Callable[[int], None] = lambda _: None
-) -> Clip:
+def from_sequence(sequence: Sequence, class_names: tuple[str, ...]) -> Clip:
     """Reads every labelled frame of a sequence. Raises DataError if it has none.
 
     Regions that the data set itself leaves out are blackened (paper Fig. 1): what stands there is no background.
@@ -63,8 +60,7 @@ def from_sequence(
     class_map = np.array([_index(class_names, ALIASES.get(n, n)) for n in sequence.class_names] + [-1], np.int64)
     find_map = np.array([_index(class_names, name) for name in FIND_NAMES], np.int64)
     frames, labels, ignored, times, finds = [], [], [], [], []
-    for number, frame in enumerate(sequence):
-        progress(number)
+    for frame in sequence:
         if frame.labels is None:
             continue
         known = frame.labels
@@ -120,14 +116,6 @@ def load(path: Path) -> Clip:
     except (OSError, KeyError, ValueError, zlib.error, BadZipFile) as error:
         raise DataError(f"{path}: expected a clip written by camtrack, got {error}") from error
     return Clip(frames, labels, ignored, times, finds)
-
-
-def load_all(paths: Iterable[Path]) -> list[Clip]:
-    """Every clip, in order. Raises DataError if there is none."""
-    clips = [load(path) for path in paths]
-    if not clips:
-        raise DataError("expected at least one clip to train on, found none")
-    return clips
 
 
 def _table(frame: int, finds: Boxes2D) -> Floats:

@@ -38,10 +38,7 @@ def clips(
     from camtrack_core.datasets.sources import open_labelled
     from time3d_tracker import clips as stored
 
-    class_names = read_config(config).network.class_names
-    prepare(
-        open_labelled(sources), out, lambda s, path: stored.save(stored.from_sequence(s, class_names), path), as_json
-    )
+    prepare(open_labelled(sources), out, stored, read_config(config).network.class_names, as_json)
 
 
 @app.command()
@@ -58,8 +55,7 @@ def gather(
     from time3d_tracker import clips as stored
 
     read = read_config(config)
-    names = read.network.class_names
-    commands.gather(read, data, out, lambda s, path: stored.save(stored.from_sequence(s, names), path), as_json)
+    commands.gather(read, data, out, stored, read.network.class_names, as_json)
 
 
 @app.command()
@@ -86,7 +82,7 @@ def train(
     from time3d_tracker import clips as stored
     from time3d_tracker.training import train as run
 
-    run(out, stored.load_all(paths), weights, read.network, read.training, pretrained)
+    run(out, [stored.load(path) for path in paths], weights, read.network, read.training, pretrained)
     trained(out / "weights.pt", "time3d", as_json)
 
 

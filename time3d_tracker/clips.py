@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
@@ -68,9 +67,7 @@ class Clip:
         return decoded(self.frames[index])
 
 
-def from_sequence(
-    sequence: Sequence, class_names: tuple[str, ...], progress: Callable[[int], None] = lambda _: None
-) -> Clip:
+def from_sequence(sequence: Sequence, class_names: tuple[str, ...]) -> Clip:
     """Reads every labelled frame of a sequence, but those with boxes in space without the camera and its pose.
 
     Raises DataError if there is none.
@@ -78,8 +75,7 @@ def from_sequence(
     class_map = np.array([class_index(name, class_names) for name in sequence.class_names] + [-1], np.int64)
     clip = Clip([], np.zeros(0, np.int64), np.zeros((0, 3, 3)), [], np.zeros(0), [], [], [], [])
     times, intrinsics, heights, stated = [], [], [], []
-    for number, frame in enumerate(sequence):
-        progress(number)
+    for frame in sequence:
         known, camera, pose, boxes = frame.labels, frame.camera, frame.camera_pose, frame.boxes3d
         if known is None or (boxes is not None and (camera is None or pose is None)):
             continue
@@ -210,11 +206,3 @@ def load(path: Path) -> Clip:
                     [boxes[r] for r in rows], [a["attributes"][r] for r in rows], ignored)  # fmt: skip
     except (OSError, KeyError, ValueError, zlib.error, BadZipFile) as error:
         raise DataError(f"{path}: expected a clip written by `camtrack time3d clips`, got {error}") from error
-
-
-def load_all(paths: Iterable[Path]) -> list[Clip]:
-    """Every clip, in order. Raises DataError if there is none."""
-    clips = [load(path) for path in paths]
-    if not clips:
-        raise DataError("expected at least one clip to train on, found none")
-    return clips

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -55,17 +55,27 @@ class Recipe(Parameters):
     sources: tuple[Source, ...] = (Source(clips="*"),)
 
 
-def gather(recipe: Recipe, data: Path, out: Path, save: Callable[[Sequence, Path], None], as_json: bool) -> None:
+class Clips(Protocol):
+    """A network's module `clips`: what it keeps of a recording of these classes, in one file."""
+
+    def from_sequence(self, sequence: Sequence, class_names: tuple[str, ...]) -> Any: ...
+
+    def save(self, clip: Any, path: Path) -> None: ...
+
+
+def gather(recipe: Recipe, data: Path, out: Path, clips: Clips, class_names: tuple[str, ...], as_json: bool) -> None:
     """`prepare` of every recording that a configuration names, labelled by its two teachers.
 
     Raises DataError and ModelError, naming the file.
     """
     from camtrack_core.labelling.recordings import labelled
 
-    prepare(labelled(recipe.recordings, data, recipe.teachers), out, save, as_json)
+    prepare(labelled(recipe.recordings, data, recipe.teachers), out, clips, class_names, as_json)
 
 
-def prepare(sequences: Iterable[Sequence], out: Path, save: Callable[[Sequence, Path], None], as_json: bool) -> None:
+def prepare(
+    sequences: Iterable[Sequence], out: Path, clips: Clips, class_names: tuple[str, ...], as_json: bool
+) -> None:
     """Saves a clip of each sequence that has none yet. Raises DataError."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -77,7 +87,7 @@ def prepare(sequences: Iterable[Sequence], out: Path, save: Callable[[Sequence, 
         path = out / f"{sequence.name}.npz"
         (kept if path.exists() else made).append(path)
         if not path.exists():
-            save(sequence, path)
+            clips.save(clips.from_sequence(sequence, class_names), path)
     conclude({"made": made, "kept": kept}, f"{out}: {len(made)} clips made, {len(kept)} were there", as_json)
 
 

@@ -202,7 +202,7 @@ def test_one_command_gathers_what_has_places_and_what_has_none(data_root: Path, 
     run = CliRunner().invoke(app, ["gather", *map(str, options)])
     assert run.exit_code == 0, run.output
     assert sorted(path.stem for path in (tmp_path / "clips").iterdir()) == ["drive-000007", "vehicle_test_images"]
-    drive, pictures = clips.load_all(sorted((tmp_path / "clips").iterdir()))
+    drive, pictures = map(clips.load, sorted((tmp_path / "clips").iterdir()))
     assert all(np.isfinite(boxes.centre).all() for boxes in drive.boxes) and drive.heights.min() > 1
     assert len(pictures) == 6 and sum(map(len, pictures.labels)) >= 6
     assert all(np.isnan(boxes.centre).all() for boxes in pictures.boxes) and pictures.heights.max() == 0
