@@ -104,6 +104,19 @@ def test_headings_are_compared_where_a_track_is_near(monkeypatch: pytest.MonkeyP
     assert headings.counted(errors) == {"vehicles": 3, "tracked": 2, "right": 0.5}
 
 
+def test_the_own_vehicle_heads_where_it_drives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stands for a second, drives along y for one, and stands again; a jitter of centimetres is no motion."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    headings = importlib.import_module("headings")
+    times = 0.1 * np.arange(41)
+    jitter = np.random.default_rng(0).normal(0, 0.02, (41, 2))
+    along = 5.0 * np.clip(times - 1, 0, 1)
+    places = np.column_stack([jitter[:, 0], along + jitter[:, 1]])
+    np.testing.assert_allclose(headings.own_headings(times, places), np.pi / 2, atol=0.1)
+    np.testing.assert_array_equal(headings.own_headings(times, jitter), 0)
+    np.testing.assert_allclose(headings.apart(np.array([3.1, 0.0]), -3.1), [2 * np.pi - 6.2, 3.1])
+
+
 def test_six_cameras_are_counted_by_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     """Object 1 changes its track in the last round, object 2 has two in every round; track 9 stands at none."""
     monkeypatch.syspath_prepend(str(FOLDER))
