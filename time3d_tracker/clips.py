@@ -17,7 +17,7 @@ from camtrack_core.files import whole
 from camtrack_core.geometry.boxes import Boxes3D, Floats, Integers
 from camtrack_core.geometry.camera import Pose
 from camtrack_core.training.stored import ALIASES, decoded, encoded, shrunk
-from time3d_tracker import level
+from time3d_tracker import facing, level
 from time3d_tracker.config import ATTRIBUTES
 from time3d_tracker.level import camera_height
 
@@ -43,8 +43,8 @@ class Clip:
         poses: of the camera's optical frame in the fixed frame; level where nothing is known of it.
         heights: (N,) of the camera over the ground, metres; 0 where unknown.
         labels: of each frame; class_ids index the class names that the clip was made for, -1 for any other class.
-        boxes: in the fixed frame, same rows as labels; velocity NaN where unknown, all of it where the image has labels
-            in the image alone.
+        boxes: in the fixed frame, same rows as labels; velocity NaN where unknown, all but the yaw where the image has
+            labels in the image alone, and the yaw too where nothing tells it.
         attributes: of each label, index into ATTRIBUTES, as the data set states it or else from the velocities; says
             nothing where the velocity is unknown.
         ignored: (M, 4) regions of each frame, pixels.
@@ -74,7 +74,7 @@ def from_sequence(sequence: Sequence, class_names: tuple[str, ...]) -> Clip:
     """
     class_map = np.array([class_index(name, class_names) for name in sequence.class_names] + [-1], np.int64)
     clip = Clip([], np.zeros(0, np.int64), np.zeros((0, 3, 3)), [], np.zeros(0), [], [], [], [])
-    times, intrinsics, heights, stated = [], [], [], []
+    times, intrinsics, heights, stated, alone = [], [], [], [], []
     for frame in sequence:
         known, camera, pose, boxes = frame.labels, frame.camera, frame.camera_pose, frame.boxes3d
         if known is None or (boxes is not None and (camera is None or pose is None)):
@@ -88,6 +88,7 @@ def from_sequence(sequence: Sequence, class_names: tuple[str, ...]) -> Clip:
         heights.append(camera_height(frame))
         clip.labels.append(Labels(known.ids, known.xyxy * shrink, class_map[known.class_ids], known.visible))
         clip.boxes.append(unknown_boxes(len(known)) if boxes is None else boxes)
+        alone.append(boxes is None and pose is not None)
         clip.ignored.append(frame.ignored * shrink)
         stated.append(stated_motions([""] * len(known) if frame.attributes is None else frame.attributes.tolist()))
     if not times:
@@ -95,6 +96,10 @@ def from_sequence(sequence: Sequence, class_names: tuple[str, ...]) -> Clip:
             f"{sequence.name}: expected frames labelled in the image alone or with camera, pose and boxes, found none"
         )
     stamps = np.array(times, np.int64)
+    if all(alone) and _stands(clip.poses):
+        sizes = np.array([clip.image(i).shape[1::-1] for i in range(len(clip))])
+        found = facing.headings(stamps, clip.labels, np.array(intrinsics), sizes)
+        clip.boxes[:] = [_headed(yaw, level.level_pose(pose)) for yaw, pose in zip(found, clip.poses, strict=True)]
     moving = with_velocities(stamps, clip.labels, clip.boxes)
     derived = motion_attributes(clip.labels, moving, class_names)
     attributes = [np.where(said >= 0, said, own) for said, own in zip(stated, derived, strict=True)]
@@ -113,6 +118,20 @@ def unknown_boxes(count: int) -> Boxes3D:
     """Boxes of which nothing is known."""
     nothing = np.full((count, 3), np.nan)
     return Boxes3D(nothing, nothing, np.full(count, np.nan), nothing)
+
+
+def _stands(poses: list[Pose]) -> bool:
+    first = poses[0]
+    return all(
+        np.allclose(pose.rotation, first.rotation) and np.allclose(pose.translation, first.translation)
+        for pose in poses
+    )
+
+
+def _headed(yaw: Floats, pose: Pose) -> Boxes3D:
+    """Boxes of which only the heading in the level frame `pose` is known."""
+    nothing = unknown_boxes(len(yaw))
+    return replace(nothing, yaw=level.from_level(nothing.centre, nothing.size, yaw, nothing.velocity, pose).yaw)
 
 
 def class_index(name: str, class_names: tuple[str, ...]) -> int:

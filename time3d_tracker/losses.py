@@ -52,18 +52,30 @@ def dimension_loss(objects: Objects, truth: Truth, counted: Tensor) -> Tensor:
 
 def orientation_loss(raw: Raw, truth: Truth, counted: Tensor) -> Tensor:
     """L_O: multi-bin loss of the observation angle: which bin is nearest, and the residual of bins near enough."""
-    translation = truth["translation"]
-    alpha = truth["yaw"] - torch.atan2(translation[..., 0], translation[..., 2])
-    bins = raw["orientation"].unflatten(-1, (BINS, 3))
-    width = 2 * torch.pi / BINS
-    residual = alpha[..., None] - torch.arange(BINS, device=alpha.device) * width
-    residual = torch.atan2(residual.sin(), residual.cos())
+    bins, residual = _bins(raw, truth)
     nearest = residual.abs().argmin(-1)
     choice = functional.cross_entropy(bins[..., 0].flatten(0, -2), nearest.flatten(), reduction="none")
     said = functional.normalize(bins[..., 1:], dim=-1)
     error = 1 - said[..., 0] * residual.sin() - said[..., 1] * residual.cos()
-    near = residual.abs() <= BIN_REACH * width / 2
-    return mean(choice.view_as(alpha), counted) + mean(error, near & counted[..., None])
+    near = residual.abs() <= BIN_REACH * torch.pi / BINS
+    return mean(choice.view_as(nearest), counted) + mean(error, near & counted[..., None])
+
+
+def facing_loss(raw: Raw, truth: Truth, counted: Tensor) -> Tensor:
+    """Which end is the front, of objects whose way in the image alone tells it: the bin nearest to their observation
+    angle, roughly known as it is, against the opposite one."""
+    bins, residual = _bins(raw, truth)
+    nearest = residual.abs().argmin(-1, keepdim=True)
+    lead = bins[..., 0].gather(-1, nearest) - bins[..., 0].gather(-1, (nearest + BINS // 2) % BINS)
+    return mean(functional.softplus(-lead).squeeze(-1), counted)
+
+
+def _bins(raw: Raw, truth: Truth) -> tuple[Tensor, Tensor]:
+    """Bins (B, K, BINS, 3) as they are predicted, and what the true observation angle is beyond each (B, K, BINS)."""
+    translation = truth["translation"]
+    alpha = truth["yaw"] - torch.atan2(translation[..., 0], translation[..., 2])
+    residual = alpha[..., None] - torch.arange(BINS, device=alpha.device) * 2 * torch.pi / BINS
+    return raw["orientation"].unflatten(-1, (BINS, 3)), torch.atan2(residual.sin(), residual.cos())
 
 
 def position_loss(objects: Objects, truth: Truth, counted: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from time3d_tracker import level
 from time3d_tracker.config import KEYPOINTS, NetworkConfig
 
 MAX_OBJECTS = 64  # a frame; the rest, the farthest, is left out of the losses
-SOMEWHERE = (0.0, 0.0, 30.0)  # metres; the place of objects that have none, which no loss asks for
+SOMEWHERE = 30.0  # metres ahead; the place of objects that have none is there, behind the middle of their boxes
 NEAREST = 1.0  # metres from the camera to an object's centre along the view; closer ones are not asked for
 KEYPOINT_NEAREST = 0.5  # metres; key points closer have no stable image
 KEYPOINT_REACH = 2.0  # box sizes; key points farther from the middle of the 2D box are not asked for
@@ -69,7 +69,7 @@ def build(
 
     Args:
         labels: as the view shows them (`camtrack_core.training.augmentation.see`).
-        boxes: (N) in the fixed frame, same rows; NaN where the label is in the image alone.
+        boxes: (N) in the fixed frame, same rows; NaN where the label is in the image alone, which may have a yaw.
         attributes: (N,) motion.
         ignored: (M, 4) regions, pixels of the view.
         intrinsics, pose: of the camera that took the source.
@@ -77,12 +77,15 @@ def build(
     Returns:
         heatmap, counted, projection (3, 3), pose_rotation (3, 3) and pose_translation (3,) of the level frame, and,
         padded to MAX_OBJECTS rows: ids (-1 for none), class_ids, cells (column, row), box2d, in_space (whether the rest
-        is known), keypoints, keypoints_asked, size, yaw, translation, motion_known, velocity, attributes.
+        is known), heading_alone (whether of the rest just the yaw is), keypoints, keypoints_asked, size, yaw,
+        translation, motion_known, velocity, attributes.
     """
     projection = view_projection(view, intrinsics, pose)
     centre, yaw, velocity, level_pose = view_boxes(view, boxes, level.level_pose(pose))
     in_space = np.isfinite(centre).all(1).reshape(-1)
-    centre, yaw = np.where(in_space[:, None], centre, SOMEWHERE), np.where(in_space, yaw, 0.0)
+    heading_alone = np.isfinite(yaw) & ~in_space
+    centre = np.where(in_space[:, None], centre, _somewhere(labels.xyxy, projection))
+    yaw = np.where(in_space | heading_alone, yaw, 0.0)
     size = np.where(in_space[:, None], boxes.size, 1.0)
     ahead = centre @ projection[2] > NEAREST
     ignored = np.concatenate([ignored, labels.xyxy[~ahead]])
@@ -100,6 +103,7 @@ def build(
         "cells": gaussians.centre_cells(xyxy, config.stride, config.map_size),
         "box2d": xyxy,
         "in_space": in_space[rows],
+        "heading_alone": heading_alone[rows],
         "keypoints": pixels,
         "keypoints_asked": asked,
         "size": size[rows],
@@ -117,6 +121,13 @@ def build(
         "pose_rotation": level_pose.rotation,
         "pose_translation": level_pose.translation,
     } | {name: _padded(values, -1 if name == "ids" else 0) for name, values in objects.items()}
+
+
+def _somewhere(xyxy: Floats, projection: Floats) -> Floats:
+    """(N, 3) in the level frame, in the middle of boxes."""
+    middle = np.column_stack([xyxy[:, :2] + xyxy[:, 2:], np.full(len(xyxy), 2.0)]) / 2
+    ray = middle @ np.linalg.inv(projection).T
+    return SOMEWHERE * ray / ray[:, 2:]
 
 
 def _padded(values: NDArray, fill: int) -> NDArray:

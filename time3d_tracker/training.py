@@ -20,8 +20,8 @@ from time3d_tracker.loader import ClipSamples
 from time3d_tracker.network import Time3D
 from time3d_tracker.training_step import TrainingStep
 
-PARTS = ("loss", "heatmap", "box2d", "keypoints", "dimensions", "orientation", "position", "depth", "deviation", "reid",
-         "tracking", "consistency", "velocity", "attributes")  # fmt: skip
+PARTS = ("loss", "heatmap", "box2d", "keypoints", "dimensions", "orientation", "facing", "position", "depth",
+         "deviation", "reid", "tracking", "consistency", "velocity", "attributes")  # fmt: skip
 
 
 def train(

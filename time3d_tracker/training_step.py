@@ -58,6 +58,7 @@ class TrainingStep(nn.Module):
             "keypoints": losses.keypoint_loss(objects, truth, placed),
             "dimensions": losses.dimension_loss(objects, truth, placed),
             "orientation": losses.orientation_loss(raw, truth, placed),
+            "facing": losses.facing_loss(raw, truth, labelled & truth["heading_alone"]),
             "position": losses.position_loss(objects, truth, placed),
             "depth": losses.depth_loss(objects, truth, placed),
             "deviation": losses.deviation_loss(objects, truth, placed),
@@ -117,8 +118,8 @@ class TrainingStep(nn.Module):
         }  # fmt: skip
 
 
-PICKED = ("ids", "class_ids", "box2d", "in_space", "keypoints", "keypoints_asked", "size", "yaw", "translation",
-          "motion_known", "velocity", "attributes")  # fmt: skip
+PICKED = ("ids", "class_ids", "box2d", "in_space", "heading_alone", "keypoints", "keypoints_asked", "size", "yaw",
+          "translation", "motion_known", "velocity", "attributes")  # fmt: skip
 
 
 def pick(flat: dict[str, Tensor], owner: Tensor) -> dict[str, Tensor]:

@@ -86,7 +86,8 @@ def list_sources(spec: str) -> list[str]:
     if spec.startswith(DRIVE):
         seeds, options = _split(spec.removeprefix(DRIVE), spec)
         query = f"?{urlencode(options)}" if options else ""
-        return [f"{DRIVE}{seed}{query}" for seed in _seed_range(spec, seeds)]
+        drives = [f"{DRIVE}{seed}{query}" for seed in _seed_range(spec, seeds)]
+        return [source for drive in drives for source in _rig_sources(drive).values()]
     path, options = _split_path(spec)
     layout = _layout(path)
     if layout is None:
@@ -352,16 +353,21 @@ def _open_drive(spec: str, seed: str, options: Options) -> Sequence:
 
 def _open_rig(spec: str) -> dict[str, Sequence]:
     """The cameras of a drive: the only one, or with ?cameras=6 those that see all around the vehicle."""
+    return {name: open_source(source) for name, source in _rig_sources(spec).items()}
+
+
+def _rig_sources(spec: str) -> dict[str, str]:
+    """The text for `open_source` of each camera of a drive."""
     text, options = _split(spec, spec)
     cameras = options.pop("cameras", "1")
     if cameras == "1":
-        return {DEFAULT_CAMERA: open_source(_with_options(text, options))}
+        return {DEFAULT_CAMERA: f"{text}?{urlencode(options)}" if options else text}
     from camtrack_core.datasets.drive import RIG, RIG_FIELD_OF_VIEW
 
     if cameras != str(len(RIG)):
         raise ConfigurationError(f"source {spec!r}: expected cameras=1 or cameras={len(RIG)}, got cameras={cameras}")
     common = {"field_of_view": str(RIG_FIELD_OF_VIEW), **options, "camera": "vehicle"}
-    return {name: open_source(_with_options(text, {**common, "view": str(view)})) for name, view in RIG.items()}
+    return {name: f"{text}?{urlencode({**common, 'view': str(view)})}" for name, view in RIG.items()}
 
 
 def _open_topics(path: Path) -> dict[str, Sequence]:

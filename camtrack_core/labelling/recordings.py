@@ -17,6 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from camtrack_core.datasets.frames import Frame, Labels, Sequence
 from camtrack_core.datasets.sources import DRIVE, list_sources, open_source
 from camtrack_core.geometry.boxes import Boxes2D, Floats, coverage, iou
+from camtrack_core.geometry.camera import OPTICAL_IN_VEHICLE, Pose
 from camtrack_core.geometry.tracks import Tracks2D
 from camtrack_core.labelling.agreement import Agreeing
 from camtrack_core.labelling.consistency import Rules, consistent_tracks
@@ -87,6 +88,20 @@ class Completed:
             yield replace(frame, labels=labels, ignored=ignored, finds=objects)
 
 
+class Still:
+    """A recording of a camera that stands still: level, at the origin, wherever that may be."""
+
+    def __init__(self, source: Sequence) -> None:
+        self.name, self.class_names = source.name, source.class_names
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (replace(frame, camera_pose=Pose(OPTICAL_IN_VEHICLE, np.zeros(3))) for frame in self._source)
+
+
 def _found(xyxy: Floats, finds: Floats) -> NDArray[np.bool_]:
     """(N,) whether boxes (N, 4) are found, no find (M, 4) standing for two of them, by the greatest sum of IoU."""
     overlap = iou(xyxy, finds)
@@ -113,12 +128,14 @@ def one_by_one(objects: list[Boxes2D], unclear: list[Floats]) -> Rows:
 
 
 class Named(Protocol):
-    """`camtrack_core.training.commands.Recording`: a source and whose labels it gets."""
+    """`camtrack_core.training.commands.Recording`: a source, whose labels it gets and whether its camera moves."""
 
     @property
     def source(self) -> str: ...
     @property
     def labels(self) -> str: ...
+    @property
+    def camera(self) -> str: ...
 
 
 LABELS: dict[str, Callable[[Sequence, Detector], Sequence]] = {
@@ -135,4 +152,5 @@ def labelled(recordings: tuple[Named, ...], data: Path, teachers: tuple[str, str
     for recording in recordings:
         spec = recording.source if recording.source.startswith(DRIVE) else str(data / recording.source)
         for source in list_sources(spec):
-            yield LABELS[recording.labels](open_source(source), detector)
+            sequence = LABELS[recording.labels](open_source(source), detector)
+            yield Still(sequence) if recording.camera == "still" else sequence

@@ -35,10 +35,13 @@ class Recording(Parameters):
         source: as `camtrack_core.datasets.sources` opens it, a path below the data folder.
         labels: `own`; `completed`: its own, and what only the teachers see is ignored; the teachers' `over_time`, of a
             recording in order; or `one_by_one`, of unrelated pictures.
+        camera: whether it moves. That of one that stands `still` has a known pose: what moves in its image shows its
+            heading.
     """
 
     source: str
     labels: Literal["own", "completed", "over_time", "one_by_one"]
+    camera: Literal["moving", "still"] = "moving"
 
 
 class Recipe(Parameters):

@@ -12,7 +12,7 @@ from data_helpers import HEIGHT, WIDTH, XML, picture, write_images, write_video
 
 from camtrack_core.datasets import drive
 from camtrack_core.datasets.labelled import LabelledVideo, VideoLabels, write_labels
-from camtrack_core.datasets.sources import open_labelled, open_source
+from camtrack_core.datasets.sources import list_sources, open_labelled, open_source
 from camtrack_core.datasets.uadetrac import UaDetracSequence, list_sequences
 from camtrack_core.datasets.video import FIRST_STAMP_NS, FrameFolder, Video, read_image
 from camtrack_core.errors import ConfigurationError, DataError
@@ -214,3 +214,12 @@ def test_labelled_video_is_a_labelled_source(tmp_path: Path) -> None:
     write_labels(tmp_path / "v.txt", labels)
     (sequence,) = open_labelled([f"{video}:{tmp_path / 'v.txt'}"])
     assert isinstance(sequence, LabelledVideo)
+
+
+def test_the_cameras_of_a_rig_are_recordings_with_names_of_their_own() -> None:
+    opened = list(open_labelled(["drive:1-2?cameras=6&frames=1&width=64&height=64"]))
+    assert len({sequence.name for sequence in opened}) == len(opened) == 2 * len(drive.RIG)
+    assert [sequence.config.view for sequence in opened] == 2 * list(drive.RIG.values())
+    assert list_sources("drive:1?frames=1") == ["drive:1?frames=1"]
+    with pytest.raises(ConfigurationError, match="expected cameras=1 or cameras=6, got cameras=5"):
+        list_sources("drive:1?cameras=5")

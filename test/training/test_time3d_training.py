@@ -133,9 +133,12 @@ def test_what_each_image_knows_counts_in_a_mixed_batch(clip: clips.Clip) -> None
 def test_the_loss_is_the_weighted_sum_of_its_parts_equation_8(clip: clips.Clip) -> None:
     torch.manual_seed(0)
     weights = {"reid_weight": 0.3, "tracking_weight": 2.5, "consistency_weight": 0.7, "motion_weight": 1.7}
-    parts = TrainingStep(Time3D(CONFIG), TrainingConfig(**weights))(batch_of(clip, 3))
+    batch = batch_of(clip, 3)
+    batch["in_space"][0] = False  # of the first clip only headings are known
+    batch["heading_alone"] = ~batch["in_space"] & (batch["ids"] >= 0)
+    parts = TrainingStep(Time3D(CONFIG), TrainingConfig(**weights))(batch)
     assert set(parts) == set(PARTS)
-    own = {"heatmap": 1.0, "reid": 0.3, "tracking": 2.5, "consistency": 0.7, "velocity": 1.7,
+    own = {"heatmap": 1.0, "facing": 1.0, "reid": 0.3, "tracking": 2.5, "consistency": 0.7, "velocity": 1.7,
            "attributes": 1.7}  # fmt: skip
     total = 0.0
     for name in PARTS[1:]:

@@ -86,7 +86,7 @@ class Drive:
 
     def __init__(self, config: DriveConfig) -> None:
         self.config = config
-        self.name = f"drive-{config.seed:06d}"
+        self.name = f"drive-{config.seed:06d}" + (f"-view{config.view:g}" if config.view else "")
         rng = np.random.default_rng(config.seed)
         self._slope = self._draw_slope()
         self._mount(rng)
