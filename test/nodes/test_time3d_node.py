@@ -70,6 +70,17 @@ def test_regions_and_binning_are_part_of_the_camera() -> None:
 MOUNT = Pose(OPTICAL_IN_VEHICLE, np.array([1.0, 0.0, 1.4]))
 
 
+class Clock:
+    """The node's clock of how long images wait; it goes on when it is told to, whatever the machine takes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(node_module, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 class Bench:
     """A running node and a peer that plays camera and vehicle."""
 
@@ -201,14 +212,19 @@ def test_images_of_another_size_than_their_camera_are_dropped(monkeypatch: pytes
 
 def test_an_image_waits_for_its_transform_and_is_dropped_without(monkeypatch: pytest.MonkeyPatch) -> None:
     with opened_graph() as graph:
+        clock = Clock(monkeypatch)
         bench = Bench(graph, monkeypatch, transform_timeout=5.0)
         bench.calibrate()
         bench.show(1)
+        graph.spin_until(lambda: bench.node._waiting)
+        clock.now = 4.9
         graph.spin_for(0.3)
-        assert not bench.heard
+        assert bench.node._waiting and not bench.heard
         bench.place(1)
         graph.spin_until(lambda: bench.heard)
         bench.show(3)
+        graph.spin_until(lambda: bench.node._waiting)
+        clock.now += 5.1
         graph.spin_until(lambda: bench.diagnostics.says("drops.no transform=1"))
         assert len(bench.heard) == 1
 
@@ -232,6 +248,7 @@ def test_images_of_a_fast_camera_all_wait_for_a_late_transform(monkeypatch: pyte
 
 def test_a_network_that_cannot_keep_up_loses_the_oldest_images(monkeypatch: pytest.MonkeyPatch) -> None:
     with opened_graph() as graph:
+        clock = Clock(monkeypatch)
         bench = Bench(graph, monkeypatch, transform_timeout=3.0)
         bench.calibrate()
         bench.place(1)
@@ -239,7 +256,7 @@ def test_a_network_that_cannot_keep_up_loses_the_oldest_images(monkeypatch: pyte
 
         def slow(query: Query) -> Outputs:
             bench.model.answer = answer  # type: ignore[method-assign]
-            time.sleep(3.2)
+            clock.now += 3.2
             return answer(query)
 
         bench.model.answer = slow  # type: ignore[method-assign]
@@ -254,13 +271,15 @@ def test_a_network_that_cannot_keep_up_loses_the_oldest_images(monkeypatch: pyte
 
 def test_a_busy_node_hears_what_has_come_before_it_gives_an_image_up(monkeypatch: pytest.MonkeyPatch) -> None:
     with opened_graph() as graph:
+        clock = Clock(monkeypatch)
         bench = Bench(graph, monkeypatch, transform_timeout=2.0)
         bench.calibrate()
         answer = bench.model.answer
 
         def slow(query: Query) -> Outputs:
             bench.model.answer = answer  # type: ignore[method-assign]
-            time.sleep(2.5)  # longer than an image waits
+            time.sleep(1.0)  # while which the middleware delivers
+            clock.now += 2.5  # longer than an image waits
             return answer(query)
 
         bench.model.answer = slow  # type: ignore[method-assign]
