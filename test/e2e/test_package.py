@@ -239,6 +239,21 @@ def test_no_test_module_skips_itself_while_it_is_imported() -> None:
     assert not at_import
 
 
+def test_no_test_module_imports_another() -> None:
+    """What tests share lies in helpers: a module that is imported as well is collected twice over."""
+    modules = {path.stem: path for path in (ROOT / "test").rglob("test_*.py")}
+    assert len(modules) > 100
+    imported = [
+        (name, module)
+        for name, path in modules.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for module in [*(alias.name for alias in node.names), getattr(node, "module", None) or ""]
+        if module.rpartition(".")[2] in modules
+    ]
+    assert not imported
+
+
 def test_weights_are_installed(source: Path, tmp_path: Path) -> None:
     weights = [path.relative_to(ROOT) for path in ROOT.glob("*/weights/*") if path.is_file()]
     if not weights:
