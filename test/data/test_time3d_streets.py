@@ -181,12 +181,19 @@ def test_a_turned_camera_sees_the_same_street(street, model: Time3DModel, degree
     assert (share < 0.1).mean() > 0.75
 
 
-def test_ids_outlast_a_third_of_the_crossings(data_root: Path, model: Time3DModel) -> None:
-    """Of the objects whose pictures cross in back_camera's, those that keep the id that they had before."""
+@pytest.mark.parametrize(
+    ("source", "least"), [("nuscenes?scene=scene-0103&camera=CAM_FRONT", 0.45), ("pandaset?camera=back_camera", 0.35)]
+)
+def test_ids_outlast_a_third_of_the_crossings(data_root: Path, model: Time3DModel, source: str, least: float) -> None:
+    """Of the objects whose pictures cross, those that keep the id that they had before.
+
+    With the same boxes, ids by the nearest centre in the image keep .05 and .25, random ones 0 and .06. Ids by IoU keep
+    .36 and, at back_camera's 10 frames a second, .62: more than Time3D there, which this test cannot hide.
+    """
     tracker = Tracker(model)
     tracks: dict[int, dict[int, int]] = defaultdict(dict)  # by object and frame
     shared: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)  # of two pictures, by frame
-    for number, frame in enumerate(open_source(str(data_root / "pandaset?camera=back_camera"))):
+    for number, frame in enumerate(open_source(str(data_root / source))):
         assert frame.labels is not None and frame.camera is not None
         result = tracker.step(
             frame.image, frame.time_ns, frame.camera.intrinsics, frame.camera_pose, camera_height(frame)
@@ -208,4 +215,4 @@ def test_ids_outlast_a_third_of_the_crossings(data_root: Path, model: Time3DMode
             if before and after:
                 kept.append(before[-1] == after[0])
     assert len(kept) >= 15, "expected more crossings with both objects seen before and after"
-    assert np.mean(kept) > 0.35
+    assert np.mean(kept) > least
