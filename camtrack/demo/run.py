@@ -189,8 +189,9 @@ def _run_nodes(
                 while process.poll() is None and not caught:
                     monitor.wait(0.25)
                     live.update(monitor.details() if demo.verbose else monitor.summary())
-        except KeyboardInterrupt:
-            pass  # `caught` tells of it
+        except (KeyboardInterrupt, ImportError):  # which an import makes of a signal that meets it
+            if not caught:
+                raise
         finally:
             end_processes(process)
     hard = next((number for number in caught if number != signal.SIGINT), 0)

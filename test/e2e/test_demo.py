@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -16,6 +18,7 @@ import pytest
 from command_helpers import ROOT, a_video, camtrack
 from rich.console import Console
 
+from camtrack.demo import run
 from camtrack.demo.run import Demo, end_processes, launch_folder, run_demo
 from camtrack.demo.window import to_ppm
 from camtrack_core.errors import DataError
@@ -69,6 +72,24 @@ def test_a_signal_ends_the_demo_and_its_processes(tmp_path: Path, number: int, c
     assert ("expected the tracks of at least one frame" in output) == (number == signal.SIGINT)
     assert "Traceback" not in output
     until(lambda: not any(map(is_alive, started)))
+
+
+def test_a_signal_that_meets_an_import_ends_the_demo_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The import of a compiled module makes an error of its own of it."""
+
+    @contextmanager
+    def interrupted(name: str) -> Iterator[None]:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as interrupt:
+            raise ImportError("initialization failed") from interrupt
+        yield
+
+    monkeypatch.setattr(run, "listening", interrupted)
+    source, model = a_video(tmp_path / "clip.mp4"), tmp_path / "none.onnx"
+    demo = Demo(source, tmp_path / "out", 7, 1.0, 1.0, model, None, "auto", 0, "auto", False, False)
+    with pytest.raises(DataError, match="expected the tracks of at least one frame"):
+        run_demo(demo, Console())
 
 
 def test_what_is_in_the_output_folder_stays(tmp_path: Path) -> None:
