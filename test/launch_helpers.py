@@ -16,7 +16,7 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray
 from camtrack.nodes.replay import _camera_info
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import open_source
-from camtrack_core.geometry.boxes import Boxes3D, iou
+from camtrack_core.geometry.boxes import Boxes3D, Floats, iou
 from camtrack_core.ros.lifecycle.node import SUBSCRIBERS, found_subscribers
 from camtrack_core.ros.lifecycle.qos import DIAGNOSTICS, RESULTS, SENSOR_DATA, TRANSFORMS
 from camtrack_core.ros.messages.image import fill_image
@@ -123,12 +123,21 @@ def check_figures(vehicle: Vehicle, node: str) -> None:
         assert 0 < median <= worst
 
 
-def check_places(answers: list[tuple[tuple[Frame, ...], Detection3DArray]]) -> None:
-    """Of the near objects in plain sight a share has a track, of the tracks a share lies at an object."""
+def told_places(message: Detection3DArray) -> Floats:
+    """(N, 3) of the tracks, in the message's frame."""
+    positions = [d.bbox.center.position for d in message.detections]
+    return np.array([[p.x, p.y, p.z] for p in positions]).reshape(-1, 3)
+
+
+def check_places(answers: list[tuple[tuple[Frame, ...], Floats]]) -> None:
+    """Of the near objects in plain sight a share has a track, of the tracks a share lies at an object.
+
+    Args:
+        answers: to each round of frames the places (N, 3) of its tracks in the fixed frame.
+    """
     found, right = [], []
-    for frames, message in answers:
-        places = np.array([[d.bbox.center.position.x, d.bbox.center.position.y] for d in message.detections])
-        places = places.reshape(-1, 2)
+    for frames, told in answers:
+        places = told[:, :2]
         centres = np.concatenate([_boxes(frame).centre[:, :2] for frame in frames])
         right += (_distances(places, centres).min(1, initial=np.inf) < NEAR).tolist()
         asked: dict[int, bool] = {}
@@ -180,7 +189,7 @@ def drive_in_space(graph: Graph) -> None:
     vehicle = Vehicle(graph, {"front": DRIVE}, Detection3DArray, "/front/pkf_filter/tracks", nodes)
     answers = vehicle.drive()
     assert answers[-1][1].header.frame_id == "map"
-    check_places(answers[3:])
+    check_places([(frames, told_places(message)) for frames, message in answers[3:]])
     check_figures(vehicle, "/front/time3d_tracker")
     check_figures(vehicle, "/front/gcnet_tracker")
 
@@ -192,14 +201,33 @@ def drive_with_two_cameras(graph: Graph) -> None:
     vehicle = Vehicle(graph, cameras, Detection3DArray, "/pkf_filter/tracks", nodes)
     answers = vehicle.drive()
     assert answers[-1][1].header.frame_id == "map"
-    check_places(answers[3:])
+    check_places([(frames, told_places(message)) for frames, message in answers[3:]])
     for name in cameras:
         check_figures(vehicle, f"/{name}/time3d_tracker")
         check_figures(vehicle, f"/{name}/gcnet_tracker")
 
 
+def drive_each_camera_in_space(graph: Graph) -> None:
+    """What time3d_cameras.launch.xml promises of the cameras `front` and `left`: tracks in each one's own frame."""
+    cameras = {"front": DRIVE, "left": f"{DRIVE}&view=60"}
+    nodes = [f"/{name}/time3d_tracker" for name in cameras]
+    left = collect(graph.peer("listener"), Detection3DArray, "/left/time3d_tracker/tracks", RESULTS)
+    vehicle = Vehicle(graph, cameras, Detection3DArray, "/front/time3d_tracker/tracks", nodes)
+    answers = vehicle.drive()
+    assert answers[-1][1].header.frame_id == "front_lens"
+    placed = []
+    for (front, _), message in answers[3:]:
+        assert front.camera_pose is not None
+        placed.append(((front,), front.camera_pose.apply(told_places(message))))
+    check_places(placed)
+    assert {message.header.frame_id for message in left} == {"left_lens"}
+    for node in nodes:
+        check_figures(vehicle, node)
+
+
 DRIVES = {  # by launch file: its arguments, and what is driven and expected
     "cameras.launch.xml": ({"cameras": "front left"}, drive_with_two_cameras),
+    "time3d_cameras.launch.xml": ({"cameras": "front left"}, drive_each_camera_in_space),
     "fusion.launch.xml": ({"namespace": "front"}, drive_in_space),
     "tracking.launch.xml": ({"namespace": "front"}, drive_in_the_image),
 }

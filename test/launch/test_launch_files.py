@@ -44,16 +44,13 @@ def test_images_become_tracks(file: str) -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_wrong_model_ends_the_launch_with_a_sentence(file: str) -> None:
-    model = "model" if file.startswith("tracking") else "model_2d"
-    command = [
-        str(LAUNCH / file),
-        f"{model}:=nowhere.onnx",
-        *(["cameras:=front"] if file.startswith("cameras") else []),
-    ]
+    node = "time3d_tracker" if file.startswith("time3d") else "gcnet_tracker"
+    model = "model" if file.startswith(("tracking", "time3d")) else "model_2d"
+    command = [str(LAUNCH / file), f"{model}:=nowhere.onnx", *(["cameras:=front"] if "cameras" in file else [])]
     process = start_process(f"import sys; from camtrack.launch.runner import main; sys.exit(main({command}))")
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 2
     # The others may be told to end while Python itself starts, which has its own way to say so.
-    said = [line for line in output.splitlines() if line.startswith("[gcnet_tracker]")]
+    said = [line for line in output.splitlines() if line.startswith(f"[{node}]")]
     assert any("nowhere.onnx: expected a model file, found none" in line for line in said)
     assert not any("Traceback" in line for line in said)
