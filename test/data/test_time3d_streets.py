@@ -184,7 +184,7 @@ def test_a_turned_camera_sees_the_same_street(street, model: Time3DModel, degree
 @pytest.mark.parametrize(
     ("source", "least"), [("nuscenes?scene=scene-0103&camera=CAM_FRONT", 0.45), ("pandaset?camera=back_camera", 0.35)]
 )
-def test_ids_outlast_a_third_of_the_crossings(data_root: Path, model: Time3DModel, source: str, least: float) -> None:
+def test_ids_outlast_crossings(data_root: Path, model: Time3DModel, source: str, least: float) -> None:
     """Of the objects whose pictures cross, those that keep the id that they had before.
 
     With the same boxes, ids by the nearest centre in the image keep .05 and .25, random ones 0 and .06. Ids by IoU keep
