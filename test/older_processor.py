@@ -9,7 +9,9 @@ The run ends before its first test where a library does not do as it is told.
 
 from __future__ import annotations
 
+import ctypes
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ import pytest
 os.environ |= {
     "ATEN_CPU_CAPABILITY": "avx2",  # torch's own kernels
     "ONEDNN_MAX_CPU_ISA": "AVX2",  # torch's convolutions
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",  # torch's products; MKL cannot be asked
     "OPENBLAS_CORETYPE": "Haswell",  # NumPy's and SciPy's products
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR",
     "NUMBA_CPU_NAME": "haswell",
@@ -58,12 +61,25 @@ def _heard() -> dict[str, bool]:
 
     return {
         "NumPy": not any(features.get(name) for name in ("X86_V4", "AVX512_SKX")),  # by NumPy's version
+        "OpenBLAS": _openblas_kernels() == {"Haswell"},
         "numba": numba.config.CPU_NAME == "haswell",
         "torch": torch.backends.cpu.get_cpu_capability() == "AVX2",
         "oneDNN in torch": not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
         "sessions of OpenVINO": open_session(DEMO_MODEL, "openvino").engine.endswith("(f32)"),
         "training": autocast_precision("auto", torch.device("cpu")) is torch.float32,
     }
+
+
+def _openblas_kernels() -> set[str]:
+    """The names of the kernels that each OpenBLAS in this process, NumPy's and SciPy's, has chosen."""
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    chosen = set()
+    for library in {line.split()[-1] for line in maps if "openblas" in line}:
+        for name in ("openblas_get_corename", "scipy_openblas_get_corename", "scipy_openblas_get_corename64_"):
+            if ask := getattr(ctypes.CDLL(library), name, None):
+                ask.restype = ctypes.c_char_p
+                chosen.add(ask().decode())
+    return chosen
 
 
 def pytest_report_header() -> str:
