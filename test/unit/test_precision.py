@@ -8,7 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
+from numpy.typing import NDArray
 
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import open_source
@@ -29,13 +31,26 @@ def frames() -> list[Frame]:
     return [*open_source("drive:9001?frames=4&frame_rate=1"), *open_source("drive:9100?frames=2&frame_rate=1")]
 
 
+def an_input(path: Path) -> dict[str, NDArray]:
+    given = {name: np.zeros(shape, np.float32) for name, shape in open_session(path, "openvino").input_shapes.items()}
+    return given | {"image": np.random.default_rng(0).integers(0, 255, given["image"].shape, np.uint8)}
+
+
+@pytest.mark.parametrize("path", [DEMO_MODEL, TIME3D_MODEL], ids=["gcnet", "time3d"])
+def test_bfloat16_rounds_where_the_processor_has_it_and_only_there(path: Path) -> None:
+    given, has = an_input(path), "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    exact, rounded = (open_session(path, "openvino", precision=precision) for precision in ("f32", "bf16"))
+    assert rounded.engine.endswith("(bf16)" if has else "(f32)")
+    apart = np.abs(np.sort(exact.run(given)["scores"].copy()) - np.sort(rounded.run(given)["scores"])).max()
+    assert apart > 1e-4 if has else apart < 1e-6
+
+
 @pytest.mark.parametrize("path", [DEMO_MODEL, TIME3D_MODEL], ids=["gcnet", "time3d"])
 def test_float32_is_float32_on_every_processor_and_engine(path: Path) -> None:
-    given = {name: np.zeros(shape, np.float32) for name, shape in open_session(path, "openvino").input_shapes.items()}
-    given["image"] = np.random.default_rng(0).integers(0, 255, given["image"].shape, np.uint8)
-    openvino, onnxruntime = (open_session(path, engine, precision="f32") for engine in ("openvino", "onnxruntime"))
-    assert "(f32)" in openvino.engine
-    found, expected = openvino.run(given), onnxruntime.run(given)
+    given = an_input(path)
+    ours, other = (open_session(path, engine, precision="f32") for engine in ("openvino", "onnxruntime"))
+    assert "(f32)" in ours.engine
+    found, expected = ours.run(given), other.run(given)
     np.testing.assert_allclose(np.sort(found["scores"]), np.sort(expected["scores"]), atol=2e-5)
 
 
