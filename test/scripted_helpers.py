@@ -49,6 +49,7 @@ class OneCar:
         self.cameras = cameras
         self.took: dict[str, float] = {}
         self.heights: list[float] = []
+        self.pitch_deviations: list[float] = []
         self.projections: list[np.ndarray] = []
         self.batches: list[int] = []  # how many frames went together
 
@@ -58,6 +59,7 @@ class OneCar:
 
     def answer(self, query: time3d.Query) -> time3d.Outputs:
         self.heights.append(query.height)
+        self.pitch_deviations.append(query.pitch_deviation)
         self.projections.append(query.projection)
         k = self.slots
         association = np.zeros((MEMORY, k + 1, k + 1), np.float32)

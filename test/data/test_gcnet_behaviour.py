@@ -141,7 +141,7 @@ def test_the_shipped_graph_remembers_as_an_export_does(model: GCNetModel) -> Non
 def test_a_query_in_another_slot_is_followed(followed: dict[float, behaviour.Followed]) -> None:
     """A query beside another object's V and place is answered with the query's object."""
     found = behaviour.join(list(followed.values()))
-    assert np.nanmean(found.other) > np.nanmean(found.swapped)
+    assert np.nanmean(found.other) - np.nanmean(found.swapped) >= 0.5
 
 
 def test_objects_that_swap_sides_keep_their_ids(model: GCNetModel, footage: Footage) -> None:

@@ -61,9 +61,42 @@ def test_perfect_shifted_and_missing_objects() -> None:
     off = score_view([truth], [shifted(truth, 1.5, [0.9] * count)], "vehicle")
     assert off.ap.tolist() == [0, 0, 1, 1] and off.ap2d == 1
     half = score_view([truth], [shifted(truth, 0, [0.9] * count)[: count // 2]], "vehicle")
-    assert half.ap == pytest.approx([51 / 101] * len(LIMITS))
+    assert half.ap == pytest.approx([51 / 101] * len(LIMITS)) and half.ap2d == pytest.approx(51 / 101)
     nothing = score_view([truth], [shifted(truth, 0, [0.9] * count)[:0]], "vehicle")
-    assert nothing.ap.tolist() == [0] * len(LIMITS)
+    assert nothing.ap.tolist() == [0] * len(LIMITS) and nothing.ap2d == 0
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.3, 1.0), (0.36, 0.0)])
+def test_boxes_in_the_image_count_from_an_overlap_of_a_half_on(share: float, expected: float) -> None:
+    """Moved aside by a share s of their width they overlap by (1 - s) / (1 + s), a half where s is a third."""
+    truth = show(cars((12, 0), (22, 3), (30, -6)))
+    found = shifted(truth, 0, [0.9] * len(truth))
+    aside = share * (found.xyxy[:, 2] - found.xyxy[:, 0])
+    moved = dataclasses.replace(found, xyxy=found.xyxy + np.stack([aside, 0 * aside, aside, 0 * aside], 1))
+    scores = score_view([truth], [moved], "vehicle")
+    assert scores.ap2d == expected and scores.ap.tolist() == [1] * len(LIMITS)
+
+
+def test_a_group_asks_for_its_classes_lets_others_pass_and_counts_the_rest_as_mistakes() -> None:
+    boxes = cars((12, 0), (22, 6), (30, -8))
+    truth = true_objects(boxes, np.array(["pedestrian", "cyclist", "car"]), None, CAMERA, POSE)
+    found = shifted(truth, 0, [0.7, 0.8, 0.9])
+    people = dataclasses.replace(found, class_names=np.full(3, "pedestrian"))
+    scores = score_view([truth], [people], "pedestrian")
+    # the cyclist is let pass, the car is taken for a person before the one person there is
+    assert scores.asked.sum() == 1 and scores.ap2d == scores.ap[2] == pytest.approx(0.5)
+    assert score_view([truth], [found], "pedestrian").ap.tolist() == [1] * len(LIMITS)
+    assert score_view([truth], [found[:2]], "vehicle").ap.tolist() == [0] * len(LIMITS)
+
+
+def test_what_nobody_labelled_is_let_pass_where_it_is_given() -> None:
+    known, unknown = cars((12, 0)), cars((22, 6))
+    alone = show(known)
+    told = true_objects(known, np.array(["car"]), None, CAMERA, POSE, neutral=unknown)
+    both = show(cars((12, 0), (22, 6)))
+    found = shifted(both, 0, [0.5, 0.9])
+    assert score_view([alone], [found], "vehicle").ap[2] == pytest.approx(0.5)
+    assert score_view([told], [found], "vehicle").ap.tolist() == [1] * len(LIMITS)
 
 
 def test_detections_of_what_is_let_pass_are_no_mistakes_and_others_are() -> None:

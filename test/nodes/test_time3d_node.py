@@ -119,7 +119,7 @@ class Bench:
 
 def test_tracks_come_in_the_cameras_frame_with_velocities_of_the_same_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     with opened_graph() as graph:
-        bench = Bench(graph, monkeypatch)
+        bench = Bench(graph, monkeypatch, pitch_deviation=0.7)
         bench.calibrate()
         pitch = np.radians(5)
         bench.place(1, pitch)
@@ -140,6 +140,7 @@ def test_tracks_come_in_the_cameras_frame_with_velocities_of_the_same_ids(monkey
         sight = np.array([at.x, at.y, at.z]) / np.linalg.norm([at.x, at.y, at.z])
         assert sight @ covariance[:3, :3] @ sight == pytest.approx((0.05 * np.sqrt(4 + 0.25 + 400)) ** 2)
         assert bench.model.heights[-1] == pytest.approx(1.4 * cos - 1.0 * sin)
+        assert bench.model.pitch_deviations[-1] == pytest.approx(np.radians(0.7))
 
 
 def test_without_camera_info_images_are_dropped_until_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
