@@ -133,6 +133,16 @@ def test_no_requirement_names_a_download_address() -> None:
     assert not [word for word in text.split() if urlparse(word).netloc]
 
 
+def test_the_readme_tells_a_host_the_versions_that_setup_cfg_asks_for() -> None:
+    """Of what a ROS distribution lacks or has too old: Ubuntu noble's typer ends the command line at its start."""
+    told = re.findall(r"""["']([a-z]+[<>=~][^"']+)["']""", (ROOT / "README.md").read_text())
+    asked = "\n".join(SETUP["options.extras_require"].values()).splitlines()
+    assert [re.split("[<>=~]", one)[0] for one in told] == [
+        *("numba", "onnxruntime", "openvino", "pydantic", "typer", "rosbags"),
+    ]
+    assert not {*told} - {*asked}
+
+
 def test_pinned_versions_agree() -> None:
     """The interface wheels must be compiled against the versions that they will run with."""
     runtime = dict(re.findall(r"^(ros-[\w-]+)==(.+)$", SETUP["options.extras_require"]["ros"], re.MULTILINE))
