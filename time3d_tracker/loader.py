@@ -117,9 +117,11 @@ def random_statement(rng: np.random.Generator, training: TrainingConfig) -> Stat
 def choose(rng: np.random.Generator, length: int, frames: int, max_gap: int) -> Integers:
     """Ascending indices of `frames` frames out of `length`, each 1 to `max_gap` after the one before it.
 
-    A recording that is too short gives its frames more than once.
+    Small gaps are drawn more often, each with a chance of 1 over it: a tracker meets them in every frame, large ones
+    where an object was hidden. A recording that is too short gives its frames more than once.
     """
-    steps = rng.integers(1, max_gap + 1, frames - 1)
+    gaps = np.arange(1, max_gap + 1)
+    steps = rng.choice(gaps, frames - 1, p=1 / gaps / np.sum(1 / gaps))
     while steps.sum() > length - 1 and steps.max(initial=0) > 0:
         steps[steps.argmax()] -= 1
     first = rng.integers(length - steps.sum())
