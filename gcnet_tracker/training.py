@@ -115,9 +115,10 @@ class TrainingStep(nn.Module):
         count = present.sum().clamp(min=1)
         parts = {"track_box": self._ciou(answer.boxes, target, present).sum() / count}
         own = present & sees_own(answer.logits, near)
-        parts["confidence"] = functional.binary_cross_entropy_with_logits(
-            answer.confidence.float()[known], own[known].float()
+        unsure = functional.binary_cross_entropy_with_logits(
+            answer.confidence.float()[known], own[known].float(), reduction="sum"
         )
+        parts["confidence"] = unsure / known.sum().clamp(min=1)
         parts["matching"] = self._matching(answer.logits, near, present)
         return parts
 

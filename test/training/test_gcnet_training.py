@@ -119,6 +119,18 @@ def test_detectors_teach_where_labels_say_nothing() -> None:
     assert untaught < 0.3 and taught == pytest.approx(sample["taught"][0, 0].max(), abs=0.1)
 
 
+def test_pairs_without_an_object_teach_detection_alone() -> None:
+    """An empty street, a pair of it alone: nobody is asked for, and every part of the loss is a number."""
+    empty = clips.from_sequence(Doubtful(), NETWORK.class_names)
+    samples = ClipSamples([empty], np.ones(1), NETWORK, 2, 1.0, seed=1)
+    batch = {name: torch.as_tensor(np.stack([value])) for name, value in samples[0].items()}
+    torch.manual_seed(0)
+    with torch.no_grad():
+        parts = TrainingStep(GCNet(NETWORK), TrainingConfig())(batch)
+    assert {name: bool(torch.isfinite(part)) for name, part in parts.items()} == dict.fromkeys(PARTS, True)
+    assert float(parts["confidence"]) == 0.0 and float(parts["teachers"]) > 0
+
+
 def test_who_looks_at_another_object_does_not_see_its_own() -> None:
     near = torch.tensor([[[0.0, 0.9, 0.1, 0.0]]]).expand(1, 3, 4)  # its centre, a cell at its edge, two elsewhere
     logits = torch.tensor([[[0.0, 2.0, 1.0, 1.5], [0.0, 0.5, 3.0, 2.0], [0.0, 1.9, 1.8, 2.0]]])
