@@ -191,7 +191,8 @@ def doctor(
     """
     from camtrack.doctor.run import examine, worst_exit_code, write_findings
 
-    findings = examine(seconds, make_console(stderr=True))
+    with unwinding_on_signals(signal.SIGINT):
+        findings = examine(seconds, make_console(stderr=True))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from camtrack_core.monitor import Level
+from camtrack_core.stopping import unwinding_on_signals
 
 STAGES = ("age", "convert", "resize", "inference", "inference and track", "track", "predict", "associate", "update",
           "publish", "write", "total", "end to end")  # fmt: skip
@@ -130,18 +132,20 @@ def listening(name: str) -> Iterator[Listener]:
 def show(console: Console, draw: Callable[[DiagnosticsTable], Table], seconds: float = FOREVER) -> None:
     """A table of all nodes on the console until Ctrl-C, or for so long."""
     end = time.monotonic() + seconds
-    try:
-        with listening("camtrack_top") as heard, Live(console=console, refresh_per_second=4) as live:
-            while time.monotonic() < end:
-                heard.wait(0.25)
-                live.update(draw(heard) if heard.latest else Text("no diagnostics of any node so far"))
-    except KeyboardInterrupt:
-        pass
+    with (
+        suppress(SystemExit),
+        unwinding_on_signals(signal.SIGINT),
+        listening("camtrack_top") as heard,
+        Live(console=console, refresh_per_second=4) as live,
+    ):
+        while time.monotonic() < end:
+            heard.wait(0.25)
+            live.update(draw(heard) if heard.latest else Text("no diagnostics of any node so far"))
 
 
 def snapshot() -> list[dict[str, Any]]:
     """What every node reports, as it stands after some seconds."""
-    with listening("camtrack_top") as heard:
+    with unwinding_on_signals(signal.SIGINT), listening("camtrack_top") as heard:
         heard.wait(SNAPSHOT)
     return [
         {"node": name, "level": level.name, "message": message, "values": values}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib import import_module
 
-from camtrack_core.stopping import CANNOT_START
+from camtrack_core.stopping import CANNOT_START, unwinding_on_signals
 
 INTERRUPTED = 130  # exit code: 128 + SIGINT
 
@@ -14,11 +15,14 @@ def start(module: str) -> int:
     """Imports a module and runs its main; returns the process's exit code."""
     try:
         try:
-            main = import_module(module).main
+            with unwinding_on_signals(signal.SIGINT):
+                main = import_module(module).main
         except ImportError as error:
             remedy = "./run installs what is missing; on a ROS host: rosdep install --from-paths . --ignore-src"
             print(f"{module}: cannot be imported: {error}; {remedy}", file=sys.stderr)
             return CANNOT_START
+        except SystemExit:
+            raise KeyboardInterrupt from None
         return int(main())
     except KeyboardInterrupt:  # a node that is up has its own way to end
         print(f"{module}: interrupted while it started", file=sys.stderr)

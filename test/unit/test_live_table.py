@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
+import pytest
 from rich.console import Console
 
+from camtrack import live
 from camtrack.live import DiagnosticsTable, short_names
 from camtrack_core.monitor import Level
 
@@ -65,3 +70,36 @@ def test_names_lose_the_namespace_that_all_share() -> None:
     assert short_names(["/camera/a", "/camera/b"]) == {"/camera/a": "a", "/camera/b": "b"}
     assert short_names(["/front/a", "/rear/a", "/b"]) == {"/front/a": "front/a", "/rear/a": "rear/a", "/b": "b"}
     assert short_names([]) == {}
+
+
+@contextmanager
+def interrupted(name: str) -> Iterator[None]:
+    """As compiled modules do that Ctrl-C meets while they are imported."""
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except BaseException as interrupt:
+        raise ImportError("initialization failed") from interrupt
+    yield
+
+
+def test_ctrl_c_ends_the_table_in_the_middle_of_an_import_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # as a shell sets it
+    monkeypatch.setattr(live, "listening", interrupted)
+    try:
+        live.show(Console(), DiagnosticsTable.summary)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with pytest.raises(SystemExit, match="130"):
+            live.snapshot()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_an_import_that_fails_by_itself_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def missing(name: str) -> Iterator[None]:
+        raise ImportError("No module named 'rclpy'")
+        yield
+
+    monkeypatch.setattr(live, "listening", missing)
+    with pytest.raises(ImportError, match="rclpy"):
+        live.show(Console(), DiagnosticsTable.summary)

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from camtrack.start import INTERRUPTED, main_autoware, start
 from camtrack_core.stopping import CANNOT_START
+
+# As compiled modules do that a signal meets while they are imported.
+INTERRUPTED_IMPORT = """
+import signal
+try:
+    signal.raise_signal(signal.SIGINT)
+except BaseException as interrupt:
+    raise ImportError("initialization failed") from interrupt
+"""
+
+
+@pytest.fixture(autouse=True)
+def usual_interrupt() -> Iterator[None]:
+    """Ctrl-C as a shell sets it: who runs the tests in the background may ignore it, as does a start that it ended."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +36,7 @@ from camtrack_core.stopping import CANNOT_START
         ("def main():\n    return 5", 5, ""),
         ("raise KeyboardInterrupt", INTERRUPTED, "node_of_test: interrupted while it started"),
         ("def main():\n    raise KeyboardInterrupt", INTERRUPTED, "node_of_test: interrupted while it started"),
+        (INTERRUPTED_IMPORT, INTERRUPTED, "node_of_test: interrupted while it started"),
         ("import no_such_package", CANNOT_START, "node_of_test: cannot be imported: No module named 'no_such_package'"),
     ],
 )
