@@ -9,8 +9,8 @@ camera. Several models, such as one and the same in int8, are looked at one afte
 Time3D's own 2D boxes set on flat ground by their lower edges. Of KITTI's ten sequences only labels are there: their 2D
 boxes on the ground, every second, are `ground_boxes of labels`, which finds all that is asked for and ranks it by how
 sure the ground is. Standard errors are a jackknife over eight stretches of frames.
-"within" is the share of found objects whose true depth lies within 1 and 2 stated standard deviations; `--plot` draws
-it for every number of them, beside that of a normal distribution.
+"within" is the share of found objects whose true depth lies within 1 and 2 stated standard deviations, a second table
+has it by distance, and `--plot` draws it for every number of them, beside that of a normal distribution.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from camtrack_core.datasets.frames import Frame, Sequence, Skipping, truth_of
 from camtrack_core.datasets.kitti.sequences import CAMERA_HEIGHT
 from camtrack_core.datasets.nuscenes import NuScenesSequence
 from camtrack_core.datasets.sources import list_sources, open_source
-from camtrack_core.evaluation.view import OVERLAP, Seen, score_view, standard_errors, true_objects
+from camtrack_core.evaluation.view import BANDS, OVERLAP, Seen, by_band, score_view, standard_errors, true_objects
 from camtrack_core.geometry.boxes import Boxes3D, Floats, iou
 from camtrack_core.geometry.camera import Pose
 from camtrack_core.geometry.ground import on_ground, place_deviation
@@ -145,14 +145,15 @@ def scored(name: str, method: str, truth: list[Seen], found: list[Seen]) -> list
 
 
 def in_deviations(truth: list[Seen], found: list[Seen], deviations: list[Floats]) -> Floats:
-    """Errors of depth in stated standard deviations, of asked vehicles found in 2D by a detection of score .15."""
+    """(M, 2) metres to asked vehicles found in 2D by a detection of score .15, and its depth's error in deviations."""
     errors = []
     for t, f, deviation in zip(truth, found, deviations, strict=True):
         overlap = iou(f.xyxy, t.xyxy) * (f.score > 0.15)[:, None]
         for column in np.flatnonzero((t.score > 0) & (overlap.max(0, initial=0) >= OVERLAP)):
             row = overlap[:, column].argmax()
-            errors.append(abs(f.depth[row] - t.depth[column]) / deviation[row])
-    return np.array(errors)
+            error = abs(f.depth[row] - t.depth[column]) / deviation[row]
+            errors.append((float(np.linalg.norm(t.place[column])), error))
+    return np.array(errors).reshape(-1, 2)
 
 
 def within(errors: Floats, deviations: Floats) -> Floats:
@@ -197,8 +198,12 @@ def measured(model: Time3DModel, options: argparse.Namespace) -> tuple[list[dict
                 found["ground_boxes"].append(grounded(said, frame, pose, height))
                 deviations.append(result.detected_deviation)
         own = [row for method, said_all in found.items() for row in scored(name, method, truth, said_all)]
-        reliability[name] = in_deviations(truth, found["Time3D"], deviations)
+        distance, reliability[name] = in_deviations(truth, found["Time3D"], deviations).T
         own[0]["within"] = within(reliability[name], np.array([1.0, 2.0]))
+        own[0]["within_by_distance"] = {
+            "vehicles": np.histogram(distance, BANDS)[0],
+            **{limit: by_band(distance, (reliability[name] < limit).astype(float), np.mean) for limit in (1, 2)},
+        }
         rows += own
     return rows, reliability
 
@@ -239,6 +244,13 @@ def main() -> None:
             " ".join(f"{x:.2f}" for x in row["depth_ratio"]), " ".join(f"{x:.2f}" for x in row["error"]),
             " ".join(f"{x:.2f}" for x in row.get("within", [])),
         )  # fmt: skip
+    Console(width=210).print(table)
+    bands = [f"{low:.0f} to {high:.0f} m" for low, high in itertools.pairwise(BANDS)]
+    table = Table("model", "set", *bands, title="found vehicles, and how many of them are within 1 and 2 deviations")
+    for row in rows:
+        if shares := row.get("within_by_distance"):
+            cells = zip(shares["vehicles"], shares[1], shares[2], strict=True)
+            table.add_row(row["model"], row["set"], *(f"{n}: {one:.2f} {two:.2f}" for n, one, two in cells))
     Console(width=210).print(table)
 
 

@@ -5,10 +5,9 @@ The limits leave room for other processors; `benchmarks/time3d_view.py` says how
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations, islice
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -18,7 +17,8 @@ from numpy.typing import NDArray
 
 from camtrack_core.datasets.frames import Frame
 from camtrack_core.datasets.sources import open_source
-from camtrack_core.geometry.boxes import Floats, coverage, iou
+from camtrack_core.evaluation.crossings import Crossings
+from camtrack_core.geometry.boxes import Floats, iou
 from camtrack_core.geometry.camera import Pose
 from time3d_tracker.config import TrackerConfig
 from time3d_tracker.level import camera_height
@@ -31,7 +31,6 @@ STREETS = {
 }
 SURE = 0.3  # score of the objects that are compared
 FAR = 25.0  # metres
-LOWEST = 18.0  # pixels, of the objects whose crossings are looked at
 
 
 @dataclass(frozen=True)
@@ -190,29 +189,13 @@ def test_ids_outlast_crossings(data_root: Path, model: Time3DModel, source: str,
     With the same boxes, ids by the nearest centre in the image keep .05 and .25, random ones 0 and .06. Ids by IoU keep
     .36 and, at back_camera's 10 frames a second, .62: more than Time3D there, which this test cannot hide.
     """
-    tracker = Tracker(model)
-    tracks: dict[int, dict[int, int]] = defaultdict(dict)  # by object and frame
-    shared: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)  # of two pictures, by frame
-    for number, frame in enumerate(open_source(str(data_root / source))):
+    tracker, crossings = Tracker(model), Crossings()
+    for frame in open_source(str(data_root / source)):
         assert frame.labels is not None and frame.camera is not None
         result = tracker.step(
             frame.image, frame.time_ns, frame.camera.intrinsics, frame.camera_pose, camera_height(frame)
         )
-        seen = frame.labels[frame.labels.xyxy[:, 3] - frame.labels.xyxy[:, 1] > LOWEST]
-        overlap = iou(seen.xyxy, result.xyxy)
-        for row in np.flatnonzero(overlap.max(1, initial=0) >= 0.5):
-            tracks[int(seen.ids[row])][number] = int(result.tracks.ids[overlap[row].argmax()])
-        covered = coverage(seen.xyxy, seen.xyxy)
-        for a, b in combinations(range(len(seen)), 2):
-            shared[int(seen.ids[a]), int(seen.ids[b])][number] = float(max(covered[a, b], covered[b, a]))
-    kept = []
-    for pair, by_frame in shared.items():
-        met = [number for number, share in by_frame.items() if share > 0.3]
-        for one in pair if met else ():
-            apart = [number for number, share in by_frame.items() if share < 0.15 and number in tracks[one]]
-            before = [tracks[one][number] for number in apart if number < met[0]]
-            after = [tracks[one][number] for number in apart if number > met[-1]]
-            if before and after:
-                kept.append(before[-1] == after[0])
+        crossings.add(frame.labels.ids, frame.labels.xyxy, result.tracks.ids, result.xyxy)
+    kept = crossings.kept()
     assert len(kept) >= 15, "expected more crossings with both objects seen before and after"
     assert np.mean(kept) > least
