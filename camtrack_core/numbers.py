@@ -66,13 +66,13 @@ def read_text(path: Path) -> str:
         raise DataError(f"cannot read {path}: expected a text in UTF-8") from None
 
 
-def by_frame(frames: Integers) -> dict[int, Integers]:
-    """The places of the rows of every frame that has any, in their order.
+def rows_of(keys: Integers) -> dict[int, Integers]:
+    """The places of the rows of every frame, or id, that has any, in their order.
 
     Time and memory follow the rows, not the frames' numbers.
     """
-    order = np.argsort(frames, kind="stable")
-    numbers, starts = np.unique(frames[order], return_index=True)
+    order = np.argsort(keys, kind="stable")
+    numbers, starts = np.unique(keys[order], return_index=True)
     return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True)) if len(numbers) else {}
 
 

@@ -16,6 +16,7 @@ from camtrack_core.errors import DataError
 from camtrack_core.files import whole
 from camtrack_core.geometry.boxes import Boxes3D, Floats, Integers
 from camtrack_core.geometry.camera import Pose
+from camtrack_core.numbers import rows_of
 from camtrack_core.training.stored import ALIASES, decoded, encoded, shrunk
 from time3d_tracker import facing, level
 from time3d_tracker.config import ATTRIBUTES
@@ -148,14 +149,14 @@ def with_velocities(times: Integers, labels: list[Labels], boxes: list[Boxes3D])
     """
     seconds = (times - times[0]) * 1e-9
     at = np.concatenate([np.full(len(known), t) for t, known in zip(seconds, labels, strict=True)])
-    ids = np.concatenate([known.ids for known in labels])
+    sights = rows_of(np.concatenate([known.ids for known in labels]))
     centres = np.concatenate([b.centre for b in boxes])
     complete = []
     for t, known, found in zip(seconds, labels, boxes, strict=True):
         velocity = found.velocity.copy()
         for row in np.flatnonzero(np.isnan(velocity).any(1)):
-            near = np.flatnonzero((ids == known.ids[row]) & (np.abs(at - t) <= VELOCITY_REACH))
-            first, last = near[0], near[-1]
+            own = sights[int(known.ids[row])]
+            first, last = own[np.abs(at[own] - t) <= VELOCITY_REACH][[0, -1]]
             if at[last] > at[first]:
                 velocity[row] = (centres[last] - centres[first]) / (at[last] - at[first])
         complete.append(replace(found, velocity=velocity))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from camtrack_core.datasets.frames import Labels
 from camtrack_core.geometry.boxes import Floats, Integers
+from camtrack_core.numbers import rows_of
 
 REACH = 1.0  # seconds before and after a frame in which an object's way is looked at
 LEAST_SIGHTS = 4  # in that time
@@ -29,15 +30,19 @@ def headings(times: Integers, labels: list[Labels], intrinsics: Floats, sizes: I
     """
     seconds = (times - times[0]) * 1e-9
     at = np.concatenate([np.full(len(known), t) for t, known in zip(seconds, labels, strict=True)])
-    ids = np.concatenate([known.ids for known in labels])
+    rows = rows_of(np.concatenate([known.ids for known in labels]))
     places = np.concatenate([_places(known, K) for known, K in zip(labels, intrinsics, strict=True)])
     whole = np.concatenate([_whole(known, size) for known, size in zip(labels, sizes, strict=True)])
+    ways = {identity: own[whole[own]] for identity, own in rows.items()}
     return [
-        np.array(
-            [_heading(at, places, whole & (ids == identity) & (np.abs(at - t) <= REACH)) for identity in known.ids]
-        )
+        np.array([_heading(at, places, _near(at, ways[identity], t)) for identity in known.ids.tolist()])
         for t, known in zip(seconds, labels, strict=True)
     ]
+
+
+def _near(at: Floats, rows: Integers, time: float) -> Integers:
+    """Those of the rows that are within REACH of a time."""
+    return rows[np.abs(at[rows] - time) <= REACH]
 
 
 def _places(labels: Labels, intrinsics: Floats) -> Floats:
@@ -53,9 +58,9 @@ def _whole(labels: Labels, size: Integers) -> NDArray[np.bool_]:
     return (labels.xyxy[:, :2] >= margin).all(1) & (labels.xyxy[:, 2:] <= size - margin).all(1)
 
 
-def _heading(at: Floats, places: Floats, near: NDArray[np.bool_]) -> float:
-    """Yaw of the straight way that fits the places best in the frame where they are `near`."""
-    if near.sum() < LEAST_SIGHTS:
+def _heading(at: Floats, places: Floats, near: Integers) -> float:
+    """Yaw of the straight way that fits the places of the rows `near` best."""
+    if len(near) < LEAST_SIGHTS:
         return float("nan")
     since, middle = at[near] - at[near].mean(), places[near].mean(0)
     speed = since @ places[near] / (since @ since)

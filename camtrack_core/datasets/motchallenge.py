@@ -20,7 +20,7 @@ from camtrack_core.datasets.video import DEFAULT_FRAME_RATE, IMAGE_SUFFIXES, rea
 from camtrack_core.errors import ConfigurationError, DataError
 from camtrack_core.files import below
 from camtrack_core.geometry.boxes import Boxes2D, Floats, Integers, clip
-from camtrack_core.numbers import NOWHERE, by_frame, finite_number, frame_number, integer, read_text
+from camtrack_core.numbers import NOWHERE, finite_number, frame_number, integer, read_text, rows_of
 
 # What is to be found, what may be tracked or not, and what is annotated for no more than completeness.
 TARGET, DISTRACTOR, OTHER = range(3)
@@ -63,7 +63,7 @@ class MotChallengeSequence(Attempted):
         self.class_names = () if self._rows is None else class_names(PEDESTRIAN)
         if self._rows is not None:
             _check_ids(self._rows, truth)
-        self._by_frame = {} if self._rows is None else by_frame(self._rows.frames)
+        self._by_frame = {} if self._rows is None else rows_of(self._rows.frames)
         self._has_classes = self._rows is not None and _has_classes(self._rows.values)
         last = max(self._by_frame, default=0)
         self._length = int(info.get("seqlength", max(last, len(self._images))))
@@ -117,7 +117,7 @@ class MotChallengeSequence(Attempted):
     def detections(self) -> list[Boxes2D]:
         """The public detections, per frame. Raises DataError where they are missing or broken."""
         rows = read_rows(self._folder / "det" / "det.txt")
-        places = by_frame(rows.frames)
+        places = rows_of(rows.frames)
         found = [Boxes2D.empty()] * max(self._length, *places, 0)  # one object for all frames without detections
         for number, place in places.items():
             values = rows.values[place]

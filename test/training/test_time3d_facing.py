@@ -50,6 +50,37 @@ def test_the_way_of_a_box_in_the_image_tells_where_its_object_heads() -> None:
     assert np.concatenate(speeds).min() > 0.5
 
 
+def test_who_is_who_is_told_by_the_id_alone() -> None:
+    """Objects that come and go among others have the headings that each has by itself."""
+    rng = np.random.default_rng(0)
+    times = np.arange(40) * 100_000_000
+    intrinsics, sizes = np.tile([[400.0, 0, 240], [0, 400, 135], [0, 0, 1]], (40, 1, 1)), np.full((40, 2), (480, 270))
+    every = [Labels(*none()) for _ in times]
+    alone: dict[int, list[np.ndarray]] = {}
+    for identity in (3, 70, 5):
+        own = [Labels(*none()) for _ in times]
+        for frame in np.flatnonzero(rng.random(40) < 0.8):
+            height = 20 + identity / 3 + frame * (1 - identity / 30)
+            box = np.array([[200 + frame - height, 100, 200 + frame + height, 100 + height]])
+            own[frame] = Labels(np.array([identity]), box, np.zeros(1, np.int64), np.ones(1))
+            both = zip(fields(every[frame]), fields(own[frame]), strict=True)
+            every[frame] = Labels(*(np.concatenate(pair) for pair in both))
+        alone[identity] = facing.headings(times, own, intrinsics, sizes)
+    told = facing.headings(times, every, intrinsics, sizes)
+    assert np.isfinite(np.concatenate(told)).sum() > 40
+    for identity, own_yaws in alone.items():
+        among = [yaw[known.ids == identity] for yaw, known in zip(told, every, strict=True)]
+        np.testing.assert_array_equal(np.concatenate(among), np.concatenate(own_yaws))
+
+
+def none() -> tuple[np.ndarray, ...]:
+    return np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0)
+
+
+def fields(labels: Labels) -> tuple[np.ndarray, ...]:
+    return labels.ids, labels.xyxy, labels.class_ids, labels.visible
+
+
 class Watched:
     """A box that grows for two seconds: it comes nearer. `shift` moves the camera each frame."""
 

@@ -13,7 +13,7 @@ from camtrack_core.datasets.kitti.rows import read_objects
 from camtrack_core.datasets.motchallenge import MotChallengeSequence, read_rows
 from camtrack_core.errors import DataError
 from camtrack_core.evaluation.mot_text import read_mot
-from camtrack_core.numbers import MOST_FRAMES, by_frame, finite_number, frame_number
+from camtrack_core.numbers import MOST_FRAMES, finite_number, frame_number, rows_of
 
 ABOVE = 2**53
 BOX = "5,202,79,140,1"
@@ -81,6 +81,6 @@ def test_a_byte_order_mark_is_no_part_of_the_first_number(tmp_path: Path) -> Non
 
 
 def test_rows_by_frame_hold_each_row_once() -> None:
-    found = {frame: places.tolist() for frame, places in by_frame(np.array([5, 2, 5])).items()}
+    found = {frame: places.tolist() for frame, places in rows_of(np.array([5, 2, 5])).items()}
     assert found == {2: [1], 5: [0, 2]}
-    assert by_frame(np.zeros(0, np.int64)) == {}
+    assert rows_of(np.zeros(0, np.int64)) == {}

@@ -33,7 +33,7 @@ from camtrack_core.datasets.video import IMAGE_SUFFIXES, read_image, stamp_ns
 from camtrack_core.errors import DataError
 from camtrack_core.geometry.boxes import Boxes3D, Floats, clip
 from camtrack_core.geometry.camera import Camera, Pose
-from camtrack_core.numbers import NOWHERE, by_frame
+from camtrack_core.numbers import NOWHERE, rows_of
 
 FRAME_RATE = 10.0
 IMAGE_SIZE = (1242, 375)  # pixels, of most sequences, where there are no images
@@ -74,7 +74,7 @@ class KittiSequence(Attempted):
             raise DataError(f"KITTI sequence {name}: expected images in {self._folder} or labels in {labels}")
         if self.objects is not None:
             check_objects(self.objects, labels)
-        self._by_frame = {} if self.objects is None else by_frame(self.objects.frames)
+        self._by_frame = {} if self.objects is None else rows_of(self.objects.frames)
         self._length = self._count()
         calibration = root / "calib" / f"{name}.txt"
         rows = read_calibration(calibration) if calibration.is_file() else {}

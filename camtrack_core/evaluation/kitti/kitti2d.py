@@ -14,7 +14,7 @@ from camtrack_core.datasets.kitti.rows import DONT_CARE, KittiObjects
 from camtrack_core.evaluation.kitti.kitti3d import MAX_OCCLUSION, MAX_TRUNCATION, NEIGHBOURS
 from camtrack_core.evaluation.tracking import EvaluationFrame, TrackTruth
 from camtrack_core.geometry.tracks import Tracks2D
-from camtrack_core.numbers import NOWHERE, by_frame
+from camtrack_core.numbers import NOWHERE, rows_of
 
 MIN_TRACK_HEIGHT = 25.0  # pixels
 
@@ -24,7 +24,7 @@ def evaluation_frames(truth: KittiObjects, tracks: Sequence[Tracks2D], kind: str
     objects = truth[np.isin(truth.kinds, [kind, NEIGHBOURS.get(kind, "")])]
     regions = truth[truth.kinds == DONT_CARE]
     scored = (objects.kinds == kind) & (objects.occlusion <= MAX_OCCLUSION) & (objects.truncation <= MAX_TRUNCATION)
-    places, region_places = by_frame(objects.frames), by_frame(regions.frames)
+    places, region_places = rows_of(objects.frames), rows_of(regions.frames)
     frames = []
     for number, found in enumerate(tracks):
         rows = places.get(number, NOWHERE)
@@ -41,5 +41,5 @@ def tracks_of(results: KittiObjects, kind: str, count: int) -> list[Tracks2D]:
     rows = results[results.kinds == kind] if kind else results
     scores = np.where(np.isfinite(rows.scores), rows.scores, 1.0)
     tracks = Tracks2D(rows.ids, rows.xyxy, scores, np.zeros(len(rows), np.int64))
-    places = by_frame(rows.frames)
+    places = rows_of(rows.frames)
     return [tracks[places.get(number, NOWHERE)] for number in range(count)]
