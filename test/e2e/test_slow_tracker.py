@@ -75,10 +75,14 @@ class Heard:
     def of(self, node: str) -> list[Any]:
         return [s for message in self._reports for s in message.status if s.name == f"/camera/{node}"]
 
+    def values(self, node: str) -> dict[str, str]:
+        """At the end."""
+        return {pair.key: pair.value for pair in self.of(node)[-1].values}
+
     def drops(self, node: str) -> dict[str, int]:
         """By cause, at the end."""
-        values = {pair.key: pair.value for pair in self.of(node)[-1].values}
-        return {key.removeprefix("drops."): int(n) for key, n in values.items() if key.startswith("drops.")}
+        values = self.values(node).items()
+        return {key.removeprefix("drops."): int(n) for key, n in values if key.startswith("drops.")}
 
 
 @contextmanager
@@ -148,6 +152,7 @@ def test_at_rate_0_the_tracks_are_the_same_and_nothing_is_dropped(data_root: Pat
     usual, slow = (tmp_path / name / "tracks3d.jsonl" for name in ("usual", "slow"))
     assert slow.read_bytes() == usual.read_bytes()
     assert slow.read_text().count("centre") > frames and len(stamps(heard.objects)) == frames
+    assert int(heard.values("pkf_filter")["measurements"]) > frames  # GCNet's are one a frame
     # An image may be lost on its way, best effort, and sent again: that is no loss of a result.
     harmless = {"lost in transport", "duplicate stamp"}
     for node in ("replay", "gcnet_tracker", "time3d_tracker", "pkf_filter", "recorder"):
