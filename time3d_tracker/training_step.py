@@ -14,7 +14,7 @@ from time3d_tracker.network import Slots, Time3D, training_slots
 
 # Places decide the scores: at a depth of 30 m a pixel of a car's lower edge is a metre.
 PART_WEIGHTS = {"box2d": 2.0, "keypoints": 4.0, "dimensions": 1.0, "orientation": 1.0, "position": 8.0, "depth": 3.0,
-                "deviation": 0.3}  # fmt: skip
+                "deviation": 0.3, "facing": 3.0}  # fmt: skip
 
 
 class TrainingStep(nn.Module):
