@@ -30,6 +30,7 @@ CLOSE = 2.0  # metres; a centre that is farther off is not that of the object
 # How far an object may be from where its track leads.
 REACH = 1.0  # metres, and half the object's length: that is where places of large ones err
 REACH_SHARE = 0.05  # of the distance from the camera, besides: errors of places grow with it
+REACH_DEVIATIONS = 2.0  # of its place, besides: a depth in doubt jumps from frame to frame
 STRAY = 3.0  # metres per second since the track was seen, besides: errors of velocities
 STRAY_NEW = 20.0  # the same of a track seen once, whose velocity is a guess
 
@@ -204,6 +205,7 @@ def _near(
         return near
     place, seen = pose.apply(centres.astype(float)), np.zeros(len(known))
     reach = REACH + out["sizes"][rows, 0] / 2 + REACH_SHARE * np.linalg.norm(centres, axis=1)
+    reach += REACH_DEVIATIONS * _deviation(out, rows)
     for past in memory:
         slots = np.flatnonzero(past.ids)
         columns = np.searchsorted(known, past.ids[slots])

@@ -138,9 +138,9 @@ def test_an_object_hidden_for_a_while_comes_back_and_one_gone_long_is_new() -> N
 class Road:
     """Stands for a model: one object on a road in the fixed frame that the graph always takes for the one before."""
 
-    def __init__(self, places: list[float], speed: float, camera: Pose) -> None:
+    def __init__(self, places: list[float], speed: float, camera: Pose, deviation: float = 0.01) -> None:
         self.height, self.width, self.slots, self.channels, self.cameras = 96, 160, 1, 2, 1
-        self.places, self.speed, self.camera = iter(places), speed, camera
+        self.places, self.speed, self.camera, self.deviation = iter(places), speed, camera, deviation
 
     def infer(self, queries: Sequence[Query]) -> list[Outputs]:
         x = next(self.places)
@@ -152,7 +152,7 @@ class Road:
         return [{
             "scores": np.array([0.9]), "class_ids": np.zeros(1, np.int32), "boxes2d": np.array([[10.0, 10, 30, 30]]),
             "centres": centre, "sizes": np.array([[4.0, 1.8, 1.6]]), "yaws": np.array([[0.0, 1.0]]),
-            "usable": np.ones(1), "deviations": np.full(1, 0.1), "features": np.zeros((1, 2), np.float32),
+            "usable": np.ones(1), "deviations": np.full(1, self.deviation), "features": np.zeros((1, 2), np.float32),
             "association": association, "velocities": velocity, "attributes": np.eye(3)[[0]],
         }]  # fmt: skip
 
@@ -179,6 +179,16 @@ def test_no_object_continues_a_track_that_cannot_have_come_so_far(
         image = np.zeros((96, 160, 3), np.uint8)
         said += tracker.step(image, round(second * SECOND), INTRINSICS, model.camera).tracks.ids.tolist()
     assert said == ids
+
+
+@pytest.mark.parametrize(("deviation", "ids"), [(0.02, [1, 2]), (0.1, [1, 1])])
+def test_a_depth_in_doubt_may_jump(deviation: float, ids: list[int]) -> None:
+    """By 9 m within a tenth of a second, at a distance of 40 m."""
+    model = Road([31.0, 40.0], 0.0, Pose(OPTICAL_IN_VEHICLE, np.zeros(3)), deviation)
+    tracker = Tracker(model)  # type: ignore[arg-type]
+    image = np.zeros((96, 160, 3), np.uint8)
+    said = [tracker.step(image, t, INTRINSICS, model.camera).tracks.ids.tolist() for t in (0, SECOND // 10)]
+    assert said == [[one] for one in ids]
 
 
 def test_where_the_cameras_motion_is_unknown_the_association_is_trusted() -> None:
