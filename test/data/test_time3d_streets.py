@@ -186,8 +186,8 @@ def test_a_turned_camera_sees_the_same_street(street, model: Time3DModel, degree
 def test_ids_outlast_crossings(data_root: Path, model: Time3DModel, source: str, least: float) -> None:
     """Of the objects whose pictures cross, those that keep the id that they had before.
 
-    With the same boxes, ids by the nearest centre in the image keep .11 and .25, random ones .05 and .06. Ids by IoU keep
-    .42 and, at back_camera's 10 frames a second, .97: more than Time3D there, which this test cannot hide
+    With the same boxes, ids by the nearest centre in the image keep .11 and .25, random ones .05 and .06. Ids by IoU
+    keep .42 and, at back_camera's 10 frames a second, .97: more than Time3D there, which this test cannot hide
     (benchmarks/crossings.py).
     """
     tracker, crossings = Tracker(model), Crossings()
